@@ -1,0 +1,1 @@
+"""Training text: alignment tasks, reasoning data, RL prompts and their templates."""

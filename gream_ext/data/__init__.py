@@ -1,0 +1,1 @@
+"""From a source of interactions to histories: reading, k-core, leave-one-out."""

@@ -1,0 +1,8 @@
+"""The one exception that is meant for the user's eyes."""
+
+
+class GreamError(Exception):
+    """Something the user can mend: one line that names the file, the row or option, and the cure.
+
+    The command line prints it without a traceback and exits with code 2.
+    """

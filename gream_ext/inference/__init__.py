@@ -1,0 +1,1 @@
+"""The two inference modes and the engines they run on."""

@@ -1,0 +1,1 @@
+"""One file an engine, behind the protocol in base.py."""

@@ -1,0 +1,1 @@
+"""Running stages: records, resuming, launching the frameworks, cleaning up after them."""

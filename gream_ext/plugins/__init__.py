@@ -1,0 +1,1 @@
+"""What we register in llamafactory, verl, hydra and sglang; no framework is imported elsewhere."""

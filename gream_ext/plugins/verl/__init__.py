@@ -1,0 +1,1 @@
+"""What we register in Verl: the SRPO estimator, the group filter, and the CPU platform."""

@@ -1,0 +1,220 @@
+"""The files of a run: where they are, what is in them, and how they are written.
+
+A workspace is one folder. Every stage reads files in it and writes files in it; this module
+is the only place that knows their names and their columns.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gream_ext import __version__
+from gream_ext.errors import GreamError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of one kind of Parquet file; ``kind`` and ``version`` stand in its metadata."""
+
+    kind: str
+    version: int
+    columns: Mapping[str, str]
+    """Column name to polars type: String, Int32, Int64, Float32, Bool, List(String), List(Int32) …"""
+
+
+INTERACTIONS = Schema(
+    "interactions",
+    1,
+    {
+        "user_id": "String",
+        "item_id": "String",
+        "position": "Int32",  # place in the user's history, from 0, oldest first
+        "timestamp": "Int64",  # seconds, null where the source has none
+        "split": "String",  # train, valid (the last but one), test (the last)
+    },
+)
+ITEMS = Schema(
+    "items",
+    1,
+    {
+        "item_id": "String",
+        "title": "String",
+        "brand": "String",
+        "categories": "List(String)",
+        "description": "String",
+        "attributes": "List(String)",  # "name: value"
+        "text": "String",  # the composite text
+    },
+)
+ITEM_INDEX = Schema("item_index", 1, {"item_id": "String", "codes": "List(Int32)"})
+
+
+class Workspace:
+    """Paths of one run. Makes no folder until something is written."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.root)!r})"
+
+    def path(self, *parts: str) -> Path:
+        return self.root.joinpath(*parts)
+
+    @property
+    def interactions(self) -> Path:
+        return self.path("interactions.parquet")
+
+    @property
+    def items(self) -> Path:
+        return self.path("items.parquet")
+
+    @property
+    def statistics(self) -> Path:
+        return self.path("statistics.json")
+
+    @property
+    def enriched(self) -> Path:
+        """The ledger of the enrichment: one JSON line an item."""
+        return self.path("enriched.jsonl")
+
+    @property
+    def embeddings(self) -> Path:
+        """float32 [items, width], rows in the order of `items`."""
+        return self.path("embeddings.npy")
+
+    @property
+    def item_index(self) -> Path:
+        return self.path("item_index.parquet")
+
+    @property
+    def codebooks(self) -> Path:
+        return self.path("codebooks.safetensors")
+
+    @property
+    def corpus(self) -> Path:
+        """The folder that LLaMA-Factory gets as ``dataset_dir``."""
+        return self.path("corpus")
+
+    @property
+    def align(self) -> Path:
+        return self.corpus / "align.jsonl"
+
+    @property
+    def reason(self) -> Path:
+        return self.corpus / "reason.jsonl"
+
+    @property
+    def rl_train(self) -> Path:
+        return self.path("rl", "train.parquet")
+
+    @property
+    def rl_valid(self) -> Path:
+        return self.path("rl", "valid.parquet")
+
+    def model(self, name: str) -> Path:
+        """The folder of a model: ``base_model``, ``sft``, ``srpo``."""
+        return self.path(name)
+
+    def evaluation(self, model: str, mode: str, split: str) -> Path:
+        """The stem of an evaluation's files: ``.parquet`` per user, ``.json`` summary."""
+        return self.path("evaluation", model, f"{mode}-{split}")
+
+    def log(self, name: str) -> Path:
+        return self.path("logs", f"{name}.log")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write a file or folder whole or not at all.
+
+    Yields a path beside ``path`` to write to; it takes the place of ``path`` when the block
+    ends well and is removed when it does not.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    draft = folder / path.name
+    try:
+        yield draft
+        if draft.is_dir() and path.is_dir():
+            os.replace(path, folder / "old")
+        os.replace(draft, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    with whole(path) as draft:
+        draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Parse a JSON file; ``made_by`` is the command that makes it, for the error message."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GreamError(f"{path} is missing: run `gream {made_by}` first") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise GreamError(f"{path} is damaged ({error}): run `gream {made_by}` again") from None
+
+
+def write_table(frame: "pl.DataFrame", path: Path, schema: Schema, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a table whole, with its kind, version and ``metadata`` (JSON values) in the file."""
+    import polars as pl
+
+    columns = [pl.col(name).cast(_polars_type(kind)) for name, kind in schema.columns.items()]
+    about = {"kind": schema.kind, "version": schema.version, "gream_ext": __version__, **(metadata or {})}
+    with whole(path) as draft:
+        frame.select(columns).write_parquet(draft, metadata={"gream": json.dumps(about)})
+
+
+def read_metadata(path: Path, schema: Schema, made_by: str) -> dict[str, Any]:
+    """What stands in a table's metadata, after checking that it is of this kind and version."""
+    import polars as pl
+
+    if not path.exists():
+        raise GreamError(f"{path} is missing: run `gream {made_by}` first")
+    try:
+        about = json.loads(pl.read_parquet_metadata(path).get("gream", "{}"))
+    except Exception as error:
+        raise GreamError(f"{path} is not a readable Parquet file ({error}): run `gream {made_by}` again") from None
+    if about.get("kind") != schema.kind:
+        raise GreamError(f"{path} is not a file of kind {schema.kind!r}: run `gream {made_by}`")
+    if about.get("version") != schema.version:
+        raise GreamError(
+            f"{path} has version {about.get('version')}, this gream_ext {__version__} reads "
+            f"version {schema.version}: run `gream {made_by}` again"
+        )
+    return dict(about)
+
+
+def read_table(path: Path, schema: Schema, made_by: str) -> "pl.DataFrame":
+    """Read a table and check kind, version and columns."""
+    import polars as pl
+
+    read_metadata(path, schema, made_by)
+    try:
+        frame = pl.read_parquet(path)
+    except Exception as error:
+        raise GreamError(f"{path} is damaged ({error}): run `gream {made_by}` again") from None
+    for name, kind in schema.columns.items():
+        if name not in frame.columns or frame.schema[name] != _polars_type(kind):
+            raise GreamError(f"{path} has no column {name!r} of type {kind}: run `gream {made_by}` again")
+    return frame
+
+
+def _polars_type(kind: str) -> Any:
+    import polars as pl
+
+    if kind.startswith("List("):
+        return pl.List(_polars_type(kind[5:-1]))
+    return getattr(pl, {"Bool": "Boolean"}.get(kind, kind))
