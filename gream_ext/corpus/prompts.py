@@ -1,0 +1,98 @@
+"""The prompts of both modes, as chat messages, and where their wording is read from.
+
+Wording lives in ``templates/``: a YAML list of texts with ``{slots}`` a task, the first of
+which is canonical: training sees all of them, inference and RL ask with the first.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from gream_ext.errors import GreamError
+
+if TYPE_CHECKING:
+    from gream_ext.items.index import ItemIndex
+
+Message = dict[str, str]
+SystemPrompt = Literal["full", "short"]
+
+WINDOW = 20
+"""Items of a history that a prompt shows: the last ones."""
+
+SEPARATOR = ", "
+"""Stands between two identifiers, in prompts and in responses that list several."""
+
+
+def history_text(
+    index: "ItemIndex",
+    item_ids: Sequence[str],
+    window: int = WINDOW,
+    titles: Mapping[str, str] | None = None,
+) -> str:
+    """The last ``window`` items as they stand in a prompt, oldest first.
+
+    Identifiers joined by ``, ``; with ``titles`` each is followed by its title in brackets.
+    `GreamError` for an unknown item.
+    """
+    kept = item_ids[-window:]
+    if titles is None:
+        return SEPARATOR.join(index.text(item) for item in kept)
+    return SEPARATOR.join(f"{index.text(item)} ({titles[item]})" for item in kept)
+
+
+def direct_messages(history_text: str, template: int = 0) -> list[Message]:
+    """The prompt of direct mode: one user message, answered by the bare identifier.
+
+    >>> direct_messages("<|a_1|><|b_2|>")[0]["content"][:43]
+    'The user has interacted with items <|a_1|><'
+    """
+    return [_message("user", wording("direct", template).format(history=history_text))]
+
+
+def reason_messages(history_text: str, template: int = 0, system_prompt: SystemPrompt = "full") -> list[Message]:
+    """The prompt of reasoning mode: a system message, the appendix's or a short one, and a user message.
+
+    A model is asked with the system prompt it was trained with.
+
+    >>> [message["role"] for message in reason_messages("<|a_1|><|b_2|>", system_prompt="short")]
+    ['system', 'user']
+    """
+    return [
+        _message("system", system_text(system_prompt)),
+        _message("user", wording("reason", template).format(history=history_text)),
+    ]
+
+
+def system_text(system_prompt: SystemPrompt) -> str:
+    """The system message of reasoning mode."""
+    if system_prompt not in ("full", "short"):
+        raise GreamError(f"system_prompt {system_prompt!r} is not one of full, short")
+    return _read(f"system_{system_prompt}.txt").strip()
+
+
+def wording(task: str, template: int) -> str:
+    """One template of a task as text with ``{slots}``; `GreamError` when there is no such template."""
+    known = wordings(task)
+    if not 0 <= template < len(known):
+        raise GreamError(f"task {task!r} has templates 0…{len(known) - 1}, not {template}")
+    return str(known[template])
+
+
+@cache
+def wordings(task: str) -> tuple[Any, ...]:
+    """All templates of a task, the canonical one first."""
+    return tuple(yaml.safe_load(_read(f"{task}.yaml")))
+
+
+def _read(name: str) -> str:
+    try:
+        return files("gream_ext.corpus").joinpath("templates", name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise GreamError(f"there is no template file {name}: reinstall gream-ext") from None
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
