@@ -1,0 +1,141 @@
+"""The bonus-calibrated group advantage of SRPO (section 5.2, eqs 15–21).
+
+Needs torch and numpy only; `gream_ext.plugins.verl.estimator` is what Verl calls.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from math import comb, sqrt
+
+import numpy as np
+import torch
+
+EPSILON = 1e-6
+"""In the denominator of the dense part, as in Verl's GRPO."""
+
+
+def group_success(correct_count: int, group_size: int, k: int) -> float:
+    """ρ of eq. 15: the probability that k rollouts drawn without replacement hold a correct one.
+
+    A group smaller than ``k`` is drawn whole. Exact but for the last rounding, at any size:
+    the binomials are integers. ``ValueError`` on impossible counts.
+
+    >>> group_success(1, 10, 4)
+    0.4
+    """
+    return float(1 - _all_wrong(correct_count, group_size, k))
+
+
+@lru_cache(maxsize=4096)
+def group_bonus(correct_count: int, group_size: int, k: int) -> tuple[float, float]:
+    """The bonus of a correct and of an incorrect rollout of one group (eqs 16 and 18–20).
+
+    Both 0 where σ is 0: nobody is right, or somebody is drawn for certain.
+
+    >>> group_bonus(2, 4, 1)
+    (1.0, -1.0)
+    """
+    miss = _all_wrong(correct_count, group_size, k)
+    sigma = sqrt(float(miss * (1 - miss)))
+    if sigma == 0.0:
+        return 0.0, 0.0
+    drawn = min(k, group_size)
+    delta = Fraction(comb(group_size - correct_count - 1, drawn - 1), comb(group_size - 1, drawn - 1))
+    return float(miss) / sigma, float(miss - delta) / sigma
+
+
+def dense_advantages(rewards: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence) -> torch.Tensor:
+    """A^rs of eq. 17: the reward minus its group's mean, over the group's unbiased std plus 1e-6.
+
+    ``rewards`` is a float tensor [rollouts]; ``groups`` names the group of each. Verl's GRPO to
+    the bit (a group of one keeps its reward), but where all rewards of a group are equal: there
+    it is 0, while Verl divides the rounding error of the mean by 1e-6.
+    """
+    advantages = torch.zeros_like(rewards)
+    for places in _by_size(_group_numbers(groups, rewards), rewards.device):
+        grouped = rewards[places]
+        if places.shape[1] == 1:
+            advantages[places] = grouped / (1.0 + EPSILON)
+            continue
+        centred = (grouped - grouped.mean(dim=1, keepdim=True)) / (grouped.std(dim=1, keepdim=True) + EPSILON)
+        equal = (grouped == grouped[:, :1]).all(dim=1, keepdim=True)
+        advantages[places] = centred.masked_fill(equal, 0.0)
+    return advantages
+
+
+def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence, k: int) -> torch.Tensor:
+    """The bonus term of eq. 21, float64 [rollouts]; it sums to zero over each group.
+
+    ``correct`` is bool [rollouts]: v of the paper. ``k`` is the size of the draw of eq. 15.
+    """
+    numbers = _group_numbers(groups, correct)
+    right = correct.detach().cpu().numpy().astype(bool)
+    sizes = np.bincount(numbers)
+    counts = np.bincount(numbers, weights=right).astype(np.int64)
+    pairs, which = np.unique(np.stack([counts, sizes], axis=1), axis=0, return_inverse=True)
+    bonuses = np.array([group_bonus(int(count), int(size), k) for count, size in pairs]).reshape(-1, 2)
+    bonus = bonuses[which.reshape(-1)[numbers], np.where(right, 0, 1)]
+    return torch.from_numpy(bonus).to(correct.device)
+
+
+def srpo_advantages(
+    rewards: torch.Tensor,
+    correct: torch.Tensor,
+    groups: torch.Tensor | np.ndarray | Sequence,
+    k: int,
+    bonus: bool = True,
+) -> torch.Tensor:
+    """A^final of eq. 21: one advantage per rollout.
+
+    Args:
+        rewards: float [rollouts], r^rs of eq. 14.
+        correct: bool [rollouts], whether a rollout is exactly right.
+        groups: the group of each rollout: an integer tensor or any labels [rollouts], in any
+            order; groups may differ in size.
+        k: the size of the draw of eq. 15, at least 1; a smaller group is drawn whole.
+        bonus: False leaves the dense part alone, which is Verl's GRPO.
+
+    Returns:
+        float [rollouts], of the dtype and on the device of ``rewards``; never NaN for finite
+        rewards. ``ValueError`` when the three differ in length, or k is below 1.
+
+    >>> srpo_advantages(torch.tensor([1.0, 0.0]), torch.tensor([True, False]), ["q", "q"], k=1)
+    tensor([ 1.7071, -1.7071])
+    """
+    if not rewards.dim() == correct.dim() == 1 or not len(rewards) == len(correct) == len(groups):
+        raise ValueError(
+            f"one reward, one correctness and one group for each rollout are needed, not {tuple(rewards.shape)}, "
+            f"{tuple(correct.shape)} and {len(groups)}"
+        )
+    if k < 1:
+        raise ValueError(f"k of eq. 15 must be at least 1, not {k}")
+    numbers = torch.from_numpy(_group_numbers(groups, rewards))
+    dense = dense_advantages(rewards, numbers)
+    return dense + bonus_advantages(correct, numbers, k).to(dense) if bonus else dense
+
+
+def _all_wrong(correct_count: int, group_size: int, k: int) -> Fraction:
+    """1 − ρ: the probability that all of the k drawn are wrong."""
+    if k < 1 or group_size < 1 or not 0 <= correct_count <= group_size:
+        raise ValueError(f"no group has {correct_count} of {group_size} correct with k {k}")
+    drawn = min(k, group_size)
+    return Fraction(comb(group_size - correct_count, drawn), comb(group_size, drawn))
+
+
+def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Tensor) -> np.ndarray:
+    """The groups counted from 0, int64 [rollouts]."""
+    labels = groups.detach().cpu().numpy() if isinstance(groups, torch.Tensor) else np.asarray(groups)
+    if labels.ndim != 1 or len(labels) != len(like):
+        raise ValueError(f"one group for each of {len(like)} rollouts is needed, not {labels.shape}")
+    return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _by_size(numbers: np.ndarray, device: torch.device) -> list[torch.Tensor]:
+    """For each group size, the places of the rollouts of such groups: int64 [groups, size].
+
+    Within a group the rollouts keep their order, so that sums round as Verl's do.
+    """
+    order = np.argsort(numbers, kind="stable")
+    sizes = np.bincount(numbers)[numbers[order]]
+    return [torch.from_numpy(order[sizes == size].reshape(-1, size)).to(device) for size in np.unique(sizes)]

@@ -1,0 +1,66 @@
+"""``algorithm.adv_estimator=srpo``: eqs 15–21 as an advantage estimator of Verl.
+
+Its parameters stand under ``algorithm.srpo``: ``k`` (4), ``success_threshold`` (1.0) and
+``bonus`` (true).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gream_ext.advantages import srpo_advantages
+from gream_ext.errors import GreamError
+
+OPTIONS = {"k": 4, "success_threshold": 1.0, "bonus": True}
+
+
+def options(algorithm: Any) -> dict[str, Any]:
+    """The values of ``algorithm.srpo``, checked; `GreamError` names a wrong key or value."""
+    given = dict((algorithm.get("srpo") if algorithm is not None else None) or {})
+    unknown = sorted(given.keys() - OPTIONS.keys())
+    if unknown:
+        raise GreamError(f"algorithm.srpo has no option {unknown[0]!r}, only {', '.join(OPTIONS)}")
+    values = {**OPTIONS, **given}
+    if not isinstance(values["k"], int) or values["k"] < 1:
+        raise GreamError(f"algorithm.srpo.k must be a whole number from 1 on, not {values['k']!r}")
+    if not 0 < float(values["success_threshold"]) <= 1:
+        raise GreamError(
+            f"algorithm.srpo.success_threshold must be above 0 and at most 1, not {values['success_threshold']!r}"
+        )
+    if algorithm is not None and algorithm.get("use_kl_in_reward"):
+        raise GreamError("srpo reads from the reward who is exactly right: set algorithm.use_kl_in_reward=false")
+    return values
+
+
+def srpo(
+    token_level_rewards: torch.Tensor,
+    response_mask: torch.Tensor,
+    index: np.ndarray,
+    config: Any = None,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The advantage of each token: A^final of eq. 21, the same for all tokens of a rollout.
+
+    Args:
+        token_level_rewards: float [rollouts, tokens]; their sum is r^rs.
+        response_mask: [rollouts, tokens], 1 on the tokens of the response.
+        index: the group of each rollout [rollouts].
+        config: Verl's ``algorithm`` node.
+
+    Returns:
+        Advantages and returns, the same tensor, float [rollouts, tokens].
+    """
+    chosen = options(config)
+    with torch.no_grad():
+        rewards = token_level_rewards.sum(dim=-1)
+        correct = rewards >= chosen["success_threshold"]
+        advantages = srpo_advantages(rewards, correct, index, chosen["k"], chosen["bonus"])
+        advantages = advantages.unsqueeze(-1) * response_mask
+    return advantages, advantages
+
+
+def register() -> None:
+    from verl.trainer.ppo.core_algos import register_adv_est
+
+    register_adv_est("srpo")(srpo)

@@ -1,0 +1,229 @@
+"""The residual-sensitive verifiable reward (section 5.1, eqs 13–14), and Verl's ``compute_score``.
+
+Use it in any Verl project with::
+
+    reward.custom_reward_function.path=pkg://gream_ext.rewards
+    reward.custom_reward_function.name=compute_score
+    +reward.custom_reward_function.reward_kwargs.beta=0.5
+
+Nothing here knows about items: an identifier is a path through a hierarchy, and an answer is
+scored by how many of its levels, from the first on, are the target's. With ``separator`` the
+levels are plain text, ``Home > Kitchen > Pans``, and the same functions serve any taxonomy.
+
+Loads the standard library only. No string makes any of these functions raise, and all of them
+take time linear in the length of the response.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gream_ext.identifiers import Identifier, parse
+
+Mode = Literal["reason", "direct"]
+
+STATUSES = {
+    "exact": "the answer is the target",
+    "partial": "the answer shares its first levels with the target",
+    "different": "the answer is an identifier whose first level is not the target's",
+    "not_text": "the response is not a string",
+    "unfinished_reasoning": "the reasoning was begun and never ended, so nothing stands after it",
+    "no_answer": "there is no answer after the reasoning",
+    "unfinished_answer": "the answer was begun and never ended",
+    "several_answers": "there is more than one answer, or one within another",
+    "empty_answer": "the answer is blank",
+    "not_an_identifier": "the answer is, or also holds, something that is no identifier",
+    "wrong_length": "the answer has fewer or more levels than an identifier has",
+    "bad_target": "the ground truth of this row is no identifier of a right length",
+}
+"""Every ``status`` of `compute_score`; the first three are those of a well-formed response."""
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """Where the answer stands in a response, and how its levels are written.
+
+    ``separator`` None means identifier tokens, ``<|a_1|><|b_2|>``; otherwise the levels are the
+    parts between separators, white space around each taken off.
+    """
+
+    answer_begin: str = "<answer>"
+    answer_end: str = "</answer>"
+    reasoning_begin: str = "<think>"
+    reasoning_end: str = "</think>"
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("answer_begin", "answer_end", "reasoning_begin", "reasoning_end"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name} must be a string of at least one character")
+        if self.separator is not None and not (isinstance(self.separator, str) and self.separator):
+            raise ValueError("separator must be a string of at least one character, or None for identifier tokens")
+
+
+DEFAULT_FORMAT = AnswerFormat()
+
+
+def matched_levels(predicted: Sequence[Any], target: Sequence[Any]) -> int:
+    """ℓ of eq. 13: the length of the longest common prefix.
+
+    >>> matched_levels(("<|a_1|>", "<|b_2|>", "<|c_3|>"), ("<|a_1|>", "<|b_2|>", "<|c_9|>"))
+    2
+    """
+    matched = 0
+    for ours, theirs in zip(predicted, target, strict=False):
+        if ours != theirs:
+            break
+        matched += 1
+    return matched
+
+
+def residual_reward(matched: int, levels: int, beta: float = 0.5) -> float:
+    """r^rs of eq. 14: ``(matched / levels) ** beta``, from 0 to 1.
+
+    ``ValueError`` unless 0 < beta ≤ 1 and 0 ≤ matched ≤ levels, levels at least 1.
+
+    >>> residual_reward(1, 4)
+    0.5
+    """
+    if not 0 < beta <= 1:
+        raise ValueError(f"beta must be above 0 and at most 1, not {beta}")
+    if levels < 1 or not 0 <= matched <= levels:
+        raise ValueError(f"matched levels must be from 0 to levels ({levels}), not {matched}")
+    return float((matched / levels) ** beta)
+
+
+def extract_identifier(
+    text: str, mode: Mode = "reason", answer_format: AnswerFormat = DEFAULT_FORMAT
+) -> Identifier | None:
+    """The identifier that a response gives as its answer, or None when it gives none.
+
+    In ``reason`` mode that is what stands in the one ``<answer>…</answer>`` after the last
+    ``</think>``; a response with no reasoning at all may be an answer alone. In ``direct`` mode
+    it is the whole response. White space around it is allowed, anything else is not.
+
+    >>> extract_identifier("<think>…</think> so <answer> <|a_1|><|b_2|> </answer>")
+    ('<|a_1|>', '<|b_2|>')
+    >>> extract_identifier("<|a_1|><|b_2|>", mode="direct")
+    ('<|a_1|>', '<|b_2|>')
+    """
+    return _read(text, mode, answer_format)[0]
+
+
+def compute_score(
+    data_source: Any,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Any = None,
+    *,
+    beta: float = 0.5,
+    levels: int | None = None,
+    shortest: int | None = None,
+    binary: bool = False,
+    mode: Mode | None = None,
+    answer_begin: str = DEFAULT_FORMAT.answer_begin,
+    answer_end: str = DEFAULT_FORMAT.answer_end,
+    reasoning_begin: str = DEFAULT_FORMAT.reasoning_begin,
+    reasoning_end: str = DEFAULT_FORMAT.reasoning_end,
+    separator: str | None = None,
+    **kwargs: Any,
+) -> dict[str, Any]:
+    """Score one response, with the signature that Verl calls.
+
+    ``ground_truth`` is the target as text. ``extra_info["mode"]`` says how to read the response
+    unless ``mode`` does; without either it is ``reason``. Options (Verl's ``reward_kwargs``):
+
+    - ``beta``: eq. 14.
+    - ``levels``: H of eqs 13–14; default: as many as the target has.
+    - ``shortest``: the fewest levels an identifier may have, where not all have H (the conflict
+      slot of colliding items only); default H. An absent level matches an absent level only.
+    - ``binary``: score 1 for the target and 0 for everything else (the ablations' plain GRPO).
+    - the five fields of `AnswerFormat`.
+
+    Returns ``score`` (float), ``acc`` (1.0 for the target, else 0.0), ``matched_levels`` (ℓ, an
+    int; 0 when malformed), ``well_formed`` (bool) and ``status`` (a key of `STATUSES`).
+    ``ValueError`` on a wrong option only. What else Verl hands over is passed by.
+
+    >>> compute_score("gream", "<think>…</think><answer><|a_1|><|b_9|></answer>", "<|a_1|><|b_2|>")["status"]
+    'partial'
+    """
+    answer_format = DEFAULT_FORMAT
+    written = (answer_begin, answer_end, reasoning_begin, reasoning_end, separator)
+    if written != _DEFAULT_WRITTEN:
+        answer_format = AnswerFormat(*written)
+    target = _split(ground_truth.strip(), separator) if isinstance(ground_truth, str) else None
+    height = len(target or ()) if levels is None else levels
+    least = height if shortest is None else shortest
+    if levels is not None and levels < 1:
+        raise ValueError(f"levels must be at least 1, not {levels}")
+    if target is not None and not 1 <= least <= height:
+        raise ValueError(f"shortest must be from 1 to levels ({height}), not {shortest}")
+    if mode is None:
+        # Another project's rows may have a "mode" of another meaning.
+        mode = "direct" if isinstance(extra_info, dict) and extra_info.get("mode") == "direct" else "reason"
+    predicted, status = _read(solution_str, mode, answer_format)
+    matched = 0
+    if target is None or not least <= len(target) <= height:
+        predicted, status, height = None, "bad_target", max(height, 1)
+    elif predicted is not None and not least <= len(predicted) <= height:
+        predicted, status = None, "wrong_length"
+    elif predicted is not None:
+        matched = height if predicted == target else matched_levels(predicted, target)
+        status = "exact" if matched == height else "partial" if matched else "different"
+    score = residual_reward(matched, height, beta)
+    acc = 1.0 if status == "exact" else 0.0
+    return {
+        "score": acc if binary else score,
+        "acc": acc,
+        "matched_levels": matched,
+        "well_formed": predicted is not None,
+        "status": status,
+    }
+
+
+_DEFAULT_WRITTEN = (
+    DEFAULT_FORMAT.answer_begin,
+    DEFAULT_FORMAT.answer_end,
+    DEFAULT_FORMAT.reasoning_begin,
+    DEFAULT_FORMAT.reasoning_end,
+    DEFAULT_FORMAT.separator,
+)
+
+
+def _read(text: Any, mode: str, answer_format: AnswerFormat) -> tuple[Identifier | None, str]:
+    """The answer of a response, or None and the status that says why there is none."""
+    if mode not in ("reason", "direct"):
+        raise ValueError(f"mode must be 'reason' or 'direct', not {mode!r}")
+    if not isinstance(text, str):
+        return None, "not_text"
+    if mode == "direct":
+        answer, empty = text.strip(), "no_answer"
+    else:
+        begin, end = answer_format.answer_begin, answer_format.answer_end
+        start = text.rfind(answer_format.reasoning_end)
+        if start < 0 and answer_format.reasoning_begin in text:
+            return None, "unfinished_reasoning"
+        start = 0 if start < 0 else start + len(answer_format.reasoning_end)
+        opened = text.find(begin, start)
+        if opened < 0:
+            return None, "no_answer"
+        closed = text.find(end, opened + len(begin))
+        if text.find(begin, opened + len(begin)) >= 0:
+            return None, "several_answers"
+        if closed < 0:
+            return None, "unfinished_answer"
+        if text.find(end, closed + len(end)) >= 0 or text.find(end, start, opened) >= 0:
+            return None, "several_answers"
+        answer, empty = text[opened + len(begin) : closed].strip(), "empty_answer"
+    if not answer:
+        return None, empty
+    identifier = _split(answer, answer_format.separator)
+    return (identifier, "") if identifier else (None, "not_an_identifier")
+
+
+def _split(text: str, separator: str | None) -> Identifier | None:
+    """The levels of an identifier; None when ``text`` spells none, or a level of it is blank."""
+    if separator is None:
+        return parse(text)
+    parts = tuple(part.strip() for part in text.split(separator))
+    return parts if all(parts) else None
