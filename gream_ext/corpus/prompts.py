@@ -7,7 +7,7 @@ which is canonical: training sees all of them, inference and RL ask with the fir
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
@@ -78,11 +78,11 @@ def wording(task: str, template: int) -> str:
     known = wordings(task)
     if not 0 <= template < len(known):
         raise GreamError(f"task {task!r} has templates 0…{len(known) - 1}, not {template}")
-    return str(known[template])
+    return known[template]
 
 
 @cache
-def wordings(task: str) -> tuple[Any, ...]:
+def wordings(task: str) -> tuple[str, ...]:
     """All templates of a task, the canonical one first."""
     return tuple(yaml.safe_load(_read(f"{task}.yaml")))
 

@@ -1,0 +1,129 @@
+"""Stage ``corpus align``: the alignment data of section 4.1, from training interactions alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from gream_ext.corpus.draw import interleaved, shuffled
+from gream_ext.corpus.files import Row, list_dataset, row, write_rows
+from gream_ext.corpus.prompts import WINDOW, wordings
+from gream_ext.errors import GreamError
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace
+
+if TYPE_CHECKING:
+    from gream_ext.corpus.catalogue import Catalogue
+    from gream_ext.corpus.tasks.base import Source
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How much alignment data of which tasks."""
+
+    mixture: dict[str, float] = option(  # noqa: RUF009
+        {},
+        help="rows an epoch of a task as a multiple of its population (training targets, windows, items or users), "
+        "e.g. next=1.0; 0 leaves the task out; a task not named keeps its default",
+    )
+    max_rows: int = option(0, help="at most so many rows of one task in an epoch; 0: no limit")
+    epochs: int = option(3, help="epochs that get a draw of their own; 1: the same rows in every epoch")
+    window: int = option(WINDOW, help="items of a history that a prompt shows")
+    crop_share: float = option(0.2, help="share of the prompts whose history is cut to a random shorter length")
+    canonical_share: float = option(0.5, help="share of the prompts in the first wording, which inference uses")
+    text_words: int = option(64, help="longest item text, in words")
+    seed: int = option(0, help="seed of every draw")
+
+
+def task_rows(source: "Source", settings: AlignSettings) -> dict[str, int]:
+    """Rows an epoch of each task; `GreamError` for an unknown task or when nothing is left."""
+    from gream_ext.corpus.tasks import TASKS
+
+    for name, share in settings.mixture.items():
+        if name not in TASKS:
+            raise GreamError(f"mixture names task {name!r}; the tasks are {', '.join(TASKS)}")
+        if share < 0:
+            raise GreamError(f"mixture of task {name!r} is {share}: give 0 or more")
+    counts = {
+        name: round(task.population(source) * settings.mixture.get(name, task.share)) for name, task in TASKS.items()
+    }
+    if settings.max_rows:
+        counts = {name: min(count, settings.max_rows) for name, count in counts.items()}
+    if not any(counts.values()):
+        raise GreamError("the mixture leaves no alignment rows: raise it, or bring interactions of two items or more")
+    return counts
+
+
+def align_rows(source: "Source", settings: AlignSettings) -> Iterator[Row]:
+    """All rows, epoch by epoch, tasks in random order; the same for the same seed."""
+    from gream_ext.corpus.tasks import TASKS
+
+    counts = task_rows(source, settings)
+    for epoch in range(1, settings.epochs + 1):
+        keys = {name: f"align/{settings.seed}/{epoch}/{name}" for name in counts}
+        units = {name: shuffled(TASKS[name].population(source), count, keys[name]) for name, count in counts.items()}
+        chances = {name: Random(f"{key}/rows") for name, key in keys.items()}
+        for name in interleaved(counts, f"align/{settings.seed}/{epoch}"):
+            slots, response = TASKS[name].write(source, next(units[name]), chances[name])
+            prompt = draw_wording("direct" if name == "next" else name, settings.canonical_share, chances[name])
+            messages = [
+                {"role": "user", "content": prompt.format_map(slots)},
+                {"role": "assistant", "content": response},
+            ]
+            yield row("align", name, epoch if settings.epochs > 1 else None, messages)
+
+
+def draw_wording(task: str, canonical_share: float, chance: Random) -> str:
+    """The first template with probability ``canonical_share``, else one of the others."""
+    known = wordings(task)
+    if len(known) == 1 or chance.random() < canonical_share:
+        return known[0]
+    return known[chance.randrange(1, len(known))]
+
+
+def check_draws(epochs: int, window: int, shares: Mapping[str, float]) -> None:
+    """`GreamError` for settings that no draw can follow."""
+    if epochs < 1:
+        raise GreamError(f"epochs is {epochs}: give 1 or more")
+    if window < 1:
+        raise GreamError(f"window is {window}: give 1 or more")
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise GreamError(f"{name} is {share}: give a share between 0 and 1")
+
+
+def load_catalogue(workspace: Workspace) -> "Catalogue":
+    """All items; the title and the enriched description take the place of the composite text where there is one."""
+    from gream_ext.corpus.catalogue import Catalogue
+    from gream_ext.items.enrich import enriched_descriptions
+
+    return Catalogue.load(workspace, enriched_descriptions(workspace))
+
+
+def run(workspace: Workspace, settings: AlignSettings) -> None:
+    from gream_ext.corpus.tasks.base import Source
+    from gream_ext.data.histories import training_histories
+
+    shares = {"crop_share": settings.crop_share, "canonical_share": settings.canonical_share}
+    check_draws(settings.epochs, settings.window, shares)
+    histories, catalogue = training_histories(workspace), load_catalogue(workspace)
+    source = Source(histories, catalogue, settings.window, settings.crop_share, settings.text_words)
+    total = settings.epochs * sum(task_rows(source, settings).values())
+    write_rows(workspace.align, align_rows(source, settings), total, "corpus align")
+    list_dataset(workspace, "align", epochs=settings.epochs > 1)
+
+
+def corpus_reads(workspace: Workspace) -> Sequence[Path]:
+    """The files that training text is made of."""
+    paths = [workspace.interactions, workspace.items, workspace.item_index]
+    return [*paths, workspace.enriched] if workspace.enriched.exists() else paths
+
+
+STAGE = Stage(
+    name="corpus align",
+    settings=AlignSettings,
+    run=run,
+    reads=lambda workspace, settings: corpus_reads(workspace),
+    writes=lambda workspace, settings: [workspace.align],
+)

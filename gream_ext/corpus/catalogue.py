@@ -1,0 +1,126 @@
+"""What the corpus knows of each item: its identifier, its words, its traits."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gream_ext.errors import GreamError
+from gream_ext.items.index import ItemIndex
+from gream_ext.workspace import ITEMS, Workspace, read_table
+
+COMMON_SHARE = 0.6
+"""A category that more of the catalogue than this carries says nothing about an item."""
+YEAR_SHARE = 0.05
+"""A year that at least this share of the catalogue carries is an era of its own; others count by decade."""
+YEAR_NAMES = ("year", "release_year")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item. ``identifier`` is its text in prompts; absent words are empty strings."""
+
+    item_id: str
+    row: int
+    """Row in items.parquet, so also in the embeddings."""
+    identifier: str
+    title: str
+    description: str
+    text: str
+    """Enriched text where there is one, else the composite text."""
+    traits: tuple[str, ...]
+    """Telling categories, the rarest first, then brand and era."""
+
+
+class Catalogue:
+    """All items, by id and in the order of items.parquet."""
+
+    def __init__(self, items: Iterable[Item]):
+        self.items: tuple[Item, ...] = tuple(items)
+        self._by_id: Mapping[str, Item] = {item.item_id: item for item in self.items}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, item_id: str) -> Item:
+        try:
+            return self._by_id[item_id]
+        except KeyError:
+            raise GreamError(
+                f"item {item_id!r} is in the interactions but not in items.parquet: run `gream prepare` again"
+            ) from None
+
+    def get(self, item_ids: Iterable[str]) -> tuple[Item, ...]:
+        """Several items, in the order given."""
+        return tuple(self[item_id] for item_id in item_ids)
+
+    @cached_property
+    def title_words(self) -> Mapping[str, int]:
+        """In how many titles each word stands, lower case."""
+        return Counter(word for item in self.items for word in set(item.title.lower().split()))
+
+    @classmethod
+    def load(cls, workspace: Workspace, texts: Mapping[str, str] | None = None) -> "Catalogue":
+        """Read items and item index; ``texts`` (enriched descriptions) replace the composite text after the title."""
+        index = ItemIndex.load(workspace.item_index)
+        frame = read_table(workspace.items, ITEMS, "prepare")
+        records = frame.to_dicts()
+        traits = item_traits(
+            [record["categories"] or () for record in records],
+            [record["brand"] or "" for record in records],
+            [record["attributes"] or () for record in records],
+        )
+        return cls(
+            Item(
+                item_id=record["item_id"],
+                row=row,
+                identifier=index.text(record["item_id"]),
+                title=_line(record["title"]),
+                description=_line(record["description"]),
+                text=_text(record, (texts or {}).get(record["item_id"])),
+                traits=traits[row],
+            )
+            for row, record in enumerate(records)
+        )
+
+
+def item_traits(
+    categories: Sequence[Sequence[str]], brands: Sequence[str], attributes: Sequence[Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """The traits of each item: telling categories (rarest first), brand, era.
+
+    A category of more than `COMMON_SHARE` of the items is left out unless the item has no other.
+
+    >>> item_traits([["Drama", "Noir"], ["Drama"]], ["", "Velta"], [["year: 1994"], []])
+    [('Noir', '1994'), ('Drama', 'Velta')]
+    """
+    spread = Counter(category for own in categories for category in set(own))
+    years = [_year(own) for own in attributes]
+    years_spread = Counter(year for year in years if year)
+    traits = []
+    for own, brand, year in zip(categories, brands, years, strict=True):
+        ranked = sorted(dict.fromkeys(own), key=lambda category: (spread[category], category))
+        telling = [category for category in ranked if spread[category] <= COMMON_SHARE * len(categories)]
+        era = year if years_spread[year] >= YEAR_SHARE * len(years) else f"{year[:3]}0s" if year else ""
+        traits.append(tuple(trait for trait in (*(telling or ranked[:1]), brand, era) if trait))
+    return traits
+
+
+def _year(attributes: Iterable[str]) -> str:
+    for attribute in attributes:
+        name, _, value = attribute.partition(":")
+        if name.strip().lower() in YEAR_NAMES and len(value.strip()) == 4 and value.strip().isdecimal():
+            return value.strip()
+    return ""
+
+
+def _text(record: Mapping[str, str | None], enriched: str | None) -> str:
+    """The encoded text of section 4.1: the title and the enriched description, without one the composite text."""
+    return (
+        "\n".join(part for part in (record["title"], enriched) if part) if enriched else (record["text"] or "").strip()
+    )
+
+
+def _line(text: str | None) -> str:
+    """A title or description on one line: a prompt must not be broken up by it."""
+    return " ".join((text or "").split())

@@ -1,0 +1,61 @@
+"""The files that LLaMA-Factory reads: JSON lines of chat messages, and the list of data sets beside them."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from gream_ext.errors import GreamError
+from gream_ext.workspace import Workspace, read_json, whole, write_json
+
+Kind = Literal["align", "reason"]
+Row = dict[str, Any]
+TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+}
+
+
+def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:
+    """Stream rows to a JSON lines file, whole or not at all, with a progress bar; returns how many."""
+    from tqdm import tqdm
+
+    count = 0
+    with whole(path) as draft, draft.open("w", encoding="utf-8") as file:
+        for row in tqdm(rows, total=total, desc=label, unit=" rows", file=sys.stderr, mininterval=0.5):
+            file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+            count += 1
+    return count
+
+
+def read_rows(path: Path, made_by: str) -> Iterator[Row]:
+    """Stream the rows of a JSON lines file; `GreamError` names a missing file or a damaged line."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise GreamError(
+                        f"{path}, line {number} is damaged ({error}): run `gream {made_by}` again"
+                    ) from None
+    except FileNotFoundError:
+        raise GreamError(f"{path} is missing: run `gream {made_by}` first") from None
+
+
+def list_dataset(workspace: Workspace, kind: Kind, epochs: bool) -> None:
+    """Enter ``align`` or ``reason`` in corpus/dataset_info.json; the other entry stays as it is."""
+    path = workspace.corpus / "dataset_info.json"
+    known: Mapping[str, Any] = read_json(path, "corpus align") if path.exists() else {}
+    columns = {"messages": "messages", **({"epoch": "epoch"} if epochs else {})}
+    entry = {"file_name": f"{kind}.jsonl", "formatting": f"gream_{kind}", "columns": columns, "tags": TAGS}
+    write_json(path, dict(sorted({**known, kind: entry}.items())))
+
+
+def row(kind: Kind, task: str, epoch: int | None, messages: list[dict[str, str]], **more: str) -> Row:
+    """One training row; without ``epoch`` it belongs to every epoch."""
+    return {"kind": kind, "task": task, **({} if epoch is None else {"epoch": epoch}), **more, "messages": messages}

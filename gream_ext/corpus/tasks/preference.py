@@ -1,0 +1,52 @@
+"""Preference tasks: a user's taste in words, and from a wish in words to an item (section 4.1)."""
+
+from random import Random
+
+from gream_ext.corpus.catalogue import Catalogue, Item
+from gream_ext.corpus.profile import profile, wish
+from gream_ext.corpus.prompts import wordings
+from gream_ext.corpus.tasks.base import Exchange, Source, Task, joined
+
+
+def _summary(source: Source, unit: int, chance: Random) -> Exchange:
+    """A history of any length of the user and what it says, told by the template teacher."""
+    user = source.long_users[unit]
+    place = chance.randint(1, len(source.histories[user]))
+    history = source.before(user, place, chance)
+    told = profile(history)
+    answer = chance.choice(wordings("preference_summary_answer"))
+    return {"history": joined(history)}, answer.format(often=", ".join(told.often), lately=", ".join(told.lately))
+
+
+def _query(source: Source, unit: int, chance: Random) -> Exchange:
+    item = source.items_with("title")[unit]
+    return {"query": query_of(item, source.catalogue, chance)}, item.identifier
+
+
+def query_of(item: Item, catalogue: Catalogue, chance: Random) -> str:
+    """A search query for an item: some of its traits and the rarest words of its title, a new draw each time."""
+    words = sorted(dict.fromkeys(item.title.lower().split()), key=lambda word: (catalogue.title_words[word], word))
+    chosen = words[: chance.randint(1, 2)]
+    traits = chance.sample(item.traits, min(len(item.traits), chance.randint(1, 2)))
+    return ", ".join([*traits, " ".join(word for word in item.title.lower().split() if word in chosen)])
+
+
+def _intent(source: Source, unit: int, chance: Random) -> Exchange:
+    """A history and the wish that the true next item answers: the last step of the reasoning, alone."""
+    history, target = source.target(unit, chance)
+    return {"history": joined(history), "intent": intent_text(history, target, 0)}, target.identifier
+
+
+def intent_text(history: tuple[Item, ...], target: Item, template: int) -> str:
+    """Step 3 of the template teacher: the traits of the target that the history supports, or a change."""
+    wished = wish(history, target)
+    if wished:
+        return wordings("intent")[template].format(wish=", ".join(wished))
+    return wordings("intent_change")[template].format(often=", ".join(profile(history).often[:1]) or "the usual")
+
+
+PREFERENCE = (
+    Task("preference_summary", "preference", 1.0, lambda source: len(source.long_users), _summary),
+    Task("query_to_item", "preference", 1.0, lambda source: len(source.items_with("title")), _query),
+    Task("intent_to_item", "preference", 0.25, lambda source: source.target_count, _intent),
+)
