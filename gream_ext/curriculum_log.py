@@ -1,0 +1,51 @@
+"""What the trainer writes beside its checkpoints: one JSON line for each optimizer step.
+
+    {"step": 1, "epoch": 1, "kind": "align", "phase": "curriculum", "planned": 0.0002, "loss": 7.1,
+     "align_rows": 64, "reason_rows": 0}
+
+``planned`` is p_insert(i) of the alignment batch and of the reasoning batch inserted after it, the
+share of reasoning data where both are mixed uniformly, and null for a leftover; ``kind`` and the
+rows are what was really trained, over all processes; ``loss`` is what the trainer itself logs.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gream_ext.errors import GreamError
+from gream_ext.workspace import whole
+
+LOG_NAME = "curriculum_log.jsonl"
+PLAN_NAME = "curriculum.json"
+
+
+def read_log(output_dir: Path) -> list[dict[str, Any]]:
+    """The steps trained so far, in order; an unfinished last line is left out. Empty without a log."""
+    try:
+        lines = (output_dir / LOG_NAME).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    try:
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+    except ValueError as error:
+        raise GreamError(f"{output_dir / LOG_NAME} is damaged ({error}): remove it") from None
+
+
+def start_log(output_dir: Path, trained_steps: int) -> None:
+    """Keep the records of steps up to ``trained_steps`` and drop the others, so that a resumed run repeats none."""
+    kept = [record for record in read_log(output_dir) if record["step"] <= trained_steps] if trained_steps else []
+    with whole(output_dir / LOG_NAME) as draft:
+        draft.write_text("".join(map(_line, kept)), encoding="utf-8")
+
+
+def append_log(output_dir: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    with (output_dir / LOG_NAME).open("a", encoding="utf-8") as log:
+        log.write("".join(map(_line, records)))
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value
+              for key, value in record.items()}  # fmt: skip
+    return json.dumps(finite, allow_nan=False) + "\n"

@@ -1,0 +1,155 @@
+"""The keys of a training YAML, and what does not go together with them."""
+
+import difflib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from llamafactory.hparams.finetuning_args import FinetuningArguments
+from transformers import HfArgumentParser
+
+from gream_ext.errors import GreamError
+from gream_ext.plugins.llamafactory import internals
+
+PREFIX = "gream_"
+
+
+@dataclass
+class CurriculumArguments(FinetuningArguments):
+    """LLaMA-Factory's fine-tuning arguments and the curriculum of section 4.3."""
+
+    gream_curriculum: bool = field(
+        default=False,
+        metadata={"help": "Order the training data by the curriculum; its datasets need formatting gream_align or "
+                  "gream_reason. Every epoch sees all data of that epoch."},
+    )  # fmt: skip
+    gream_curriculum_epochs: int = field(
+        default=2,
+        metadata={"help": "In so many first epochs reasoning batches are inserted among alignment batches with growing "
+                  "probability; the other epochs mix uniformly. 0: naive uniform mixing."},
+    )  # fmt: skip
+    gream_gamma: float = field(
+        default=1.5, metadata={"help": "γ, the pace of the curriculum. 0: all reasoning batches at the end."}
+    )
+    gream_batch_unit: Literal["step", "micro"] = field(
+        default="step",
+        metadata={"help": "What the curriculum calls a batch: the rows of one optimizer step, or those of one forward "
+                  "pass over all processes."},
+    )  # fmt: skip
+    gream_uniform_unit: Literal["batch", "sample"] = field(
+        default="batch", metadata={"help": "Uniform mixing permutes batches of one kind, or single rows."}
+    )
+    gream_seed: int | None = field(
+        default=None, metadata={"help": "Seed of the order; by default data_seed, or else seed."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _demand("gream_curriculum", self.gream_curriculum, isinstance(self.gream_curriculum, bool), "true or false")
+        _demand("gream_curriculum_epochs", self.gream_curriculum_epochs,
+                _whole(self.gream_curriculum_epochs), "a whole number, 0 or more")  # fmt: skip
+        _demand("gream_gamma", self.gream_gamma, _number(self.gream_gamma), "a number, 0 or more")
+        _demand("gream_batch_unit", self.gream_batch_unit, self.gream_batch_unit in ("step", "micro"), "step or micro")
+        _demand("gream_uniform_unit", self.gream_uniform_unit,
+                self.gream_uniform_unit in ("batch", "sample"), "batch or sample")  # fmt: skip
+        _demand("gream_seed", self.gream_seed,
+                self.gream_seed is None or _whole(self.gream_seed), "a whole number, 0 or more")  # fmt: skip
+
+
+def _demand(key: str, value: Any, right: bool, wanted: str) -> None:
+    if not right:
+        raise GreamError(f"{key} must be {wanted}, not {value!r}")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+class CheckedParser(HfArgumentParser):
+    """The parser of LLaMA-Factory; with the curriculum on it checks all arguments together, before any work."""
+
+    def parse_dict(self, args: dict[str, Any], allow_extra_keys: bool = False) -> tuple[Any, ...]:
+        kinds: list[Any] = list(self.dataclass_types)
+        if CurriculumArguments in kinds:
+            _refuse_unknown_keys(args, {one.name for kind in kinds for one in fields(kind)})
+        return _checked(super().parse_dict(args, allow_extra_keys=allow_extra_keys))
+
+    def parse_args_into_dataclasses(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        return _checked(super().parse_args_into_dataclasses(*args, **kwargs))
+
+
+def _refuse_unknown_keys(args: Mapping[str, Any], known: set[str]) -> None:
+    ours = [key for key in known if key.startswith(PREFIX)]
+    for key in args:
+        if str(key).startswith(PREFIX) and key not in known:
+            near = difflib.get_close_matches(key, ours, n=1)
+            raise GreamError(f"unknown key {key}: " + (f"did you mean {near[0]}?" if near else f"there are {ours}"))
+
+
+def _checked(parsed: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parsed arguments as they are; raises `GreamError` where the curriculum cannot keep its promises."""
+    arguments: dict[str, Any] = {}
+    for one in parsed:
+        if hasattr(one, "__dict__"):
+            arguments.update(vars(one))
+    if arguments.get("gream_curriculum") and arguments.get("do_train"):
+        for problem in internals.problems():
+            raise GreamError(problem)
+        _refuse(arguments)
+        _remove_unfinished_checkpoints(Path(arguments["output_dir"]), arguments)
+    return parsed
+
+
+def _refuse(arguments: Mapping[str, Any]) -> None:
+    accelerator = arguments.get("accelerator_config")
+    sampling = arguments.get("train_sampling_strategy", "random")
+    epochs = arguments["num_train_epochs"]
+    reasons = {
+        f"stage: {arguments['stage']}": arguments["stage"] != "sft",
+        "streaming: true": arguments.get("streaming"),
+        "disable_shuffling: true": arguments.get("disable_shuffling"),
+        "group_by_length: true": arguments.get("group_by_length"),
+        f"train_sampling_strategy: {sampling}": sampling != "random",
+        f"mix_strategy: {arguments.get('mix_strategy')}": arguments.get("mix_strategy", "concat") != "concat",
+        "accelerator_config.split_batches: true": getattr(accelerator, "split_batches", False),
+        "accelerator_config.dispatch_batches: true": getattr(accelerator, "dispatch_batches", False),
+        "auto_find_batch_size: true": arguments.get("auto_find_batch_size"),
+        "ignore_data_skip: true": arguments.get("ignore_data_skip"),
+        "use_mca: true": arguments.get("use_mca"),
+        "use_hyper_parallel: true": arguments.get("use_hyper_parallel"),
+        f"num_train_epochs: {epochs}": epochs != int(epochs) or epochs < 1,
+    }
+    for key, refused in reasons.items():
+        if refused:
+            raise GreamError(f"gream_curriculum does not go together with {key}: remove one of them")
+    if arguments["gream_curriculum_epochs"] > epochs:
+        raise GreamError(
+            f"gream_curriculum_epochs: {arguments['gream_curriculum_epochs']} is more than num_train_epochs: {epochs:g}"
+        )
+
+
+def _remove_unfinished_checkpoints(output_dir: Path, arguments: Mapping[str, Any]) -> None:
+    """Take checkpoints out of the way that a kill left half written; LLaMA-Factory would resume from them.
+
+    The trainer state is written last. Renaming is atomic, so every process of this run sees them gone.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    wanted = ["trainer_state.json"]
+    if not arguments.get("save_only_model"):
+        wanted += [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
+    for checkpoint in sorted(output_dir.glob("checkpoint-*")):
+        if all((checkpoint / name).exists() for name in wanted):
+            continue
+        aside = checkpoint.with_name(f".unfinished-{checkpoint.name}-{os.getpid()}")
+        try:
+            checkpoint.rename(aside)
+        except FileNotFoundError:
+            continue
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""How a row keeps its kind and its epoch on the way from a data file to the trainer.
+
+The converters add two columns, the processors keep them and never pack rows that differ in
+them, and the collator turns them into a count of rows of each kind.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from llamafactory.data.collator import SFTDataCollatorWith4DAttentionMask
+from llamafactory.data.converter import SharegptDatasetConverter
+from llamafactory.data.processor import PackedSupervisedDatasetProcessor, SupervisedDatasetProcessor
+
+from gream_ext.curriculum import ALIGN, KINDS, REASON
+from gream_ext.errors import GreamError
+
+KIND, EPOCH = "gream_kind", "gream_epoch"
+"""Columns of the data set that LLaMA-Factory trains on: int, index into `KINDS`; int, 0 for every epoch."""
+COUNTS = "gream_counts"
+"""Key of a collated batch: (rows of alignment data, rows of reasoning data)."""
+
+
+class AlignConverter(SharegptDatasetConverter):
+    """``"formatting": "gream_align"`` in dataset_info.json: chat messages of alignment data.
+
+    Columns and tags are those of the format sharegpt. A row may have a field ``epoch``, from 1:
+    it is trained in that epoch of the curriculum only; without it, or null, in every epoch.
+    """
+
+    kind = ALIGN
+
+    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
+        epoch = example.get("epoch") or 0
+        if not isinstance(epoch, int) or epoch < 0:
+            raise GreamError(f"{self.dataset_attr}: epoch must be a whole number from 1, not {epoch!r}, in {example}")
+        if example.get("kind") not in (None, KINDS[self.kind]):
+            raise GreamError(f"{self.dataset_attr}: a row of kind {example['kind']!r} in data of {KINDS[self.kind]}")
+        return {**super().__call__(example), KIND: self.kind, EPOCH: epoch}
+
+
+class ReasonConverter(AlignConverter):
+    """``"formatting": "gream_reason"``: the same for reasoning data."""
+
+    kind = REASON
+
+
+def _tag(examples: dict[str, list[Any]], row: int) -> tuple[int, int]:
+    return examples[KIND][row], examples[EPOCH][row]
+
+
+def _process_groups(process: Any, examples: dict[str, list[Any]], groups: Iterable[list[int]]) -> dict[str, list[Any]]:
+    """Run LLaMA-Factory's ``process`` on each group of rows with one tag, and tag what comes out."""
+    results: dict[str, list[Any]] = defaultdict(list)
+    for rows in groups:
+        kind, epoch = _tag(examples, rows[0])
+        inputs = process({column: [values[row] for row in rows] for column, values in examples.items()})
+        made = len(inputs.get("input_ids", ()))
+        for column, values in {**inputs, KIND: [kind] * made, EPOCH: [epoch] * made}.items():
+            results[column].extend(values)
+    return results
+
+
+class TaggedProcessor(SupervisedDatasetProcessor):
+    """Tokenizes as its parent does and keeps the tags."""
+
+    def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if KIND not in examples:
+            return super().preprocess_dataset(examples)
+        runs = groupby(range(len(examples[KIND])), key=lambda row: _tag(examples, row))
+        return _process_groups(super().preprocess_dataset, examples, (list(rows) for _, rows in runs))
+
+
+class TaggedPackingProcessor(PackedSupervisedDatasetProcessor):
+    """Packs as its parent does, only rows of one kind and epoch together."""
+
+    def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if KIND not in examples:
+            return super().preprocess_dataset(examples)
+        same: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for row in range(len(examples[KIND])):
+            same[_tag(examples, row)].append(row)
+        return _process_groups(super().preprocess_dataset, examples, same.values())
+
+
+class TaggedCollator(SFTDataCollatorWith4DAttentionMask):
+    """Collates as its parent does; a batch of tagged rows also says how many of each kind it holds."""
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        kinds = [feature.pop(KIND) for feature in features if KIND in feature]
+        for feature in features:
+            feature.pop(EPOCH, None)
+        batch = super().__call__(features)
+        if kinds:
+            batch[COUNTS] = (kinds.count(ALIGN), kinds.count(REASON))
+        return batch

@@ -1,0 +1,172 @@
+"""LLaMA-Factory's trainer with the order of the curriculum, and its log."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum, CurriculumSampler, CurriculumSettings
+from gream_ext.curriculum_log import PLAN_NAME, append_log, start_log
+from gream_ext.errors import GreamError
+from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND
+from gream_ext.workspace import read_json, write_json
+
+FLUSH_STEPS = 50
+"""So many steps are gathered over the processes at once, to spare a synchronisation in each."""
+
+
+class CurriculumTrainer(CustomSeq2SeqTrainer):
+    """Trains as its parent does, in the order of the curriculum if ``gream_curriculum`` is on."""
+
+    curriculum_run: "CurriculumRun | None" = None
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.finetuning_args.gream_curriculum:
+            return super()._get_train_sampler(*args, **kwargs)
+        dataset = args[0] if args and args[0] is not None else self.train_dataset
+        if self.curriculum_run is not None:
+            self.remove_callback(self.curriculum_run)
+        self.curriculum_run = CurriculumRun(self, _curriculum(self, dataset))
+        self.add_callback(self.curriculum_run)
+        return self.curriculum_run.sampler
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        counts = inputs.pop(COUNTS, None)
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if self.curriculum_run is not None:
+            self.curriculum_run.add(loss, counts)
+        return loss
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        inputs.pop(COUNTS, None)
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+
+def _curriculum(trainer: CurriculumTrainer, dataset: Any) -> Curriculum:
+    keys, args = trainer.finetuning_args, trainer.args
+    missing = {KIND, EPOCH} - set(dataset.column_names)
+    if missing:
+        raise GreamError(
+            "gream_curriculum: the training data do not say which rows are alignment and which reasoning data: "
+            "give each dataset formatting gream_align or gream_reason in dataset_info.json, and tokenize again"
+        )
+    seeds = (keys.gream_seed, args.data_seed, args.seed)
+    step_rows = trainer.get_total_train_batch_size(args)
+    micro = keys.gream_batch_unit == "micro"
+    settings = CurriculumSettings(
+        epochs=int(args.num_train_epochs),
+        batch_rows=step_rows // args.gradient_accumulation_steps if micro else step_rows,
+        curriculum_epochs=keys.gream_curriculum_epochs,
+        gamma=float(keys.gream_gamma),
+        batches_per_step=args.gradient_accumulation_steps if micro else 1,
+        uniform_unit=keys.gream_uniform_unit,
+        seed=next(seed for seed in seeds if seed is not None),
+    )
+    tags = dataset.with_format("numpy")
+    return Curriculum(np.asarray(tags[KIND][:], np.int8), np.asarray(tags[EPOCH][:], np.int32), settings)
+
+
+class CurriculumRun(TrainerCallback):
+    """Tells the sampler which share is next, and logs what was planned and what was trained in each step."""
+
+    def __init__(self, trainer: CurriculumTrainer, curriculum: Curriculum):
+        self.trainer = trainer
+        self.curriculum = curriculum
+        self.sampler = CurriculumSampler(curriculum)
+        self.share_steps = curriculum.share_batches // curriculum.settings.batches_per_step
+        self.output_dir = Path(str(trainer.args.output_dir))
+        self.losses: list[torch.Tensor] = []
+        self.counts: list[tuple[int, int]] = []
+        self.finished: list[tuple[int, torch.Tensor]] = []
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        planned = self.share_steps * self.curriculum.settings.epochs
+        if state.max_steps > planned:
+            raise GreamError(
+                f"max_steps: {state.max_steps} is more than the {planned} steps of num_train_epochs: "
+                f"{self.curriculum.settings.epochs}: raise num_train_epochs, or leave max_steps out"
+            )
+        if state.is_world_process_zero:
+            self._write_plan(state.global_step, planned)
+            start_log(self.output_dir, state.global_step)
+
+    def _write_plan(self, trained_steps: int, planned: int) -> None:
+        plan = {
+            "settings": vars(self.curriculum.settings),
+            "rows": [dict(zip(KINDS, self.curriculum.row_counts(epoch + 1), strict=False))
+                     for epoch in range(self.curriculum.settings.epochs)],
+            "steps": planned,
+        }  # fmt: skip
+        path = self.output_dir / PLAN_NAME
+        if trained_steps and path.exists() and (old := read_json(path, "sft")) != plan:
+            changed = ", ".join(key for key in plan if old.get(key) != plan[key])
+            raise GreamError(
+                f"cannot resume in {self.output_dir} at step {trained_steps}: {changed} of the curriculum differ "
+                f"from those it was started with, see {PLAN_NAME}; set them back, or set overwrite_output_dir: true"
+            )
+        write_json(path, plan)
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.sampler.epoch = state.global_step // self.share_steps
+
+    def add(self, loss: torch.Tensor, counts: tuple[int, int] | None) -> None:
+        """One forward pass of this process: its loss and its rows of each kind."""
+        self.losses.append(loss.detach().float())
+        self.counts.append(counts or (0, 0))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        rows = np.sum(self.counts, axis=0)
+        self._demand_planned_kind(state.global_step, rows)
+        loss = torch.stack(self.losses).sum()
+        self.finished.append((state.global_step, torch.cat([loss[None], torch.tensor(rows).to(loss)])))
+        self.losses, self.counts = [], []
+        if len(self.finished) >= FLUSH_STEPS or control.should_save or control.should_log:
+            self.flush(state)
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.flush(state)
+
+    def _batches(self, step: int) -> slice:
+        """Which batches of the plan step ``step``, from 1, trains."""
+        size = self.curriculum.settings.batches_per_step
+        return slice((step - 1) * size, step * size)
+
+    def _demand_planned_kind(self, step: int, rows: np.ndarray) -> None:
+        planned = np.unique(self.curriculum.plan.kind[self._batches(step)])
+        if MIXED in planned:
+            return
+        trained = np.flatnonzero(rows)
+        if not np.array_equal(planned, trained):
+            raise GreamError(
+                f"step {step} trained {[KINDS[kind] for kind in trained]} where the curriculum planned "
+                f"{[KINDS[kind] for kind in planned]}: some option of the trainer changes the order of the data"
+            )
+
+    def flush(self, state: TrainerState) -> None:
+        """Gather the steps since the last flush over all processes and append them to the log."""
+        if not self.finished:
+            return
+        steps = [step for step, _ in self.finished]
+        summed = self.trainer.accelerator.reduce(torch.stack([values for _, values in self.finished]), "sum").tolist()
+        self.finished = []
+        if state.is_world_process_zero:
+            records = [self._record(step, *values) for step, values in zip(steps, summed, strict=True)]
+            append_log(self.output_dir, records)
+
+    def _record(self, step: int, loss: float, align_rows: float, reason_rows: float) -> dict[str, Any]:
+        plan, batches = self.curriculum.plan, self._batches(step)
+        planned = plan.planned[batches]
+        kind = MIXED if align_rows and reason_rows else REASON if reason_rows else ALIGN
+        return {
+            "step": step,
+            "epoch": int(plan.epoch[batches][0]),
+            "kind": KINDS[kind],
+            "phase": PHASES[plan.phase[batches][0]],
+            "planned": None if np.isnan(planned).all() else float(np.nanmean(planned)),
+            "loss": loss / self.trainer.args.world_size,
+            "align_rows": int(align_rows),
+            "reason_rows": int(reason_rows),
+        }
