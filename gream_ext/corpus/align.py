@@ -1,14 +1,14 @@
 """Stage ``corpus align``: the alignment data of section 4.1, from training interactions alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gream_ext.corpus.draw import interleaved, shuffled
 from gream_ext.corpus.files import Row, list_dataset, row, write_rows
-from gream_ext.corpus.prompts import WINDOW, wordings
+from gream_ext.corpus.prompts import WINDOW, drawn_wording
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -35,16 +35,23 @@ class AlignSettings:
     text_words: int = option(64, help="longest item text, in words")
     seed: int = option(0, help="seed of every draw")
 
+    def __post_init__(self) -> None:
+        from gream_ext.corpus.tasks import TASKS
+
+        for name, share in self.mixture.items():
+            if name not in TASKS:
+                raise GreamError(f"mixture names task {name!r}; the tasks are {', '.join(TASKS)}")
+            if isinstance(share, bool) or not isinstance(share, int | float) or share < 0:
+                raise GreamError(f"mixture of task {name!r} is {share!r}: give a number of 0 or more")
+        check_range(self, "epochs", "window", "text_words", least=1)
+        check_range(self, "max_rows", least=0)
+        check_range(self, "crop_share", "canonical_share", least=0, most=1)
+
 
 def task_rows(source: "Source", settings: AlignSettings) -> dict[str, int]:
-    """Rows an epoch of each task; `GreamError` for an unknown task or when nothing is left."""
+    """Rows an epoch of each task; `GreamError` when nothing is left."""
     from gream_ext.corpus.tasks import TASKS
 
-    for name, share in settings.mixture.items():
-        if name not in TASKS:
-            raise GreamError(f"mixture names task {name!r}; the tasks are {', '.join(TASKS)}")
-        if share < 0:
-            raise GreamError(f"mixture of task {name!r} is {share}: give 0 or more")
     counts = {
         name: round(task.population(source) * settings.mixture.get(name, task.share)) for name, task in TASKS.items()
     }
@@ -60,37 +67,21 @@ def align_rows(source: "Source", settings: AlignSettings) -> Iterator[Row]:
     from gream_ext.corpus.tasks import TASKS
 
     counts = task_rows(source, settings)
+    # One run of units over all epochs: a task that shows a part of its population shows another part each epoch.
+    units = {
+        name: shuffled(TASKS[name].population(source), count * settings.epochs, f"align/{settings.seed}/{name}")
+        for name, count in counts.items()
+    }
+    chances = {name: Random(f"align/{settings.seed}/{name}/rows") for name in counts}
     for epoch in range(1, settings.epochs + 1):
-        keys = {name: f"align/{settings.seed}/{epoch}/{name}" for name in counts}
-        units = {name: shuffled(TASKS[name].population(source), count, keys[name]) for name, count in counts.items()}
-        chances = {name: Random(f"{key}/rows") for name, key in keys.items()}
         for name in interleaved(counts, f"align/{settings.seed}/{epoch}"):
             slots, response = TASKS[name].write(source, next(units[name]), chances[name])
-            prompt = draw_wording("direct" if name == "next" else name, settings.canonical_share, chances[name])
+            prompt = drawn_wording("direct" if name == "next" else name, settings.canonical_share, chances[name])
             messages = [
                 {"role": "user", "content": prompt.format_map(slots)},
                 {"role": "assistant", "content": response},
             ]
             yield row("align", name, epoch if settings.epochs > 1 else None, messages)
-
-
-def draw_wording(task: str, canonical_share: float, chance: Random) -> str:
-    """The first template with probability ``canonical_share``, else one of the others."""
-    known = wordings(task)
-    if len(known) == 1 or chance.random() < canonical_share:
-        return known[0]
-    return known[chance.randrange(1, len(known))]
-
-
-def check_draws(epochs: int, window: int, shares: Mapping[str, float]) -> None:
-    """`GreamError` for settings that no draw can follow."""
-    if epochs < 1:
-        raise GreamError(f"epochs is {epochs}: give 1 or more")
-    if window < 1:
-        raise GreamError(f"window is {window}: give 1 or more")
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise GreamError(f"{name} is {share}: give a share between 0 and 1")
 
 
 def load_catalogue(workspace: Workspace) -> "Catalogue":
@@ -101,12 +92,19 @@ def load_catalogue(workspace: Workspace) -> "Catalogue":
     return Catalogue.load(workspace, enriched_descriptions(workspace))
 
 
+def check_range(settings: Any, *names: str, least: float, most: float | None = None) -> None:
+    """`GreamError` for a setting below ``least`` or above ``most``."""
+    for name in names:
+        value = getattr(settings, name)
+        if value < least or (most is not None and value > most):
+            asked = f"{least} or more" if most is None else f"a number from {least} to {most}"
+            raise GreamError(f"{name} is {value}: give {asked}")
+
+
 def run(workspace: Workspace, settings: AlignSettings) -> None:
     from gream_ext.corpus.tasks.base import Source
     from gream_ext.data.histories import training_histories
 
-    shares = {"crop_share": settings.crop_share, "canonical_share": settings.canonical_share}
-    check_draws(settings.epochs, settings.window, shares)
     histories, catalogue = training_histories(workspace), load_catalogue(workspace)
     source = Source(histories, catalogue, settings.window, settings.crop_share, settings.text_words)
     total = settings.epochs * sum(task_rows(source, settings).values())

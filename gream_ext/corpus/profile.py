@@ -7,6 +7,8 @@ from gream_ext.corpus.catalogue import Item
 
 RECENT = 5
 """Items at the end of a history that count as recent."""
+NO_TRAIT = "various"
+"""Stands where no item says anything of itself."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ def wish(history: Sequence[Item], target: Item, limit: int = 3) -> tuple[str, ..
     """The target's traits that the history supports, in the target's order: what an intent may say of it."""
     supported = {trait for item in history for trait in item.traits}
     return tuple(trait for trait in target.traits if trait in supported)[:limit]
+
+
+def listed(traits: Sequence[str]) -> str:
+    """Traits as they stand in a sentence.
+
+    >>> listed(("tea", "cups")), listed(())
+    ('tea, cups', 'various')
+    """
+    return ", ".join(traits) or NO_TRAIT
 
 
 def _share(trait: str, items: Sequence[Item]) -> float:

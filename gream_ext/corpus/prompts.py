@@ -7,6 +7,7 @@ which is canonical: training sees all of them, inference and RL ask with the fir
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from random import Random
 from typing import TYPE_CHECKING, Literal
 
 import yaml
@@ -70,7 +71,7 @@ def system_text(system_prompt: SystemPrompt) -> str:
     """The system message of reasoning mode."""
     if system_prompt not in ("full", "short"):
         raise GreamError(f"system_prompt {system_prompt!r} is not one of full, short")
-    return _read(f"system_{system_prompt}.txt").strip()
+    return template_text(f"system_{system_prompt}.txt")
 
 
 def wording(task: str, template: int) -> str:
@@ -84,12 +85,22 @@ def wording(task: str, template: int) -> str:
 @cache
 def wordings(task: str) -> tuple[str, ...]:
     """All templates of a task, the canonical one first."""
-    return tuple(yaml.safe_load(_read(f"{task}.yaml")))
+    return tuple(yaml.safe_load(template_text(f"{task}.yaml")))
 
 
-def _read(name: str) -> str:
+def drawn_wording(task: str, canonical_share: float, chance: Random) -> str:
+    """The first template with probability ``canonical_share``, else one of the others."""
+    known = wordings(task)
+    if len(known) == 1 or chance.random() < canonical_share:
+        return known[0]
+    return known[chance.randrange(1, len(known))]
+
+
+@cache
+def template_text(name: str) -> str:
+    """The text of a file in ``templates/``."""
     try:
-        return files("gream_ext.corpus").joinpath("templates", name).read_text(encoding="utf-8")
+        return files("gream_ext.corpus").joinpath("templates", name).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise GreamError(f"there is no template file {name}: reinstall gream-ext") from None
 

@@ -25,10 +25,12 @@ class Source:
     crop_share: float = 0.0
     """Share of the histories that are cut to a random length instead of the whole window."""
     text_words: int = 64
+    least: int = 1
+    """Items that must stand before a target."""
 
     @cached_property
     def _targets(self) -> Numbered:
-        return Numbered({user: max(0, len(history) - 1) for user, history in self.histories.items()})
+        return Numbered({user: max(0, len(history) - self.least) for user, history in self.histories.items()})
 
     @cached_property
     def _windows(self) -> Numbered:
@@ -40,7 +42,7 @@ class Source:
 
     @property
     def target_count(self) -> int:
-        """How many training items have one before them."""
+        """How many training items have ``least`` items before them."""
         return len(self._targets)
 
     @property
@@ -55,8 +57,13 @@ class Source:
 
     def target(self, unit: int, chance: Random) -> tuple[tuple[Item, ...], Item]:
         """One training target and the history that it is predicted from."""
-        user, before = self._targets[unit]
-        return self.before(user, before + 1, chance), self.catalogue[self.histories[user][before + 1]]
+        user, place = self.place_of(unit)
+        return self.before(user, place, chance), self.catalogue[self.histories[user][place]]
+
+    def place_of(self, unit: int) -> tuple[str, int]:
+        """User and place in the user's history of a training target."""
+        user, number = self._targets[unit]
+        return user, number + self.least
 
     def stretch(self, unit: int, chance: Random) -> tuple[Item, ...]:
         """Up to ``window + 1`` items in a row: near one of the user's even places, moved at random."""

@@ -1,9 +1,10 @@
 """Preference tasks: a user's taste in words, and from a wish in words to an item (section 4.1)."""
 
+from collections.abc import Callable, Sequence
 from random import Random
 
 from gream_ext.corpus.catalogue import Catalogue, Item
-from gream_ext.corpus.profile import profile, wish
+from gream_ext.corpus.profile import listed, profile, wish
 from gream_ext.corpus.prompts import wordings
 from gream_ext.corpus.tasks.base import Exchange, Source, Task, joined
 
@@ -15,7 +16,7 @@ def _summary(source: Source, unit: int, chance: Random) -> Exchange:
     history = source.before(user, place, chance)
     told = profile(history)
     answer = chance.choice(wordings("preference_summary_answer"))
-    return {"history": joined(history)}, answer.format(often=", ".join(told.often), lately=", ".join(told.lately))
+    return {"history": joined(history)}, answer.format(often=listed(told.often), lately=listed(told.lately))
 
 
 def _query(source: Source, unit: int, chance: Random) -> Exchange:
@@ -34,15 +35,21 @@ def query_of(item: Item, catalogue: Catalogue, chance: Random) -> str:
 def _intent(source: Source, unit: int, chance: Random) -> Exchange:
     """A history and the wish that the true next item answers: the last step of the reasoning, alone."""
     history, target = source.target(unit, chance)
-    return {"history": joined(history), "intent": intent_text(history, target, 0)}, target.identifier
+    return {
+        "history": joined(history),
+        "intent": intent_text(history, target, lambda task: wordings(task)[0]),
+    }, target.identifier
 
 
-def intent_text(history: tuple[Item, ...], target: Item, template: int) -> str:
-    """Step 3 of the template teacher: the traits of the target that the history supports, or a change."""
+def intent_text(history: Sequence[Item], target: Item, wording: Callable[[str], str]) -> str:
+    """Step 3 of the template teacher: the traits of the target that the history supports, or a change.
+
+    ``wording`` gives the template of ``intent`` or ``intent_change``.
+    """
     wished = wish(history, target)
     if wished:
-        return wordings("intent")[template].format(wish=", ".join(wished))
-    return wordings("intent_change")[template].format(often=", ".join(profile(history).often[:1]) or "the usual")
+        return wording("intent").format(wish=listed(wished))
+    return wording("intent_change").format(often=listed(profile(history).often[:1]))
 
 
 PREFERENCE = (

@@ -1,0 +1,110 @@
+"""Command ``corpus inspect``: samples of all training data on the terminal."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from gream_ext.corpus.align import check_range
+from gream_ext.corpus.files import Row, read_rows
+from gream_ext.corpus.reason import rejected_path
+from gream_ext.errors import GreamError
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import ITEMS, Workspace, read_table
+
+IDENTIFIER = re.compile(r"(?:<\|[a-z]_\d+\|>)+")
+RULE = "─" * 80
+
+
+@dataclass(frozen=True)
+class InspectSettings:
+    """What is shown."""
+
+    data: Literal["all", "align", "reason", "rejected", "rl"] = option("all", help="which data")
+    task: str = option("", help="only this task")
+    count: int = option(1, help="samples of each task")
+    skip: int = option(0, help="samples of each task to pass over first, to see others")
+    titles: bool = option(True, help="write each item's title behind its identifier")
+
+    def __post_init__(self) -> None:
+        check_range(self, "count", least=1)
+        check_range(self, "skip", least=0)
+
+
+SCAN = 50_000
+"""Rows of a file that samples are taken from: tasks stand in random order, so its beginning shows them all."""
+
+
+def samples(rows: Iterator[Row], settings: InspectSettings) -> Iterator[Row]:
+    """The first ``count`` rows of each task after ``skip`` of it."""
+    seen: dict[str, int] = {}
+    for row in islice(rows, SCAN):
+        if settings.task not in ("", row["task"]):
+            continue
+        number = seen.get(row["task"], 0)
+        seen[row["task"]] = number + 1
+        if settings.skip <= number < settings.skip + settings.count:
+            yield row
+
+
+def rl_rows(workspace: Workspace) -> Iterator[Row]:
+    """RL prompts in the shape of training rows."""
+    import polars as pl
+
+    for path in (workspace.rl_train, workspace.rl_valid):
+        if path.exists():
+            for row in pl.scan_parquet(path).head(SCAN).collect().iter_rows(named=True):
+                about = row["extra_info"]
+                truth = {"role": "ground truth", "content": row["reward_model"]["ground_truth"]}
+                task = f"rl {about['split']} {about['mode']}"
+                yield {"kind": "rl", "task": task, "messages": [*row["prompt"], truth]}
+
+
+def show(row: Row, named: Callable[[str], str]) -> str:
+    """A row as it is printed."""
+    epoch = f", epoch {row['epoch']}" if "epoch" in row else ""
+    reason = f", rejected: {row['reason']}" if "reason" in row else ""
+    lines = [f"{row['kind']} · {row['task']}{epoch}{reason}", RULE]
+    lines += [f"[{message['role']}]\n{named(message['content'])}" for message in row["messages"]]
+    return "\n".join([*lines, ""])
+
+
+def title_writer(workspace: Workspace) -> Callable[[str], str]:
+    """Puts its title behind each identifier in a text."""
+    from gream_ext.identifiers import parse
+    from gream_ext.items.index import ItemIndex
+
+    index = ItemIndex.load(workspace.item_index)
+    titles = dict(read_table(workspace.items, ITEMS, "prepare").select("item_id", "title").iter_rows())
+
+    def named(match: re.Match[str]) -> str:
+        item = index.item(parse(match.group()) or ())
+        return match.group() if item is None else f"{match.group()} «{titles.get(item) or item}»"
+
+    return lambda text: IDENTIFIER.sub(named, text)
+
+
+def run(workspace: Workspace, settings: InspectSettings) -> None:
+    files = {
+        "align": (workspace.align, "corpus align"),
+        "reason": (workspace.reason, "corpus reason"),
+        "rejected": (rejected_path(workspace), "corpus reason"),
+    }
+    named = title_writer(workspace) if settings.titles else str
+    shown = 0
+    for data in (*files, "rl") if settings.data == "all" else (settings.data,):
+        if data == "rl":
+            rows = rl_rows(workspace)
+        elif settings.data == "all" and not files[data][0].exists():
+            continue
+        else:
+            rows = read_rows(*files[data])
+        for row in samples(rows, settings):
+            print(show(row, named))
+            shown += 1
+    if not shown:
+        raise GreamError(f"{workspace.root} has no such training data: run `gream corpus align` first")
+
+
+STAGE = Stage(name="corpus inspect", settings=InspectSettings, run=run)
