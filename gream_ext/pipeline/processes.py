@@ -1,0 +1,90 @@
+"""The processes that belong to a workspace, found and ended, and no others.
+
+A launched framework carries a mark in its environment that its children inherit. Ray's agents overwrite theirs (they
+rename themselves), but keep files open in Ray's folder, which is this workspace's own: that gives them away.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from gream_ext.workspace import Workspace
+
+MARK = "GREAM_WORKSPACE"
+GRACE = 8.0
+"""Seconds between asking a process to end and ending it."""
+
+
+def mark(workspace: Workspace) -> str:
+    """What the environment variable `MARK` says in processes of this workspace."""
+    return hashlib.sha256(os.fsencode(workspace.root.resolve())).hexdigest()[:16]
+
+
+def scratch(workspace: Workspace) -> Path:
+    """This workspace's folder for Ray's sockets and logs: short, because the paths of sockets are limited."""
+    temporary = tempfile.gettempdir()
+    base = Path(temporary if len(temporary) <= 30 else "/tmp")
+    return base / f"gream-{os.getuid()}-{mark(workspace)[:8]}"
+
+
+def belonging(workspace: Workspace) -> list[psutil.Process]:
+    """Living processes that a framework launched for this workspace consists of, never the caller or its ancestors."""
+    own = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    wanted, folder = mark(workspace), str(scratch(workspace)) + os.sep
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        if process.pid in own or process.pid in found:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process.environ().get(MARK) == wanted or any(
+                file.path.startswith(folder) for file in process.open_files()
+            ):
+                found[process.pid] = process
+                found.update({child.pid: child for child in process.children(recursive=True)})
+    return [process for pid, process in found.items() if pid not in own]
+
+
+def end(processes: Sequence[psutil.Process], grace: float = GRACE) -> None:
+    """Ask the processes to end, and end those that have not after ``grace`` seconds."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=grace)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=grace)
+
+
+def sweep(workspace: Workspace, grace: float = GRACE) -> int:
+    """End every process of this workspace and remove its scratch folder; returns how many there were."""
+    ended = 0
+    for _ in range(5):  # what was just being started is found in the next round
+        found = belonging(workspace)
+        if not found:
+            break
+        ended += len(found)
+        end(found, grace)
+    shutil.rmtree(scratch(workspace), ignore_errors=True)
+    return ended
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is over, so that a second one cannot stop the cleaning."""
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,124 @@
+"""The record of a finished stage, and running a stage only when its record does not hold any more.
+
+``stages/<label>.json`` in the workspace says what made the stage's files: versions, settings, hashes of what was read
+and written, seconds. A stage is up to date while its settings and the contents of what it reads are those of the
+record and what it wrote stands unchanged.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gream_ext import __version__
+from gream_ext.pipeline.fingerprint import Fingerprint, digest, fingerprint
+from gream_ext.pipeline.settings import plain
+from gream_ext.stage import Stage
+from gream_ext.workspace import Workspace, write_json
+
+FRAMEWORKS = ("torch", "transformers", "llamafactory", "verl", "sglang")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage: whether it ran now, and the seconds that it takes or took."""
+
+    ran: bool
+    seconds: float
+
+
+def slug(label: str) -> str:
+    """A label as a file name: ``evaluate sft direct test`` → ``evaluate-sft-direct-test``."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def record_path(workspace: Workspace, label: str) -> Path:
+    return workspace.path("stages", f"{slug(label)}.json")
+
+
+def read_record(workspace: Workspace, label: str) -> dict[str, Any] | None:
+    """The record of a finished stage; None if there is none that can be read."""
+    try:
+        record = json.loads(record_path(workspace, label).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "outputs" in record else None
+
+
+def is_command(stage: Stage, workspace: Workspace, settings: Any) -> bool:
+    """A stage that writes nothing into the workspace: it runs every time and leaves no record."""
+    return not stage.writes(workspace, settings)
+
+
+def is_current(stage: Stage, workspace: Workspace, settings: Any) -> bool:
+    """Whether the stage need not run again."""
+    record = read_record(workspace, stage.label_of(settings))
+    if is_command(stage, workspace, settings) or not record or record.get("settings") != plain(settings):
+        return False
+    return _unchanged(stage.writes(workspace, settings), workspace, record["outputs"]) and _unchanged(
+        stage.reads(workspace, settings), workspace, record.get("inputs", {})
+    )
+
+
+def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = False) -> Outcome:
+    """Run the stage unless it is up to date, and record it.
+
+    Raises:
+        GreamError: from the stage. What the record of an earlier run says stays true of the files.
+    """
+    label = stage.label_of(settings)
+    if not force and is_current(stage, workspace, settings):
+        record = read_record(workspace, label) or {}
+        return Outcome(ran=False, seconds=float(record.get("seconds", 0.0)))
+    earlier = read_record(workspace, label) or {}
+    inputs = _fingerprints(stage.reads(workspace, settings), workspace, earlier.get("inputs", {}))
+    start = time.monotonic()
+    stage.run(workspace, settings)
+    seconds = round(time.monotonic() - start, 3)
+    outputs = _fingerprints(stage.writes(workspace, settings), workspace, {})
+    if outputs and all(outputs.values()):
+        record = {
+            "stage": stage.name,
+            "label": label,
+            "versions": versions(),
+            "settings": plain(settings),
+            "inputs": inputs,
+            "outputs": outputs,
+            "seconds": seconds,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        write_json(record_path(workspace, label), record)
+    return Outcome(ran=True, seconds=seconds)
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of gream_ext and of the frameworks that are installed."""
+    found = {"python": platform.python_version(), "gream_ext": __version__}
+    for name in FRAMEWORKS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _name(path: Path, workspace: Workspace) -> str:
+    return path.relative_to(workspace.root).as_posix() if path.is_relative_to(workspace.root) else str(path)
+
+
+def _fingerprints(
+    paths: Sequence[Path], workspace: Workspace, known: Mapping[str, Any]
+) -> dict[str, Fingerprint | None]:
+    names = {_name(path, workspace): path for path in paths}
+    return {name: fingerprint(path, known.get(name)) for name, path in names.items()}
+
+
+def _unchanged(paths: Sequence[Path], workspace: Workspace, recorded: Mapping[str, Any]) -> bool:
+    found = _fingerprints(paths, workspace, recorded)
+    return found.keys() == recorded.keys() and all(digest(found[name]) == digest(recorded[name]) for name in found)

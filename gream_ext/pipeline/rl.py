@@ -1,0 +1,167 @@
+"""Stage ``rl``: reinforcement learning by Verl's own launcher, from the model after SFT; merged by Verl's own merger.
+
+Verl checkpoints into ``rl/checkpoints/`` and goes on from the last one after an interruption. Its metrics stand in
+``rl/metrics.jsonl``, one line a step, the merged Hugging Face model with its tokenizer in ``srpo/``.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gream_ext.errors import GreamError
+from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
+from gream_ext.pipeline.launch import Progress, bar_progress, launch
+from gream_ext.pipeline.shipped import recipe_folder
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace, whole
+
+LATEST = "latest_checkpointed_iteration.txt"
+SCORE = re.compile(r"\bstep:\d+ - .*?\bcritic/score/mean:([-+.\deE]+)")
+RAY_PREFIX = re.compile(r"^\(\w+ pid=\d+[^)]*\)\s*")
+BARE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./-]*")
+"""A string that Hydra's grammar takes for itself without quotes."""
+OURS = (
+    "data.train_files",
+    "data.val_files",
+    "actor_rollout_ref.model.path",
+    "trainer.default_local_dir",
+    "trainer.resume_mode",
+    "trainer.logger",
+    "hydra.run.dir",
+)
+"""Keys that this stage sets: they are the workspace's files."""
+
+
+@dataclass(frozen=True)
+class RlSettings:
+    recipes: tuple[str, ...] = option(("srpo", "cpu"), help="Recipes for Verl, as in +gream=[srpo,cpu].")
+    overrides: dict[str, Any] = option({}, help="Keys of Verl's configuration to change; a + before a key adds it.")
+
+
+def run(workspace: Workspace, settings: RlSettings) -> None:
+    """Train from ``sft/`` on the RL prompts; write ``rl/metrics.jsonl`` and the model folder ``srpo/``.
+
+    Raises:
+        GreamError: for a missing input or a key that is not the user's to set.
+        LaunchError: if Verl or its merger fails.
+    """
+    for key in settings.overrides:
+        if key.lstrip("+~") in OURS:
+            raise GreamError(f"rl: {key!r} cannot be overridden: it belongs to the workspace")
+    for path, command in (
+        (workspace.rl_train, "corpus rl"),
+        (workspace.rl_valid, "corpus rl"),
+        (workspace.model("sft"), "sft"),
+    ):
+        if not path.exists():
+            raise GreamError(f"{path} is missing: run `gream {command}` first")
+    folder = workspace.path("rl", "checkpoints")
+    if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
+        log = next_metrics(folder)
+        launch(
+            training_command(workspace, settings),
+            name="rl",
+            workspace=workspace,
+            environment={"VERL_FILE_LOGGER_PATH": str(log.resolve())},
+            progress=Reading(),
+        )
+        mark_trained(folder)
+    merge(workspace, folder)
+    join_metrics(folder, _metrics(workspace))
+    shutil.rmtree(folder)
+
+
+def training_command(workspace: Workspace, settings: RlSettings) -> list[str]:
+    """``python -m verl.trainer.main_ppo '+gream=[…]'`` with the workspace's files."""
+    folder = workspace.path("rl", "checkpoints").resolve()
+    keys: dict[str, Any] = {
+        "data.train_files": str(workspace.rl_train.resolve()),
+        "data.val_files": str(workspace.rl_valid.resolve()),
+        "actor_rollout_ref.model.path": str(workspace.model("sft").resolve()),
+        "trainer.default_local_dir": str(folder),
+        "trainer.resume_mode": "auto",
+        "trainer.logger": ["console", "file"],
+        "hydra.run.dir": str(folder / "hydra"),
+        **settings.overrides,
+    }
+    words = [f"{key}={hydra_word(value)}" for key, value in keys.items()]
+    return [sys.executable, "-m", "verl.trainer.main_ppo", f"+gream=[{','.join(settings.recipes)}]", *words]
+
+
+def hydra_word(value: Any) -> str:
+    r"""A value in Hydra's override grammar.
+
+    >>> print(hydra_word("a b's"), hydra_word([1, "x"]), hydra_word({"k": None}), hydra_word("1"), hydra_word(True))
+    'a b\'s' [1,x] {k:null} '1' true
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{hydra_word(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(hydra_word, value)) + "]"
+    if isinstance(value, str) and (
+        not BARE.fullmatch(value) or value.lower() in ("true", "false", "null", "nan", "inf")
+    ):
+        # A backslash only escapes before a quote, or where it is the last character.
+        escaped = re.sub(r"(\\*)(')", lambda found: found[1] * 2 + r"\'", value)
+        ending = re.search(r"\\*$", escaped)
+        return f"'{escaped}{ending[0] if ending else ''}'"
+    return str(value)
+
+
+class Reading:
+    """Reads Verl's progress off its output: the bar "Training Progress", and the mean reward of each step."""
+
+    def __call__(self, line: str) -> Progress | None:
+        bare = RAY_PREFIX.sub("", line)
+        found = SCORE.search(bare)
+        return Progress(note=f"reward {float(found[1]):.3f}") if found else bar_progress(bare, "Training Progress")
+
+
+def merge(workspace: Workspace, folder: Path) -> None:
+    """Make the Hugging Face model out of the last checkpoint by Verl's merger."""
+    try:
+        actor = folder / f"global_step_{int((folder / LATEST).read_text())}" / "actor"
+    except (OSError, ValueError):
+        raise GreamError(f"{folder} has no checkpoint: set trainer.save_freq to a number above 0") from None
+    with whole(workspace.model("srpo")) as draft:
+        places = ["--local_dir", str(actor.resolve()), "--target_dir", str(draft.resolve())]
+        merger = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", *places]
+        launch(merger, name="rl-merge", workspace=workspace)
+
+
+def next_metrics(folder: Path) -> Path:
+    """A file for the metrics of this attempt: Verl's logger begins its file anew each time it starts."""
+    attempts = folder / "metrics"
+    attempts.mkdir(parents=True, exist_ok=True)
+    return attempts / f"{len(list(attempts.iterdir())) + 1:03d}.jsonl"
+
+
+def join_metrics(folder: Path, target: Path) -> None:
+    """All attempts' metrics in one file, in order; a step that was done again stands there again, later."""
+    with whole(target) as draft, draft.open("wb") as joined:
+        for attempt in sorted((folder / "metrics").glob("*.jsonl")):
+            joined.writelines(line for line in attempt.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+
+
+def _metrics(workspace: Workspace) -> Path:
+    return workspace.path("rl", "metrics.jsonl")
+
+
+def _reads(workspace: Workspace, settings: RlSettings) -> Sequence[Path]:
+    recipes = [recipe_folder() / "gream" / f"{name}.yaml" for name in settings.recipes]
+    shipped = [recipe for recipe in recipes if recipe.exists()]
+    return workspace.rl_train, workspace.rl_valid, workspace.model("sft"), *shipped
+
+
+def _writes(workspace: Workspace, settings: RlSettings) -> Sequence[Path]:
+    return workspace.model("srpo"), _metrics(workspace)
+
+
+STAGE = Stage(name="rl", settings=RlSettings, run=run, reads=_reads, writes=_writes)

@@ -1,0 +1,176 @@
+"""Settings of a stage out of plain values: what a YAML file or a command line gives, checked against the dataclass.
+
+The type of a field says what it accepts: ``str``, ``int``, ``float``, ``bool``, ``X | None``, ``Literal[...]``,
+``tuple[X, ...]`` or ``list[X]``, ``dict[str, X]``, ``Path`` and ``Any``.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gream_ext.errors import GreamError
+
+
+WORDS: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a mapping",
+    Path: "a path",
+    Any: "any value",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A field's type, taken apart."""
+
+    base: Any
+    """str, int, float, bool, Path, dict, or Any."""
+    many: type | None = None
+    """tuple or list where the field holds several values."""
+    optional: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"a list, each {WORDS[self.base]}" if self.many else WORDS[self.base]
+
+
+def kind_of(hint: Any) -> Kind:
+    """Take a type annotation apart.
+
+    Raises:
+        TypeError: for a type that settings cannot have; a mistake in the stage, not of its user.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        inner = [argument for argument in arguments if argument is not types.NoneType]
+        if len(inner) == 1 and len(arguments) == 2:
+            return dataclasses.replace(kind_of(inner[0]), optional=True)
+    elif origin is typing.Literal:
+        return Kind(type(arguments[0]), choices=arguments)
+    elif origin in (tuple, list, Sequence):
+        element = kind_of(arguments[0])
+        return dataclasses.replace(element, many=list if origin is list else tuple)
+    elif origin in (dict, Mapping) or hint in (dict, Mapping):
+        return Kind(dict)
+    elif hint in (str, int, float, bool, Path, Any):
+        return Kind(hint)
+    raise TypeError(f"a setting cannot be of type {hint}")
+
+
+def kinds(settings: type) -> dict[str, tuple[dataclasses.Field[Any], Kind]]:
+    """The fields of a settings class with their kinds, in order."""
+    hints = typing.get_type_hints(settings)
+    found = {}
+    for field in dataclasses.fields(settings):
+        kind = kind_of(hints[field.name])
+        chosen = field.metadata.get("choices") or kind.choices
+        found[field.name] = (field, dataclasses.replace(kind, choices=tuple(chosen) if chosen else None))
+    return found
+
+
+def is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field that is not required."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def convert(kind: Kind, value: Any) -> Any:
+    """``value`` as a field of this kind.
+
+    Raises:
+        ValueError: saying in a few words what was expected.
+    """
+    if kind.optional and (value is None or value in ("none", "null")):
+        return None
+    if kind.many:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be {kind}, not {value!r}")
+        return kind.many(_convert_one(kind, element) for element in value)
+    return _convert_one(kind, value)
+
+
+def _convert_one(kind: Kind, value: Any) -> Any:
+    result = _typed(kind, value)
+    if kind.choices and result not in kind.choices:
+        raise ValueError(f"must be one of {', '.join(map(str, kind.choices))}, not {value!r}")
+    return result
+
+
+def _typed(kind: Kind, value: Any) -> Any:
+    if kind.base is Any:
+        return value
+    if kind.base is dict:
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return dict(value)
+    elif kind.base is bool:
+        if isinstance(value, bool):
+            return value
+    elif kind.base in (int, float):
+        # YAML 1.1 takes 1e-4 for a string; a whole number may be written 1e5 or 3.0.
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except ValueError:
+                number = None
+            if number is not None and kind.base is float:
+                return number
+            if number is not None and number.is_integer():
+                return int(value) if not isinstance(value, str) or value.lstrip("+-").isdigit() else int(number)
+    elif kind.base in (str, Path):
+        if isinstance(value, str | Path):
+            return kind.base(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return kind.base(str(value))
+    raise ValueError(f"must be {WORDS[kind.base]}, not {value!r}")
+
+
+def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
+    """An instance of ``settings`` from ``values``.
+
+    Raises:
+        GreamError: ``where`` and the key, for an unknown or missing key, a wrong type or a value that is not a choice.
+    """
+    fields = kinds(settings)
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(fields) or 'none'}"
+            raise GreamError(f"{where}: unknown setting {key!r}; {hint}")
+    for name, (field, _) in fields.items():
+        if is_required(field) and name not in values:
+            raise GreamError(f"{where}: {name!r} must be given ({field.metadata.get('help', '')})")
+    converted = {}
+    for key, value in values.items():
+        try:
+            converted[key] = convert(fields[key][1], value)
+        except ValueError as error:
+            raise GreamError(f"{where}: {key!r} {error}") from None
+    try:
+        return settings(**converted)
+    except GreamError as error:
+        raise GreamError(f"{where}: {error}") from None
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Settings as JSON values, in the order of the fields."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value

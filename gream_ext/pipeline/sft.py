@@ -1,0 +1,174 @@
+"""Stage ``sft``: supervised fine-tuning by LLaMA-Factory's own launcher, from the base model and the corpus.
+
+LLaMA-Factory trains in ``sft.training/`` and goes on from its last checkpoint after an interruption. What it wrote
+there (model, tokenizer, its logs and the curriculum's) becomes ``sft/`` in one step when it is done.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gream_ext.errors import GreamError
+from gream_ext.pipeline.attempt import IDENTITY, TRAINED, identity, mark_trained, open_attempt
+from gream_ext.pipeline.launch import Progress, bar_progress, launch
+from gream_ext.pipeline.shipped import find_recipe
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace, whole
+
+LOSS = re.compile(r"^\{.*'loss': '?([-+.\deE]+)")
+PLAIN = re.compile(r"[A-Za-z_./][\w./-]*|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+WEIGHTS = ("*.safetensors", "*.bin")
+OURS = ("model_name_or_path", "dataset_dir", "output_dir", "overwrite_output_dir")
+"""Keys that this stage sets: they are the workspace's files."""
+
+
+@dataclass(frozen=True)
+class SftSettings:
+    recipe: str = option("sft_curriculum", help="A shipped recipe, or the path of a YAML file for LLaMA-Factory.")
+    processes: int | None = option(None, help="Processes to train with; by default LLaMA-Factory decides (CPU: one).")
+    overrides: dict[str, Any] = option({}, help="Keys of the recipe to change.")
+
+
+def run(workspace: Workspace, settings: SftSettings) -> None:
+    """Train, and write the model folder ``sft/``.
+
+    Raises:
+        GreamError: for a missing input or a key that is not the user's to set.
+        LaunchError: if LLaMA-Factory fails.
+    """
+    recipe = find_recipe(settings.recipe)
+    for key in settings.overrides:
+        if key in OURS:
+            raise GreamError(f"sft: {key!r} cannot be overridden: it is a file of the workspace")
+    if settings.processes is not None and settings.processes < 1:
+        raise GreamError("sft: processes must be at least 1")
+    for path, command in ((workspace.model("base_model"), "base-model"), (workspace.align, "corpus align")):
+        if not path.exists():
+            raise GreamError(f"{path} is missing: run `gream {command}` first")
+    folder = workspace.path("sft.training")
+    if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
+        drop_unfinished(folder)
+        command, environment = training_command(workspace, settings, recipe)
+        caches = {"HF_DATASETS_CACHE": str(_datasets(folder)), **environment}
+        launch(command, name="sft", workspace=workspace, environment=caches, progress=Reading())
+        mark_trained(folder)
+    if (folder / "adapter_config.json").exists():
+        merge_adapter(workspace, folder, recipe, settings.overrides)
+    else:
+        finish(folder, workspace.model("sft"))
+
+
+def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) -> tuple[list[str], dict[str, str]]:
+    """The command line and what it needs in its environment.
+
+    ``llamafactory-cli`` builds its torchrun command as one string that it splits at blanks. Where a path has one we
+    give torchrun the same words ourselves.
+    """
+    keys = {
+        **settings.overrides,
+        "model_name_or_path": str(workspace.model("base_model").resolve()),
+        "dataset_dir": str(workspace.corpus.resolve()),
+        "output_dir": str(workspace.path("sft.training").resolve()),
+        "overwrite_output_dir": False,  # so that it resumes from a checkpoint
+    }
+    words = [str(recipe), *(f"{key}={yaml_word(value)}" for key, value in keys.items())]
+    if settings.processes is None or settings.processes == 1:
+        alone = {"FORCE_TORCHRUN": "0"} if settings.processes else {}
+        return [sys.executable, "-m", "llamafactory.cli", "train", *words], alone
+    if any(re.search(r"\s", word) for word in [sys.executable, *words]):
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(settings.processes)]
+        return [sys.executable, "-m", *torchrun, "-m", "llamafactory.launcher", *words], {}
+    environment = {"FORCE_TORCHRUN": "1", "NNODES": "1", "NPROC_PER_NODE": str(settings.processes)}
+    return [sys.executable, "-m", "llamafactory.cli", "train", *words], environment
+
+
+def yaml_word(value: Any) -> str:
+    """A value as LLaMA-Factory reads it off ``key=value``: YAML, on one line."""
+    if (
+        isinstance(value, str)
+        and PLAIN.fullmatch(value)
+        and value.lower() not in ("true", "false", "null", "yes", "no")
+    ):
+        return value
+    return json.dumps(value)
+
+
+class Reading:
+    """Reads LLaMA-Factory's progress off its output: the bar without a name, and the loss."""
+
+    def __call__(self, line: str) -> Progress | None:
+        found = LOSS.match(line)
+        return Progress(note=f"loss {float(found[1]):.3f}") if found else bar_progress(line, "")
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Remove checkpoints that were being written when the last attempt was killed, and a model without its end."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / "trainer_state.json").exists():  # the last file of a checkpoint
+            shutil.rmtree(checkpoint)
+    for pattern in WEIGHTS:
+        for weights in folder.glob(pattern):
+            weights.unlink()
+
+
+def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: Mapping[str, Any]) -> None:
+    """Merge a LoRA adapter into the base model by LLaMA-Factory's export; the logs go along."""
+    import yaml
+
+    keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
+    with whole(workspace.model("sft")) as draft:
+        words = {
+            "model_name_or_path": str(workspace.model("base_model").resolve()),
+            "adapter_name_or_path": str(folder.resolve()),
+            "template": keys["template"],
+            "finetuning_type": "lora",
+            "trust_remote_code": keys.get("trust_remote_code", False),
+            "export_dir": str(draft.resolve()),
+        }
+        export = [sys.executable, "-m", "llamafactory.cli", "export", *_flags(words)]
+        launch(export, name="sft-merge", workspace=workspace)
+        for log in folder.glob("*.json*"):
+            if not (draft / log.name).exists() and log.name != "adapter_config.json":
+                shutil.copy2(log, draft)
+        _tidy(draft)
+    shutil.rmtree(folder)
+
+
+def finish(folder: Path, model: Path) -> None:
+    """Turn the training folder into the model's: without checkpoints and caches, in one step."""
+    if not any(folder.glob("*.safetensors")):
+        raise GreamError(f"{folder} has no model: does the recipe train and save one?")
+    _tidy(folder)
+    with whole(model) as draft:
+        folder.rename(draft)
+
+
+def _tidy(folder: Path) -> None:
+    for leftover in [*folder.glob("checkpoint-*"), _datasets(folder)]:
+        shutil.rmtree(leftover, ignore_errors=True)
+    for name in (IDENTITY, TRAINED):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _flags(words: Mapping[str, Any]) -> list[str]:
+    return [part for key, value in words.items() for part in (f"--{key}", str(value))]
+
+
+def _datasets(folder: Path) -> Path:
+    return folder / "datasets_cache"
+
+
+def _reads(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:
+    return workspace.model("base_model"), workspace.corpus, find_recipe(settings.recipe)
+
+
+def _writes(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:
+    return (workspace.model("sft"),)
+
+
+STAGE = Stage(name="sft", settings=SftSettings, run=run, reads=_reads, writes=_writes)

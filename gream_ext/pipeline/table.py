@@ -1,0 +1,61 @@
+"""Which module declares which stage: a static table, so that naming the stages imports none of them."""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+
+from gream_ext.errors import GreamError
+from gream_ext.stage import Stage
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table: the module whose ``STAGE`` is meant, and what it does in a line."""
+
+    module: str
+    summary: str
+
+    def load(self) -> Stage:
+        """Import the module and return its ``STAGE``."""
+        stage = importlib.import_module(self.module).STAGE
+        if not isinstance(stage, Stage):
+            raise TypeError(f"{self.module}.STAGE is not a Stage")
+        return stage
+
+
+TABLE = {
+    "prepare": Entry("gream_ext.data.prepare", "read interactions and items, k-core, leave-one-out"),
+    "enrich": Entry("gream_ext.items.enrich", "let an LLM rewrite the item texts"),
+    "embed": Entry("gream_ext.items.embed", "turn item texts into vectors"),
+    "index build": Entry("gream_ext.items.build", "cluster the vectors into item identifiers"),
+    "index report": Entry("gream_ext.items.quality", "measure how good the item index is"),
+    "base-model": Entry("gream_ext.base_model.build", "make the model that knows the identifier tokens"),
+    "corpus align": Entry("gream_ext.corpus.align", "write the alignment data"),
+    "corpus reason": Entry("gream_ext.corpus.reason", "write the reasoning data"),
+    "corpus rl": Entry("gream_ext.corpus.rl", "write the prompts for reinforcement learning"),
+    "corpus inspect": Entry("gream_ext.corpus.inspect", "show samples of all data"),
+    "curriculum plan": Entry("gream_ext.curriculum_plan", "draw the order of the training batches without training"),
+    "sft": Entry("gream_ext.pipeline.sft", "supervised fine-tuning, by LLaMA-Factory"),
+    "rl": Entry("gream_ext.pipeline.rl", "reinforcement learning, by Verl"),
+    "evaluate": Entry("gream_ext.evaluation.evaluate", "recommend to held-out users and measure"),
+    "baselines": Entry("gream_ext.evaluation.baselines", "measure what needs no model: popularity, Markov"),
+    "report": Entry("gream_ext.evaluation.report", "write report.json and report.html"),
+    "recommend": Entry("gream_ext.inference.recommend", "recommend to one user"),
+    "serve": Entry("gream_ext.inference.serve", "recommend over HTTP"),
+    "export": Entry("gream_ext.inference.export", "write a folder that works on another machine"),
+    "doctor": Entry("gream_ext.plugins.doctor", "check the frameworks and our registrations in them"),
+    "run": Entry("gream_ext.pipeline.run", "run the stages of a pipeline file"),
+}
+
+
+def find(name: str) -> Entry:
+    """The entry called ``name``.
+
+    Raises:
+        GreamError: if there is none; the message names the nearest.
+    """
+    if name not in TABLE:
+        near = difflib.get_close_matches(name, TABLE, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(TABLE)}"
+        raise GreamError(f"unknown stage {name!r}: {hint}")
+    return TABLE[name]
