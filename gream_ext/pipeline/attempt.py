@@ -1,4 +1,4 @@
-"""The folder in which a framework trains: kept after an interruption, so that the next attempt goes on from its checkpoint.
+"""The folder in which a framework trains: kept after an interruption, so that the next attempt goes on from there.
 
 It belongs to one set of settings and inputs. Changed ones start from nothing: a checkpoint of other data or of another
 model must never be resumed.

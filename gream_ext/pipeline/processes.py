@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from gream_ext.workspace import Workspace
 MARK = "GREAM_WORKSPACE"
 GRACE = 8.0
 """Seconds between asking a process to end and ending it."""
+
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def mark(workspace: Workspace) -> str:
@@ -82,9 +85,16 @@ def sweep(workspace: Workspace, grace: float = GRACE) -> int:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait until the block is over, so that a second one cannot stop the cleaning."""
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    # Not by a signal mask: that holds for one thread, and tqdm has another.
+    before = {number: signal.signal(number, lambda number, frame: waiting.append(number)) for number in HELD}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])

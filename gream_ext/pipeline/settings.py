@@ -14,7 +14,6 @@ from typing import Any
 
 from gream_ext.errors import GreamError
 
-
 WORDS: dict[Any, str] = {
     str: "text",
     int: "a whole number",

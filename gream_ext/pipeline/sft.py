@@ -53,9 +53,9 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
     folder = workspace.path("sft.training")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
         drop_unfinished(folder)
-        command, environment = training_command(workspace, settings, recipe)
-        caches = {"HF_DATASETS_CACHE": str(_datasets(folder)), **environment}
-        launch(command, name="sft", workspace=workspace, environment=caches, progress=Reading())
+        words, environment = training_command(workspace, settings, recipe)
+        caches = {"HF_DATASETS_CACHE": str(_datasets(folder).resolve()), **environment}
+        launch(words, name="sft", workspace=workspace, environment=caches, progress=Reading())
         mark_trained(folder)
     if (folder / "adapter_config.json").exists():
         merge_adapter(workspace, folder, recipe, settings.overrides)

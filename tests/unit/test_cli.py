@@ -1,0 +1,152 @@
+"""The command line: what it prints, its exit codes, and that it loads only what it needs."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gream_ext.cli import main, parser
+from gream_ext.errors import GreamError
+from gream_ext.pipeline import table
+from gream_ext.pipeline.settings import build
+from gream_ext.stage import Stage, option
+
+
+@dataclass(frozen=True)
+class AllSettings:
+    path: Path = option(help="a file")
+    count: int = option(5, help="how many, 100 %")
+    rate: float = option(0.5, help="how fast")
+    name: str | None = option(None, help="how called")
+    dry: bool = option(True, help="whether")
+    levels: tuple[int, ...] = option((1, 5), help="which")
+    mode: str = option("direct", help="how", choices=("direct", "reason"))
+    keys: dict[str, Any] = option({}, help="what else")
+
+
+def collecting(seen: list[Any]) -> Stage:
+    return Stage(name="embed", settings=AllSettings, run=lambda workspace, settings: seen.append(settings))
+
+
+def parse(*words: str) -> AllSettings:
+    stage = collecting([])
+    parsed = vars(parser("embed", stage).parse_args(list(words)))
+    return build(
+        AllSettings, {key: value for key, value in parsed.items() if key not in ("workspace", "force")}, "embed"
+    )
+
+
+def test_options_come_from_the_settings_with_their_types() -> None:
+    given = parse(
+        *("--path", "a b", "--count", "7", "--rate", "1e-4", "--name", "x", "--no-dry", "--levels", "2", "3"),
+        *("--mode", "reason", "--keys", "a=1", "b.c=[x, true]", "--keys", "d=e=f"),
+    )
+    assert given == AllSettings(
+        Path("a b"), 7, 1e-4, "x", False, (2, 3), "reason", {"a": 1, "b.c": ["x", True], "d": "e=f"}
+    )
+    assert parse("--path", "p") == AllSettings(Path("p"))
+    assert parse("--path", "p", "--name", "none").name is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--path"),
+        (("--path", "p", "--count", "many"), "'count' must be a whole number, not 'many'"),
+        (("--path", "p", "--count", "5.5"), "'count' must be a whole number, not '5.5'"),
+        (("--path", "p", "--rate", "fast"), "'rate' must be a number"),
+        (("--path", "p", "--mode", "both"), "'mode' must be one of direct, reason, not 'both'"),
+        (("--path", "p", "--keys", "a"), "'a' is not KEY=VALUE"),
+        (("--path", "p", "--coun", "5"), "--coun"),
+        (("--path", "p", "stray"), "stray"),
+    ],
+)
+def test_wrong_options_are_one_line_and_exit_code_2(
+    words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table.Entry, "load", lambda entry: collecting([]))
+    assert main(["embed", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("gream: ") and error.count("\n") == 1
+
+
+def test_help_shows_options_defaults_and_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table.Entry, "load", lambda entry: collecting([]))
+    with pytest.raises(SystemExit) as end:
+        main(["embed", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0
+    for part in (
+        "--path PATH",
+        "how many, 100 % (default: 5)",
+        "--no-dry",
+        "{direct,reason}",
+        "(default: 1 5)",
+        "--force",
+    ):
+        assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prepar"], "did you mean 'prepare'?"),
+        (["index"], "needs one of: build, report"),
+        (["--wat"], "unknown command"),
+    ],
+)
+def test_unknown_commands(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in table.TABLE)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (GreamError("items.csv line 3: no title: add one"), 2, "gream: items.csv line 3: no title: add one\n"),
+        (KeyboardInterrupt(), 130, "gream: interrupted"),
+    ],
+)
+def test_exit_codes(
+    raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    def run(workspace: Any, settings: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(table.Entry, "load", lambda entry: Stage(name="embed", settings=AllSettings, run=run))
+    assert main(["embed", "--path", "p", "--workspace", str(tmp_path)]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_an_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run(workspace: Any, settings: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(table.Entry, "load", lambda entry: Stage(name="embed", settings=AllSettings, run=run))
+    with pytest.raises(ZeroDivisionError):
+        main(["embed", "--path", "p", "--workspace", str(tmp_path)])
+
+
+def test_naming_the_commands_imports_no_room() -> None:
+    code = (
+        "import sys; from gream_ext.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'polars', 'transformers', 'yaml', 'tqdm', 'psutil', 'argparse.x'} & set(sys.modules)\n"
+        "rooms = [name for name in sys.modules if name.startswith(('gream_ext.data', 'gream_ext.items'))]\n"
+        "assert not heavy and not rooms, (heavy, rooms)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

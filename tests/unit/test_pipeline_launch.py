@@ -1,0 +1,189 @@
+"""Launching: log, progress, what a failure says, and that no process of the launched one is left, and no other touched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gream_ext.pipeline.launch import LaunchError, Progress, bar_progress, child_environment, failure, launch
+from gream_ext.pipeline.processes import MARK, belonging, mark, scratch, sweep
+from gream_ext.workspace import Workspace
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code)]
+
+
+FAMILY = """
+    import os, subprocess, sys, time
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    # A daemon: a session of its own, its parent gone, deaf to SIGTERM.
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    subprocess.run([sys.executable, "-c", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)"])
+    # One that hides its environment and its name, as Ray's agents do, but has a file of the scratch folder open.
+    open(os.path.join(os.environ["RAY_TMPDIR"], "agent.log"), "w").write("x")
+    with open(os.path.join(os.environ["RAY_TMPDIR"], "agent.log")) as log:
+        subprocess.Popen(sleep, env={}, stdin=log, start_new_session=True)
+    subprocess.Popen(sleep)
+"""
+
+
+@pytest.fixture
+def bystander(tmp_path: Path) -> "subprocess.Popen[bytes]":
+    """A process of another workspace."""
+    other = child_environment(Workspace(tmp_path / "other"))
+    process = subprocess.Popen(python("import time; time.sleep(600)"), env=other)
+    yield process  # type: ignore[misc]
+    process.kill()
+    process.wait()
+
+
+def test_output_goes_to_the_log_and_bars_to_the_bar(workspace: Workspace) -> None:
+    seen: list[str] = []
+    launch(
+        python(r"""
+            import sys
+            print("first"); sys.stderr.write("  0%|    | 0/3 [00:00<?, ?it/s]\r 33%|█   | 1/3 [00:01<00:02]\r"); sys.stderr.flush()
+            print("\x1b[31mcolour\x1b[0m é"); sys.stdout.buffer.write(b"\xff no newline")
+        """),
+        name="x",
+        workspace=workspace,
+        progress=lambda line: seen.append(line) or bar_progress(line, ""),  # type: ignore[func-returns-value]
+    )
+    log = workspace.log("x").read_text().splitlines()
+    assert log[0].startswith("$ ") and log[-3:] == ["first", "colour é", "� no newline"]
+    assert any("| 1/3 [" in line for line in seen)
+    assert not scratch(workspace).exists()
+
+
+def test_reads_bars() -> None:
+    assert bar_progress(" 40%|████      | 4/10 [00:03<00:04,  1.3it/s]", "") == Progress(4, 10)
+    assert bar_progress("Training Progress:   5%|▌  | 1/20 [00:03<00:04]", "Training Progress") == Progress(1, 20)
+    assert bar_progress("Loading:  40%|████      | 4/10 [00:03<00:04,  1.3it/s]", "") is None
+    assert bar_progress("loss 0.4", "") is None
+
+
+def test_a_failure_says_why_and_where_the_log_is(workspace: Workspace) -> None:
+    with pytest.raises(LaunchError) as error:
+        launch(python("print('many words'); raise ValueError('wrong key: gamma')"), name="x", workspace=workspace)
+    said = str(error.value).splitlines()
+    assert said == [
+        f"x: the launcher ended with exit code 1; its log is {workspace.log('x')}",
+        "  ValueError: wrong key: gamma",
+    ]
+    assert error.value.exit_code == 1
+    assert "Traceback" in workspace.log("x").read_text()
+
+
+def test_telling_lines() -> None:
+    output = ["(TaskRunner pid=12) ray.exceptions.RayTaskError(X): y", "[rank0]: torch.OutOfMemoryError: big", "bye"]
+    assert failure("rl", -9, output, Path("l")).splitlines() == [
+        "rl: the launcher was ended by SIGKILL; its log is l",
+        "  torch.OutOfMemoryError: big",
+    ]
+    assert failure("rl", 3, ["a", "b", "", "c", "d"], Path("l")).splitlines()[1:] == ["  b", "  c", "  d"]
+
+
+def test_the_environment_of_a_launcher(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    launch(python("import json, os; print(json.dumps(dict(os.environ)))"), name="x", workspace=workspace)
+    there = json.loads(workspace.log("x").read_text().splitlines()[-1])
+    assert there["OMP_NUM_THREADS"] == "7", "what the user says holds"
+    assert there["RAY_ADDRESS"] == "local", "but a Ray cluster that happens to run is not joined"
+    assert there["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert len(there["RAY_TMPDIR"]) < 60, "the paths of sockets are limited"
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "os.kill(os.getpid(), 9)"])
+def test_nothing_is_left_when_the_launcher_ends(
+    workspace: Workspace, bystander: "subprocess.Popen[bytes]", end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gream_ext.pipeline.processes.sweep.__defaults__", (0.5,))
+    command = python(FAMILY + f"\n    {end}")
+    if end:
+        with pytest.raises(LaunchError):
+            launch(command, name="x", workspace=workspace)
+    else:
+        launch(command, name="x", workspace=workspace)
+    assert not belonging(workspace)
+    assert bystander.poll() is None
+
+
+CALLER = """
+    import sys
+    from gream_ext.cli import main
+    from gream_ext.pipeline import processes, table
+    from gream_ext.pipeline.launch import launch
+    from gream_ext.pipeline.settings import dataclasses
+    from gream_ext.stage import Stage
+    settings = dataclasses.make_dataclass("Settings", [], frozen=True)
+    run = lambda workspace, settings: launch([sys.executable, "-c", sys.argv[2]], name="x", workspace=workspace)
+    stage = Stage("embed", settings, run, writes=lambda workspace, settings: [workspace.path("made")])
+    table.Entry.load = lambda entry: stage
+    processes.sweep.__defaults__ = (float(sys.argv[3]),)
+    sys.exit(main(["embed", "--workspace", sys.argv[1]]))
+"""
+
+
+def start_caller(workspace: Workspace, grace: float) -> "subprocess.Popen[bytes]":
+    """A `gream` that launches the family and waits; returns when all of them are there."""
+    family = textwrap.dedent(FAMILY) + "\nprint('ready', flush=True)\ntime.sleep(600)"
+    caller = subprocess.Popen([*python(CALLER), str(workspace.root), family, str(grace)])
+    until(lambda: workspace.log("x").exists() and "\nready" in workspace.log("x").read_text())
+    return caller
+
+
+def until(condition: "object", seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_nothing_is_left_after_an_interruption(
+    workspace: Workspace, bystander: "subprocess.Popen[bytes]", number: int, code: int
+) -> None:
+    caller = start_caller(workspace, grace=0.5)
+    assert len(belonging(workspace)) == 4
+    caller.send_signal(number)
+    time.sleep(0.2)
+    caller.send_signal(number)  # an impatient user does not stop the cleaning
+    assert caller.wait(60) == code
+    assert not belonging(workspace) and not scratch(workspace).exists()
+    assert bystander.poll() is None
+
+
+def test_after_kill_9_the_next_run_removes_what_was_left_and_only_that(
+    workspace: Workspace, bystander: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gream_ext.pipeline.processes.sweep.__defaults__", (0.5,))
+    caller = start_caller(workspace, grace=0.5)
+    left = belonging(workspace)
+    caller.kill()
+    caller.wait()
+    assert len(left) == 4 and all(process.is_running() for process in left)
+    launch(python("print('next')"), name="y", workspace=workspace)
+    gone, alive = psutil.wait_procs(left, timeout=1)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    assert bystander.poll() is None
+
+
+def test_the_caller_and_its_parents_are_never_ended(workspace: Workspace) -> None:
+    """A launcher started from inside a launched process does not end that."""
+    code = (
+        "from gream_ext.pipeline.processes import sweep; from gream_ext.workspace import Workspace; import sys;"
+        "print(sweep(Workspace(sys.argv[1])))"
+    )
+    environment = {**os.environ, MARK: mark(workspace)}
+    done = subprocess.run([sys.executable, "-c", code, str(workspace.root)], env=environment, capture_output=True)
+    assert done.stdout == b"0\n"
+    assert sweep(workspace) == 0

@@ -1,0 +1,100 @@
+"""Settings out of plain values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gream_ext.errors import GreamError
+from gream_ext.pipeline.settings import build, convert, kind_of, plain
+from gream_ext.stage import option
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "result"),
+    [
+        (int, 3, 3),
+        (int, "3", 3),
+        (int, 3.0, 3),
+        (int, "1e3", 1000),
+        (int, str(10**20), 10**20),
+        (float, "1e-4", 1e-4),  # YAML 1.1 reads 1e-4 as a string
+        (float, 2, 2.0),
+        (str, 5, "5"),
+        (str, "none", "none"),
+        (str | None, "none", None),
+        (int | None, None, None),
+        (bool, False, False),
+        (list[str], ["a", 1], ["a", "1"]),
+        (tuple[int, ...], [1, 2], (1, 2)),
+        (dict[str, Any], {"a": [1]}, {"a": [1]}),
+        (Path, "a/b", Path("a/b")),
+        (Literal["x", "y"], "y", "y"),
+    ],
+)
+def test_converts(hint: Any, value: Any, result: Any) -> None:
+    converted = convert(kind_of(hint), value)
+    assert converted == result and type(converted) is type(result)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (int, 3.5), (int, "x"), (int, True), (int, None), (int, [1]), (int, "nan"), (int, "inf"), (float, "x"),
+        (float, True), (bool, 1), (bool, "yes"), (str, None), (str, True), (str, ["a"]), (list[int], 3),
+        (list[int], ["x"]), (tuple[str, ...], "abc"), (dict[str, Any], [1]), (dict[str, Any], {1: 2}),
+        (Literal["x", "y"], "z"),
+    ],
+)  # fmt: skip
+def test_refuses(hint: Any, value: Any) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        convert(kind_of(hint), value)
+
+
+def test_a_type_that_settings_cannot_have_is_a_mistake_of_the_stage() -> None:
+    with pytest.raises(TypeError):
+        kind_of(int | str)
+
+
+@dataclass(frozen=True)
+class Some:
+    source: str = option(help="where from")
+    size: int = option(5, help="how large", choices=(5, 6))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, r"file: step 2: 'source' must be given \(where from\)"),
+        ({"source": "a", "sise": 5}, "file: step 2: unknown setting 'sise'; did you mean 'size'"),
+        ({"source": "a", "zzz": 5}, "it has: source, size"),
+        ({"source": "a", "size": 7}, "'size' must be one of 5, 6, not 7"),
+    ],
+)
+def test_build_names_the_place_and_the_key(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(GreamError, match=said):
+        build(Some, values, "file: step 2")
+
+
+@dataclass(frozen=True)
+class Many:
+    number: float = option(0.0, help="")
+    name: str | None = option(None, help="")
+    flags: tuple[bool, ...] = option((), help="")
+    keys: dict[str, Any] = option({}, help="")
+
+
+@given(
+    st.builds(
+        Many,
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.none() | st.text().filter(lambda text: text not in ("none", "null")),
+        st.lists(st.booleans()).map(tuple),
+        st.dictionaries(st.text(), st.none() | st.integers() | st.lists(st.text())),
+    )
+)
+def test_settings_survive_the_way_through_plain_values(settings: Many) -> None:
+    assert build(Many, plain(settings), "here") == settings
