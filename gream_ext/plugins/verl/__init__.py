@@ -1,30 +1,74 @@
-"""What we register in Verl: the SRPO estimator, the group filter, and the CPU platform.
+"""What we register in verl: the SRPO estimator, the group filter, and the CPU platform.
 
-Verl imports this module, through the entry point in the group ``verl.plugins``, in every process
-that imports verl. It only *loads* the entry point, it does not call it, and it hides what goes
-wrong: so importing this module registers, never raises, and keeps the error for `registered`.
+`gream_ext.plugins.verl.entry` is what verl loads; importing this package alone does nothing.
 """
 
-_failure: Exception | None = None
+failures: dict[str, str] = {}
+"""What could not be registered in this process, and why; verl itself would hide it."""
 
 
 def register() -> None:
-    """Register the estimator with Verl. Doing it again changes nothing."""
+    """Register with verl what this process needs. Never raises, and doing it again changes nothing."""
+    for name, step in {"platform": _platform, "estimator": _estimator}.items():
+        try:
+            step()
+            failures.pop(name, None)
+        except Exception as error:
+            failures[name] = f"{type(error).__name__}: {error}"
+
+
+def registered() -> dict[str, str]:
+    """What of ours took place in verl in this process: name → ``""``, or a sentence that says why not.
+
+    Imports verl, and with it, through its entry point, whatever of ours it loads by itself.
+    """
+    import verl  # noqa: F401
+
+    from gream_ext.plugins.verl import internals
+
+    found = {"version": internals.unsupported(), "recipes": _recipes_on_the_path()}
+    for part in ("estimator", "filter", "platform"):
+        try:
+            internals.check(part)
+            found[part] = failures.get(part, "")
+        except Exception as error:
+            found[part] = str(error)
+    if not found["estimator"]:
+        from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+        if "srpo" not in ADV_ESTIMATOR_REGISTRY:
+            found["estimator"] = (
+                "verl did not load gream_ext: is gream-ext installed with its entry points, "
+                "and VERL_USE_EXTERNAL_PLUGINS not set to leave it out?"
+            )
+    return found
+
+
+def _estimator() -> None:
     from gream_ext.plugins.verl import estimator
 
     estimator.register()
 
 
-def registered() -> dict[str, str]:
-    """What did not take place, by name, as a sentence; empty when everything is in its place."""
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+def _platform() -> None:
+    from gream_ext.plugins.verl import platform
 
-    if _failure is not None:
-        return {"verl": f"registration in verl failed: {_failure!r}"}
-    return {} if "srpo" in ADV_ESTIMATOR_REGISTRY else {"srpo": "verl does not know the estimator srpo"}
+    platform.register()
+    if platform.asked_for():
+        from gream_ext.plugins.verl import cpu
+
+        cpu.use_in_worker()
 
 
-try:
-    register()
-except Exception as error:
-    _failure = error
+def _recipes_on_the_path() -> str:
+    """Whether Hydra finds our recipes by itself, as a sentence when it does not."""
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    from gream_ext.plugins.recipes_path import recipes_folder
+
+    if not (recipes_folder() / "gream" / "srpo.yaml").is_file():
+        return f"there is no gream/srpo.yaml in {recipes_folder()}: install gream-ext again"
+    if not any(plugin.__name__ == "RecipesSearchPath" for plugin in Plugins.instance().discover(SearchPathPlugin)):
+        return "Hydra does not find the recipes of gream_ext: install gream-ext again"
+    return ""

@@ -1,0 +1,142 @@
+"""The CPU as a platform of verl, for machines without an accelerator.
+
+It is registered everywhere and detected nowhere: verl takes it only when the environment variable
+``VERL_PLATFORM=cpu`` says so, which the recipe ``gream/cpu`` arranges.
+"""
+
+import os
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import psutil
+import torch
+from verl.plugin.platform.platform_base import PlatformBase
+from verl.plugin.platform.platform_manager import PlatformRegistry
+
+VARIABLE = "VERL_PLATFORM"
+NAME = "cpu"
+
+
+def asked_for() -> bool:
+    """Whether this process is to run on the CPU platform."""
+    return os.environ.get(VARIABLE, "").strip().lower() == NAME
+
+
+class _CpuModule(ModuleType):
+    """What verl asks a ``torch.<device>`` module for; memory is that of the process, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("gream_cpu")
+        self.process = psutil.Process()
+
+    def is_available(self) -> bool:
+        """False: everything that verl guards with it is about the memory of an accelerator."""
+        return False
+
+    def get_device_name(self, device: Any = None) -> str:
+        return "CPU"
+
+    def memory_allocated(self, device: Any = None) -> int:
+        return int(self.process.memory_info().rss)
+
+    memory_reserved = max_memory_allocated = max_memory_reserved = memory_allocated
+
+    def mem_get_info(self, device: Any = None) -> tuple[int, int]:
+        memory = psutil.virtual_memory()
+        return int(memory.available), int(memory.total)
+
+    def empty_cache(self) -> None:
+        return
+
+    reset_peak_memory_stats = ipc_collect = empty_cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name)
+
+
+class CpuPlatform(PlatformBase):
+    """gloo between processes; the Ray resource is a *logical* GPU that the recipe declares."""
+
+    def __init__(self) -> None:
+        self.module = _CpuModule()
+
+    @property
+    def device_name(self) -> str:
+        return NAME
+
+    @property
+    def vendor_name(self) -> str:
+        return NAME
+
+    @property
+    def device_module(self) -> ModuleType:
+        return self.module
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_platform_available(self, use_smi_check: bool = False) -> bool:
+        """False, so that it is never detected: who wants it names it."""
+        return False
+
+    def current_device(self) -> Any:
+        """verl moves tensors ``.to()`` this; an index would mean an accelerator."""
+        return torch.device(NAME)
+
+    def device_count(self) -> int:
+        return 1
+
+    def set_device(self, device_index: int) -> None:
+        return
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        return
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    manual_seed_all = manual_seed
+
+    def set_allocator_settings(self, settings: str) -> None:
+        return
+
+    def empty_cache(self) -> None:
+        return
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"
+
+    @contextmanager
+    def nvtx_range(self, msg: str) -> Any:
+        yield
+
+    def profiler_start(self) -> None:
+        return
+
+    def profiler_stop(self) -> None:
+        return
+
+    def ray_resource_name(self) -> str:
+        return "GPU"
+
+    def ray_noset_envvars(self) -> list[str]:
+        return []
+
+    def is_ipc_supported(self) -> bool:
+        return False
+
+    def cudart(self) -> Any:
+        return None
+
+
+def register() -> None:
+    """Make the name ``cpu`` known to verl; takes nothing over."""
+    if PlatformRegistry.get(NAME) is not CpuPlatform:
+        PlatformRegistry.register(NAME)(CpuPlatform)

@@ -1,0 +1,94 @@
+"""What our recipes have Hydra do in verl's launcher before it starts anything.
+
+A recipe whose registrations did not take place must end in its first second with one sentence,
+and not train with something else: verl hides a plug-in that fails. Hydra in turn turns exceptions
+of a callback into warnings, so this leaves the process with `SystemExit`.
+"""
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from gream_ext import rewards
+from gream_ext.errors import GreamError
+from gream_ext.plugins import verl as plugin
+from gream_ext.plugins.rl_metrics import keep_earlier
+from gream_ext.plugins.verl import cpu, estimator, internals
+
+
+class Check(Callback):
+    """``hydra.callbacks.gream`` of every recipe."""
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            check(config)
+            if config.trainer.device == "cpu":
+                _no_accelerator()
+                cpu.use_in_launcher()
+            keep_metrics(config)
+        except GreamError as error:
+            raise SystemExit(f"gream: {error}") from None
+
+
+def check(config: DictConfig) -> None:
+    """Raise `GreamError` when something that the recipe needs is missing or contradicts it."""
+    if unsupported := internals.unsupported():
+        print(f"gream: warning: {unsupported}", file=sys.stderr)
+    for name, failure in plugin.failures.items():
+        raise GreamError(f"registering the {name} in verl {internals.version()} failed: {failure}")
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    if "srpo" not in ADV_ESTIMATOR_REGISTRY:
+        raise GreamError(
+            "verl did not load gream_ext: install gream-ext with its entry points (in a source tree `pip install -e .`) "
+            "and let VERL_USE_EXTERNAL_PLUGINS be unset or name gream"
+        )
+    if config.algorithm.adv_estimator == "srpo":
+        estimator.options(config.algorithm)
+    _check_reward(config)
+    if not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync":
+        raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
+    for name, path in (("data.train_files", config.data.train_files), ("data.val_files", config.data.val_files)):
+        for file in [path] if isinstance(path, str) else path:
+            if "://" not in file and not Path(file).expanduser().exists():
+                raise GreamError(f"{file} is missing ({name}): run `gream corpus rl`, or set workspace=FOLDER")
+
+
+def keep_metrics(config: DictConfig) -> None:
+    """Put the metrics of an interrupted run aside: verl's file logger begins its file anew."""
+    path = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH")
+    if path is None or "file" not in config.trainer.logger:
+        return
+    resuming = config.trainer.resume_mode != "disable" and (
+        config.trainer.resume_mode == "resume_path"
+        or Path(config.trainer.default_local_dir, "latest_checkpointed_iteration.txt").exists()
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    keep_earlier(Path(path), resuming)
+
+
+def _check_reward(config: DictConfig) -> None:
+    custom = config.reward.custom_reward_function
+    if custom.path != "pkg://gream_ext.rewards":
+        return
+    options = inspect.signature(rewards.compute_score).parameters
+    given = OmegaConf.to_container(custom.get("reward_kwargs") or OmegaConf.create({}), resolve=True)
+    assert isinstance(given, dict)
+    for name in given:
+        if name not in options or options[str(name)].kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise GreamError(f"reward.custom_reward_function.reward_kwargs: the reward has no option {name!r}")
+    try:
+        rewards.compute_score("", "", "<|a_0|>", {}, **{**given, "levels": None, "shortest": None})
+    except ValueError as error:
+        raise GreamError(f"reward.custom_reward_function.reward_kwargs: {error}") from None
+
+
+def _no_accelerator() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        raise GreamError("the recipe cpu is for machines without an accelerator: leave it out, or hide the accelerator")
