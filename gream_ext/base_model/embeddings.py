@@ -1,0 +1,120 @@
+"""Rows for new tokens: how many the model needs, and what stands in them at first."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from gream_ext.items.index import ItemIndex
+
+Initialisation = Literal["random", "mean", "semantic"]
+
+
+def input_rows(model: "PreTrainedModel") -> "torch.Tensor":
+    """The input embeddings, [rows, width]."""
+    return cast("torch.Tensor", model.get_input_embeddings().weight)
+
+
+def output_rows(model: "PreTrainedModel") -> "torch.Tensor | None":
+    """The output embeddings, [rows, width], or None where they are the input embeddings."""
+    output = model.get_output_embeddings()
+    if output is None or output.weight is model.get_input_embeddings().weight:
+        return None
+    return cast("torch.Tensor", output.weight)
+
+
+def make_room(model: "PreTrainedModel", highest: int) -> None:
+    """Give the model an embedding row for token id ``highest``; spare rows of a padded vocabulary are used first.
+
+    The number of rows need not be the number of tokens: Qwen3-4B has 267 more.
+    """
+    rows = input_rows(model).shape[0]
+    if highest >= rows:
+        model.resize_token_embeddings(highest + 1, mean_resizing=False)
+
+
+def code_texts(index: "ItemIndex", texts: Sequence[str]) -> dict[str, list[int]]:
+    """For each identifier token the rows of ``texts`` of the items that carry it; texts in the index's order."""
+    found: dict[str, list[int]] = {token: [] for token in index.vocabulary}
+    for row, identifier in enumerate(index.identifiers):
+        if texts[row]:
+            for token in identifier:
+                found[token].append(row)
+    return found
+
+
+def semantic_rows(
+    weight: np.ndarray,
+    token_ids: Sequence[Sequence[int]],
+    carriers: Mapping[str, Sequence[int]],
+    generator: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """A row for each token of ``carriers``: what the text of its items says beside that of the level's other codes.
+
+    ``weight`` float [rows, width] holds the embeddings before, ``token_ids`` the ids of each item's
+    text. A code's direction is the mean of its items' mean token embeddings, less the mean of its
+    level; all are scaled to the same length, the typical distance of an embedding from the
+    vocabulary's middle, and stand around that middle. Without the subtraction all new rows would
+    point nearly the same way. A code without items gets a random direction.
+    """
+    used = sorted({token for ids in token_ids for token in ids})
+    middle = weight[used].mean(axis=0)
+    length = float(np.median(np.linalg.norm(weight[used] - middle, axis=1)))
+    text_means = np.stack([weight[list(ids)].mean(axis=0) if len(ids) else middle for ids in token_ids])
+    means = {token: text_means[list(rows)].mean(axis=0) for token, rows in carriers.items() if rows}
+    levels: dict[str, list[np.ndarray]] = {}
+    for token, mean in means.items():
+        levels.setdefault(token[:3], []).append(mean)
+    level_means = {level: np.mean(rows, axis=0) for level, rows in levels.items()}
+    result = {}
+    for token in carriers:
+        direction = means[token] - level_means[token[:3]] if token in means else np.zeros(len(middle))
+        if np.linalg.norm(direction) < 1e-6 * max(length, 1e-6):
+            direction = generator.standard_normal(len(middle))
+        result[token] = (middle + length * direction / np.linalg.norm(direction)).astype(np.float32)
+    return result
+
+
+def spread_rows(old: np.ndarray, count: int, spread: float, generator: np.random.Generator) -> np.ndarray:
+    """``count`` rows around the middle of ``old`` [rows, width]: ``spread`` 1 as wide as they, 0 the middle itself."""
+    middle, width = old.mean(axis=0), old.std(axis=0)
+    rows = middle + spread * width * generator.standard_normal((count, old.shape[1]))
+    return np.asarray(rows, dtype=np.float32)
+
+
+def initial_rows(
+    weight: np.ndarray,
+    old: Sequence[int],
+    tokens: Sequence[str],
+    how: Initialisation,
+    texts: tuple[Sequence[Sequence[int]], Mapping[str, Sequence[int]]] | None,
+    seed: int,
+) -> np.ndarray:
+    """float32 [tokens, width]: the first values of the new tokens' rows; the same for the same seed.
+
+    ``weight`` float [rows, width] is the embedding matrix, ``old`` the rows of the tokens known before.
+
+    ``random``: as the old rows are spread. ``mean``: the old rows' middle with a little noise, so that no two
+    are equal. ``semantic``: `semantic_rows` for the identifier tokens, which need ``texts`` (the token ids of
+    each item's text and which items carry a token); the others as in ``mean``.
+    """
+    generator = np.random.default_rng(seed)
+    rows = spread_rows(weight[list(old)], len(tokens), 1.0 if how == "random" else 0.05, generator)
+    if how == "semantic" and texts is not None:
+        semantic = semantic_rows(weight, *texts, generator)
+        for place, token in enumerate(tokens):
+            if token in semantic:
+                rows[place] = semantic[token]
+    return rows
+
+
+def fill(weight: "torch.Tensor", ids: Iterable[int], rows: np.ndarray) -> None:
+    """Write ``rows`` [ids, width] into the rows ``ids`` of a parameter."""
+    import torch
+
+    with torch.no_grad():
+        weight[list(ids)] = torch.from_numpy(rows).to(weight.dtype)

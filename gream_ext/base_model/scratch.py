@@ -1,0 +1,77 @@
+"""A small Qwen3 from scratch and the text that its tokenizer is trained on."""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gream_ext.corpus.files import read_rows
+from gream_ext.workspace import Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from gream_ext.base_model.build import BaseModelSettings
+
+REASON_ROWS = 4000
+"""Reasoning rows that the tokenizer is trained on."""
+WORDING_WEIGHT = 100
+"""How often each template counts: fixed wording must become whole tokens before any title does."""
+
+
+def tokenizer_texts(workspace: Workspace) -> Iterator[str]:
+    """Wordings, reasoning rows and each item's words once; nothing else of the interactions."""
+    from gream_ext.corpus.align import load_catalogue
+
+    wordings = list(_wordings())
+    for _ in range(WORDING_WEIGHT):
+        yield from wordings
+    for row in islice(read_rows(workspace.reason, "corpus reason"), REASON_ROWS):
+        for message in row["messages"]:
+            yield message["content"]
+    for item in load_catalogue(workspace).items:
+        yield item.text
+        yield ", ".join(item.traits)
+
+
+def _wordings() -> Iterator[str]:
+    """The fixed parts of all templates, each slot a place where an added token would stand."""
+    for file in sorted(files("gream_ext.corpus").joinpath("templates").iterdir(), key=lambda file: file.name):
+        text = file.read_text(encoding="utf-8")
+        for wording in yaml.safe_load(text) if file.name.endswith(".yaml") else [text.strip()]:
+            yield from _between_slots(wording)
+    yield from ("system\n", "user\n", "assistant\n", "\n")
+
+
+def _between_slots(wording: str) -> list[str]:
+    return [part for part in re.split(r"\{\w+\}", wording) if part]
+
+
+def small_qwen3(tokenizer: "PreTrainedTokenizerFast", settings: "BaseModelSettings") -> "PreTrainedModel":
+    """A randomly initialised Qwen3 with one embedding row for each token; the same for the same seed."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    known: dict[str, Any] = {
+        "hidden_size": settings.hidden_size,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads,
+        "head_dim": settings.hidden_size // settings.heads,
+        "intermediate_size": settings.intermediate_size,
+        "max_position_embeddings": settings.longest,
+        "vocab_size": len(tokenizer),
+        "attention_dropout": settings.attention_dropout,
+        "tie_word_embeddings": settings.tied,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "dtype": "float32",
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return Qwen3ForCausalLM(Qwen3Config(**known))
