@@ -1,0 +1,174 @@
+"""The page report.html: one file without a single outside resource."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from gream_ext import __version__
+from gream_ext.evaluation.report_charts import comparison_charts, rl_charts, sft_charts
+from gream_ext.evaluation.report_curves import RlStep, SftStep
+from gream_ext.evaluation.report_index import index_bars, index_facts
+from gream_ext.evaluation.report_table import results_table
+
+LEAD = (
+    "A language model that recommends from a user’s history in two modes: direct, which names the next items at once, "
+    "and reasoning, which explains first. This page shows what it was trained on, how training went and how well it "
+    "recommends to users it was never told about."
+)
+MISSING = {
+    "baselines": "No baselines yet: `gream baselines` measures most popular and Markov.",
+    "sft": "The model after supervised training has not been evaluated yet: `gream evaluate --model sft`.",
+    "srpo": "No figures for the model after reinforcement learning yet: `gream rl`, then `gream evaluate --model srpo`.",
+}
+
+
+def page(
+    report: Mapping[str, Any],
+    sft: Sequence[SftStep] = (),
+    rl: Sequence[RlStep] = (),
+    users: Sequence[Mapping[str, Any]] = (),
+    banner: str = "",
+) -> str:
+    """The page for a report.json, the curves of its run and a few users (see `report_users.example`)."""
+    style = _template("report.css")
+    charts = {"sft": sft_charts(sft), "rl": rl_charts(rl)}
+    context = {
+        "title": report.get("title") or "GREAM",
+        "lead": LEAD,
+        "style": Markup(style),
+        "banner": banner,
+        "missing": [text for key, text in MISSING.items() if not report.get(key)],
+        "tiles": tiles(report),
+        "table": results_table(report),
+        "comparisons": comparison_charts(report.get("comparisons") or []),
+        "sft_charts": charts["sft"],
+        "sft_note": sft_note(sft),
+        "rl_charts": charts["rl"],
+        "rl_note": rl_note(report, rl),
+        "index_facts": index_facts(report.get("index") or {}),
+        "index_bars": index_bars(report.get("index") or {}),
+        "index_note": "How well the identifiers, which the model speaks instead of titles, are made.",
+        "users": users,
+        "users_note": "Test users, drawn by the seed and not chosen. The item they really turned to next is green.",
+        "stages": stage_bars(report.get("stages") or {}),
+        "stages_note": f"{duration(sum((report.get('stages') or {}).values()))} in all, as recorded by each stage.",
+        "facts": facts(report),
+        "commands": (report.get("provenance") or {}).get("commands") or [],
+        "footer": f"Made by gream-ext {__version__}. Every figure on this page is in report.json beside it.",
+    }
+    context["sections"] = _sections(context)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_template("report.html")).render(context)
+
+
+def tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The four figures at the top, as far as there are any."""
+    found = []
+    sft, srpo = report.get("sft") or {}, report.get("srpo") or {}
+    direct = (sft.get("direct") or srpo.get("direct") or {}).get("recall@10")
+    markov = ((report.get("baselines") or {}).get("markov") or {}).get("recall@10")
+    if direct is not None:
+        beside = f"against {markov:.4f} of Markov" if markov is not None else "full catalogue"
+        found.append(_tile("Recall@10, direct mode", f"{direct:.4f}", beside, direct - markov if markov else None))
+    before, after = ((one.get("reason") or {}).get("pass@10") for one in (sft, srpo))
+    if after is not None or before is not None:
+        change = after - before if after is not None and before is not None else None
+        shown = after if after is not None else before
+        beside = f"from {before:.4f} before RL" if change is not None else "after supervised training"
+        found.append(_tile("Pass@10, reasoning mode", f"{shown:.4f}", beside, change))
+    rl = report.get("rl") or {}
+    if rl.get("reward_after") is not None:
+        change, error = rl["reward_after"] - rl["reward_before"], rl.get("standard_error")
+        beside = f"from {rl['reward_before']:.4f}" + (f", standard error {error:.4f}" if error is not None else "")
+        found.append(_tile("Reward on validation prompts", f"{rl['reward_after']:.4f}", beside, change))
+    seconds = sum((report.get("stages") or {}).values())
+    if seconds:
+        machine = (report.get("provenance") or {}).get("machine") or "from raw data to this page"
+        figure, _, unit = duration(seconds).partition(" ")
+        found.append({**_tile("Whole run", figure, machine, None), "unit": unit})
+    return found
+
+
+def _tile(what: str, figure: str, beside: str, change: float | None) -> dict[str, str]:
+    tile = {"what": what, "figure": figure, "unit": "", "beside": beside, "change": "", "change_tone": ""}
+    if change is not None:
+        tile |= {"change": f"{change:+.4f}", "change_tone": "gain" if change > 0 else "loss"}
+    return tile
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> [duration(value) for value in (0.04, 8.21, 754.0, 7300.0)]
+    ['0.0 s', '8.2 s', '12.6 min', '2.0 h']
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def stage_bars(stages: Mapping[str, float]) -> list[dict[str, Any]]:
+    longest = max(stages.values(), default=0.0) or 1.0
+    return [
+        {"name": name, "width": round(100 * seconds / longest, 2), "text": duration(seconds)}
+        for name, seconds in stages.items()
+    ]
+
+
+def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Counts of the data set, seeds and versions."""
+    found = []
+    for key, value in (report.get("dataset") or {}).items():
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
+            found.append((key.replace("_", " "), text))
+    if report.get("seeds"):
+        found.append(("seeds", ", ".join(map(str, report["seeds"]))))
+    provenance = report.get("provenance") or {}
+    if provenance.get("machine"):
+        found.append(("machine", str(provenance["machine"])))
+    found.extend((name, str(version)) for name, version in (provenance.get("versions") or {}).items())
+    return found
+
+
+def sft_note(steps: Sequence[SftStep]) -> str:
+    if not steps:
+        return ""
+    reason = sum(step.kind == "reason" for step in steps)
+    return (
+        f"{len(steps):,} optimizer steps in {steps[-1].epoch} epochs by LLaMA-Factory, {reason:,} of them on reasoning "
+        "data. Alignment comes first; reasoning joins with growing probability (section 4.3 of the paper)."
+    )
+
+
+def rl_note(report: Mapping[str, Any], steps: Sequence[RlStep]) -> str:
+    rl = report.get("rl") or {}
+    if not steps and not rl:
+        return "This workspace has no reinforcement learning yet: run `gream rl`."
+    note = f"{len(steps) or rl.get('steps'):,} steps of SRPO by Verl."
+    if rl.get("reward_after") is not None:
+        error = rl.get("standard_error")
+        note += (
+            f" On the validation prompts, decoded the same way, the mean residual reward went from "
+            f"{rl['reward_before']:.4f} to {rl['reward_after']:.4f}"
+        )
+        note += f" (paired standard error {error:.4f})." if error is not None else "."
+    return note
+
+
+def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    wanted = (
+        ("results", "Results", context["table"]),
+        ("sft", "Supervised training", context["sft_charts"] or context["sft_note"]),
+        ("rl", "Reinforcement learning", True),
+        ("index", "Item index", context["index_facts"]),
+        ("users", "A few users", context["users"]),
+        ("made", "How it was made", True),
+    )
+    return [(anchor, name) for anchor, name, there in wanted if there]
+
+
+def _template(name: str) -> str:
+    return files("gream_ext.evaluation").joinpath("templates", name).read_text(encoding="utf-8")
