@@ -1,0 +1,197 @@
+"""Sampling many rows at once from a causal language model.
+
+A loop of our own over the model's forward call: every prompt is computed once for all of its
+samples, rows that have ended are dropped, and a step costs a fraction of one of transformers'
+``generate``, which the tests hold it against.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gream_ext.decoding.chance import draw, logprobs_of, row_seeds
+from gream_ext.decoding.continuation import start
+from gream_ext.decoding.language_model import LanguageModel, padded
+from gream_ext.errors import GreamError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Processor = Callable[[Tensor, Tensor], Tensor]
+"""``(input_ids, scores) -> scores`` as transformers' logits processors; rows are padded on the left.
+
+Rows come and go. A processor that treats rows differently has ``at_rows(numbers)``, which returns
+the processor for these rows of the call, in this order.
+"""
+
+ROWS_AT_ONCE = 512
+_DROP_BELOW = 7 / 8
+"""Ended rows are dropped when fewer than this share goes on: dropping copies what the others remember."""
+
+
+@dataclass
+class TokenSample:
+    """What was sampled for a prompt: token ids, the end token included, and the log-probability of each."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
+    """False when the sample was cut at ``max_new_tokens``."""
+
+
+class Step(NamedTuple):
+    """One token drawn for one row of the call."""
+
+    row: int
+    token: int
+    logprob: float
+    ended: bool
+
+
+def sample_tokens(
+    model: Union["PreTrainedModel", LanguageModel],
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    eos_token_id: int | Sequence[int],
+    pad_token_id: int,
+    seed: int | Sequence[int] | None = None,
+    logits_processors: Sequence[Processor] = (),
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> list[TokenSample]:
+    """One sample a prompt row; equal prompts are computed once.
+
+    ``logprobs`` are ``log_softmax(logits / temperature)`` at the sampled tokens, before top-p and
+    before any logits processor: what verl's actor computes for the same tokens. Temperature 0 takes
+    the likeliest token and gives its log-probability at temperature 1.
+
+    ``seed`` is one number for the call or one for each row; a row's sample depends on its prompt
+    and its seed alone, not on the rows beside it. None draws a fresh one. ``GreamError`` for an
+    empty prompt or an option out of range.
+    """
+    samples = [TokenSample() for _ in prompts]
+    for step in sample_steps(
+        model,
+        prompts,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        seed=seed,
+        logits_processors=logits_processors,
+        rows_at_once=rows_at_once,
+    ):
+        sample = samples[step.row]
+        sample.ids.append(step.token)
+        sample.logprobs.append(step.logprob)
+        sample.ended = step.ended
+    return samples
+
+
+def sample_steps(
+    model: Union["PreTrainedModel", LanguageModel],
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    eos_token_id: int | Sequence[int],
+    pad_token_id: int,
+    seed: int | Sequence[int] | None = None,
+    logits_processors: Sequence[Processor] = (),
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> Iterator[Step]:
+    """`sample_tokens` token by token, as they are drawn."""
+    if temperature < 0 or not 0 < top_p <= 1 or max_new_tokens < 1:
+        raise GreamError(
+            "sampling needs temperature ≥ 0, 0 < top_p ≤ 1 and max_new_tokens ≥ 1, "
+            f"not {temperature}, {top_p} and {max_new_tokens}"
+        )
+    for row, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise GreamError(f"prompt {row} is empty: give at least one token")
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    if isinstance(seed, int):
+        seeds = row_seeds(seed, len(prompts))
+    else:
+        seeds = np.concatenate([np.zeros(0, np.uint64), *(row_seeds(each, 1) for each in seed)])
+    model = LanguageModel.of(model)
+    ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
+    # Equal prompts stand together, and prompts of about one length.
+    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), tuple(prompts[row])))
+    for begin in range(0, len(order), rows_at_once):
+        numbers = order[begin : begin + rows_at_once]
+        batch = _Batch(
+            model, numbers, [prompts[row] for row in numbers], seeds[numbers], pad_token_id, logits_processors
+        )
+        yield from batch.steps(temperature, top_p, max_new_tokens, ends)
+
+
+class _Batch:
+    """Rows that are sampled together. ``numbers`` are their places in the call."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        numbers: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        seeds: np.ndarray,
+        pad_token_id: int,
+        processors: Sequence[Processor],
+    ):
+        self.model = model
+        self.prompts = [tuple(prompt) for prompt in prompts]
+        self.seeds = seeds
+        self.numbers = np.array(numbers)
+        self.processors = processors
+        self.so_far = padded(prompts, pad_token_id, left=True)[0].to(model.device) if processors else None
+
+    @torch.inference_mode()
+    def steps(self, temperature: float, top_p: float, max_new_tokens: int, ends: Sequence[int]) -> Iterator[Step]:
+        place = {prompt: place for place, prompt in enumerate(dict.fromkeys(self.prompts))}
+        prompt_of_row = [place[prompt] for prompt in self.prompts]
+        continuation = start(self.model, list(place), prompt_of_row)
+        features = continuation.first[prompt_of_row]
+        going_on = np.ones(len(self.prompts), dtype=bool)
+        for step in range(max_new_tokens):
+            tokens, logprobs = self._draw(features, temperature, top_p, step)
+            drawn, drawn_logprobs = tokens.cpu().numpy(), logprobs.cpu().numpy()
+            ended = np.isin(drawn, ends)
+            for row in np.flatnonzero(going_on).tolist():
+                yield Step(int(self.numbers[row]), int(drawn[row]), float(drawn_logprobs[row]), bool(ended[row]))
+            going_on &= ~ended
+            if not going_on.any() or step + 1 == max_new_tokens:
+                return
+            if going_on.mean() < _DROP_BELOW:
+                kept = torch.from_numpy(np.flatnonzero(going_on)).to(tokens.device)
+                continuation.select(kept)
+                tokens = tokens[kept]
+                self.so_far = None if self.so_far is None else self.so_far[kept]
+                self.seeds, self.numbers = self.seeds[going_on], self.numbers[going_on]
+                going_on = going_on[going_on]
+            if self.so_far is not None:
+                self.so_far = torch.cat([self.so_far, tokens[:, None]], dim=1)
+            features = continuation.advance(tokens)
+
+    def _draw(self, features: Tensor, temperature: float, top_p: float, step: int) -> tuple[Tensor, Tensor]:
+        logits = self.model.logits(features)
+        if self.so_far is None:
+            return draw(logits, temperature, top_p, self.seeds, step)
+        processed = logits.clone()
+        for processor in self.processors:
+            if hasattr(processor, "at_rows"):
+                processor = processor.at_rows(self.numbers)
+            processed = processor(self.so_far, processed)
+        tokens, logprobs = draw(processed, temperature, top_p, self.seeds, step)
+        changed = torch.nonzero((processed != logits).any(-1))[:, 0]
+        if len(changed):
+            logprobs[changed] = logprobs_of(logits[changed], temperature, tokens[changed])
+        return tokens, logprobs
