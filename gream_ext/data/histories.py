@@ -46,4 +46,7 @@ def _interactions(workspace: Workspace) -> pl.DataFrame:
 
 def _by_user(interactions: pl.DataFrame) -> dict[str, tuple[str, ...]]:
     grouped = interactions.sort("position", maintain_order=True).group_by("user_id", maintain_order=True).agg("item_id")
-    return {user: tuple(items) for user, items in zip(grouped["user_id"].to_list(), grouped["item_id"].to_list(), strict=True)}
+    return {
+        user: tuple(items)
+        for user, items in zip(grouped["user_id"].to_list(), grouped["item_id"].to_list(), strict=True)
+    }

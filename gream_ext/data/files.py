@@ -1,0 +1,139 @@
+"""Reading tables and JSON lines, so that whatever is wrong is said with its file and line."""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import polars as pl
+
+from gream_ext.errors import GreamError
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def find(folder: Path, stem: str, endings: Sequence[str]) -> Path | None:
+    """The one file ``stem`` + ending in ``folder``, or None; `GreamError` when there are several."""
+    found = [folder / f"{stem}{ending}" for ending in endings if (folder / f"{stem}{ending}").is_file()]
+    if len(found) > 1:
+        raise GreamError(f"{folder} has both {found[0].name} and {found[1].name}: delete or rename one")
+    return found[0] if found else None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked when its name ends in .gz."""
+    if not path.name.endswith(".gz"):
+        with path.open("rb") as file:
+            yield file
+        return
+    with path.open("rb") as file:
+        if file.read(2) != GZIP_MAGIC:
+            raise GreamError(f"{path} is named .gz but is not gzip: rename it or compress it")
+    try:
+        with gzip.open(path) as unpacked:
+            yield cast(IO[bytes], unpacked)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise GreamError(f"{path} is cut off or damaged ({error}): get it again") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line's name ("file line 3") and object; `GreamError` for a line that is not a JSON object in UTF-8."""
+    empty = True
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path} line {number}"
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise GreamError(f"{where}: not UTF-8 ({error.reason}): save the file as UTF-8") from None
+            except json.JSONDecodeError as error:
+                raise GreamError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+            if not isinstance(value, dict):
+                raise GreamError(f"{where}: {type(value).__name__}, not an object {{…}}")
+            empty = False
+            yield where, value
+    if empty:
+        raise GreamError(f"{path} is empty")
+
+
+def read_delimited(path: Path, types: Mapping[str, Any], required: Sequence[str], separator: str = ",") -> pl.DataFrame:
+    """The columns in ``types`` of a text table with a header, as far as it has them; rows as in the file.
+
+    Raises `GreamError` for a missing required column and for whatever is wrong in a line.
+    """
+    header = _header(path, separator)
+    missing = [column for column in required if column not in header]
+    if missing:
+        raise GreamError(f"{path} has no column {missing[0]!r}, only {', '.join(header)}: rename or add it")
+    columns = [column for column in header if column in types]
+    chosen = {column: types[column] for column in columns}
+    try:
+        return pl.read_csv(path, separator=separator, columns=columns, schema_overrides=chosen)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        _say_what_is_wrong(path, separator, header, chosen)
+        raise GreamError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
+
+
+def records(path: Path, separator: str = ",") -> Iterator[tuple[str, dict[str, str | None]]]:
+    """Each line's name and fields of a text table with a header; an empty field is None."""
+    with _rows(path, separator) as rows:
+        header = next(rows, None)
+        if not header:
+            raise GreamError(f"{path} is empty")
+        for row in rows:
+            where = f"{path} line {rows.line_num}"
+            if len(row) != len(header):
+                raise GreamError(f"{where}: {len(row)} fields, but the header has {len(header)}")
+            yield where, {name: value or None for name, value in zip(header, row, strict=True)}
+
+
+@contextmanager
+def _rows(path: Path, separator: str) -> Iterator[Any]:
+    """A csv reader over a file; its errors as `GreamError`."""
+    reader: Any = None
+    try:
+        with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=separator, strict=True)
+            yield reader
+    except UnicodeDecodeError as error:
+        raise GreamError(f"{_undecodable_line(path)}: not UTF-8 ({error.reason}): save the file as UTF-8") from None
+    except csv.Error as error:
+        raise GreamError(f"{path} line {reader.line_num}: {error}") from None
+
+
+def _undecodable_line(path: Path) -> str:
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return f"{path} line {number}"
+    return str(path)
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    with _rows(path, separator) as rows:
+        header = next(rows, None)
+    if not header:
+        raise GreamError(f"{path} is empty")
+    return list(header)
+
+
+def _say_what_is_wrong(path: Path, separator: str, header: list[str], types: Mapping[str, Any]) -> None:
+    """Walk slowly through a file that could not be read, and raise at the first line that is wrong."""
+    for where, fields in records(path, separator):
+        for column, kind in types.items():
+            value = fields[column]
+            if kind == pl.Int64 and value is not None:
+                try:
+                    int(value)
+                except ValueError:
+                    raise GreamError(f"{where}: {column} is {value!r}, not a whole number") from None

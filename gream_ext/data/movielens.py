@@ -1,0 +1,108 @@
+"""MovieLens-100K, from the wheel of ``recbole`` (unpacked or not) or from GroupLens' own archive.
+
+Its rows may not be redistributed: they are read where they are and never copied elsewhere than into a workspace.
+"""
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from gream_ext.data.records import ItemRecord, item_record
+from gream_ext.data.sources import Source
+from gream_ext.errors import GreamError
+
+IN_THE_WHEEL = "recbole/dataset_example/ml-100k/"
+FOLDERS = ("", "ml-100k", "dataset_example/ml-100k", IN_THE_WHEEL)
+# u.item's flags, in their order.
+GENRES = (
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+    ),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+
+
+def files(path: Path) -> list[Path]:
+    """The wheel, or the two files of the folder ``path`` (or of ``ml-100k`` in it)."""
+    if path.is_file():
+        return [path]
+    for folder in FOLDERS:
+        for pair in (("ml-100k.inter", "ml-100k.item"), ("u.data", "u.item")):
+            found = [path / folder / name for name in pair]
+            if all(file.is_file() for file in found):
+                return found
+    raise GreamError(
+        f"--path {path} is neither the recbole wheel nor a folder "
+        "with ml-100k.inter and ml-100k.item, or u.data and u.item"
+    )
+
+
+def read(path: Path, ignored: Sequence[str]) -> Source:
+    """Read interactions with their timestamps, and titles, years and genres."""
+    found = files(path)
+    if len(found) == 1:
+        ratings, movies = _from_wheel(path, "ml-100k.inter"), _from_wheel(path, "ml-100k.item")
+        name = f"{path}:{IN_THE_WHEEL}ml-100k.inter"
+    else:
+        ratings, movies = (file.read_bytes() for file in found)
+        name = str(found[0])
+    plain = found[0].name == "u.data"
+    frame = pl.read_csv(
+        io.BytesIO(ratings),
+        separator="\t",
+        has_header=False,
+        skip_rows=0 if plain else 1,
+        new_columns=["user_id", "item_id", "rating", "timestamp"],
+        schema_overrides=[pl.String, pl.String, pl.Float64, pl.Int64],
+    )
+    return Source(
+        interactions=frame.drop("rating"),
+        items=_plain_items(movies, ignored) if plain else _atomic_items(movies, ignored),
+        name=name,
+        row_name=lambda row: f"{name} line {row + (1 if plain else 2)}",
+    )
+
+
+def _from_wheel(path: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            return wheel.read(IN_THE_WHEEL + name)
+    except (zipfile.BadZipFile, KeyError):
+        raise GreamError(f"{path} is not the recbole wheel: it has no {IN_THE_WHEEL}{name}") from None
+
+
+def _atomic_items(movies: bytes, ignored: Sequence[str]) -> Iterator[tuple[str, ItemRecord]]:
+    """RecBole's atomic file: a header with types, tabs, genres separated by blanks."""
+    rows = csv.reader(io.StringIO(movies.decode("utf-8")), delimiter="\t", quoting=csv.QUOTE_NONE)
+    next(rows)
+    for line, (item, title, year, genres) in enumerate(rows, start=2):
+        fields = {"item_id": item, "title": title, "categories": genres.split(), "year": year}
+        where = f"ml-100k.item line {line}"
+        yield where, item_record(fields, where, ignored)
+
+
+def _plain_items(movies: bytes, ignored: Sequence[str]) -> Iterator[tuple[str, ItemRecord]]:
+    """GroupLens' u.item: Latin-1, ``id|title (year)|date|video date|url|19 flags``."""
+    for line, row in enumerate(movies.decode("latin-1").splitlines(), start=1):
+        item, title, date, _, _, *flags = row.split("|")
+        fields = {
+            "item_id": item,
+            "title": title.removesuffix(f"({date[-4:]})").strip(),
+            "categories": [genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"],
+            "year": date[-4:],
+        }
+        where = f"u.item line {line}"
+        yield where, item_record(fields, where, ignored)

@@ -1,0 +1,48 @@
+"""The text of an item that an encoder reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def composite_text(item: Mapping[str, Any], characters: int = 2000) -> str:
+    """Title, brand, categories, attributes and description, one a line, as far as ``characters`` reach.
+
+    What does not fit is cut off after a whole word, the description (which comes last) first.
+
+    >>> composite_text({"title": "Toy Story", "categories": ["Comedy", "Children's"], "attributes": ["year: 1995"]})
+    "Toy Story\\ncategories: Comedy, Children's\\nyear: 1995"
+    """
+    lines = [
+        item.get("title"),
+        f"brand: {item['brand']}" if item.get("brand") else None,
+        f"categories: {', '.join(item['categories'])}" if item.get("categories") else None,
+        *(item.get("attributes") or ()),
+        item.get("description"),
+    ]
+    return shortened("\n".join(line for line in lines if line), characters)
+
+
+def encoded_text(item: Mapping[str, Any], kind: str = "full", enriched: str | None = None) -> str:
+    """What the encoder gets for an item (a row of items.parquet).
+
+    ``kind`` is ``full`` (title, then the enriched description where there is one, else the composite text),
+    ``composite`` or ``title``.
+    """
+    if kind == "title":
+        return str(item["title"])
+    if kind == "full" and enriched:
+        return f"{item['title']}\n{enriched}"
+    return str(item["text"])
+
+
+def shortened(text: str, characters: int) -> str:
+    """At most ``characters`` of ``text``, ending with a whole word unless the first is longer.
+
+    >>> shortened("one two three", 9)
+    'one two'
+    """
+    if len(text) <= characters:
+        return text
+    cut = text[: characters + 1]
+    end = max(cut.rfind(" "), cut.rfind("\n"))
+    return text[: end if end > 0 else characters].rstrip()

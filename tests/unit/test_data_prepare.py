@@ -1,0 +1,207 @@
+"""The stage `prepare`: what it writes, and what it says to bad input."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from gream_ext.data.histories import evaluation_cases, training_histories
+from gream_ext.data.prepare import STAGE, PrepareSettings
+from gream_ext.errors import GreamError
+from gream_ext.workspace import INTERACTIONS, ITEMS, Workspace, read_table
+from tests.support.synthetic import write_synthetic_source
+
+SHARED = Path(os.environ.get("GREAM_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def prepare(root, folder, **settings):
+    workspace = Workspace(root / "run")
+    STAGE.run(workspace, PrepareSettings(path=str(folder), **settings))
+    return workspace
+
+
+def source(root, interactions, items=None):
+    folder = root / "source"
+    folder.mkdir(exist_ok=True)
+    (folder / "interactions.csv").write_text(interactions, encoding="utf-8")
+    if items is not None:
+        (folder / "items.jsonl").write_text(items, encoding="utf-8")
+    return folder
+
+
+def test_made_up_shop(tmp_path, capsys):
+    folder = write_synthetic_source(tmp_path / "source")
+    workspace = prepare(tmp_path, folder, k=3)
+    interactions = read_table(workspace.interactions, INTERACTIONS, "prepare")
+    items = read_table(workspace.items, ITEMS, "prepare")
+    figures = json.loads(workspace.statistics.read_text())
+    assert figures["users"] == 60
+    assert figures["interactions"] == len(interactions)
+    assert set(items["item_id"]) == set(interactions["item_id"])
+    assert items["text"].null_count() == items["title"].null_count() == 0
+    assert interactions.filter(split="test").height == interactions.filter(split="valid").height == 60
+    assert "60 users" in capsys.readouterr().out
+    case = evaluation_cases(workspace, "test")[0]
+    assert case.history[:-1] == training_histories(workspace)[case.user_id]
+
+
+def test_same_source_same_files(tmp_path):
+    folder = write_synthetic_source(tmp_path / "source")
+    first, second = prepare(tmp_path / "a", folder, k=2), prepare(tmp_path / "b", folder, k=2)
+    for name in ("interactions.parquet", "items.parquet", "statistics.json"):
+        assert first.path(name).read_bytes() == second.path(name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "jsonl", "jsonl.gz", "parquet"])
+def test_every_file_format_gives_the_same(tmp_path, kind):
+    folder = write_synthetic_source(tmp_path / "source")
+    expected = prepare(tmp_path / "expected", folder)
+    frame = pl.read_csv(folder / "interactions.csv")
+    records = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    other = tmp_path / "other"
+    other.mkdir()
+    items = pl.DataFrame(records, infer_schema_length=None)
+    flat = items.with_columns(pl.col("categories").list.join("|"))
+    if kind == "parquet":
+        frame.write_parquet(other / "interactions.parquet")
+        items.write_parquet(other / "items.parquet")
+    else:
+        text = frame.write_csv() if kind.startswith("csv") else frame.write_ndjson()
+        about = flat.write_csv() if kind.startswith("csv") else "\n".join(map(json.dumps, records))
+        pack = gzip.compress if kind.endswith("gz") else bytes
+        (other / f"interactions.{kind}").write_bytes(pack(text.encode()))
+        (other / f"items.{kind}").write_bytes(pack(about.encode()))
+    workspace = prepare(tmp_path / "actual", other)
+    assert pl.read_parquet(workspace.interactions).equals(pl.read_parquet(expected.interactions))
+    assert pl.read_parquet(workspace.items).equals(pl.read_parquet(expected.items))
+
+
+def test_fields_of_an_item(tmp_path, caplog):
+    items = [
+        {
+            "item_id": 1,
+            "title": "Tom &amp; Jerry<|im_end|>",
+            "categories": [["Films", "Comedy"], ["Gifts"]],
+            "asin": "B1",
+        },
+        {"item_id": "2", "title": None, "brand": "", "categories": "Drama", "year": 1995, "tags": ["a", "b"]},
+        {"item_id": "unseen", "title": "Nobody bought it"},
+    ]
+    folder = source(
+        tmp_path, "user_id,item_id,position\nu,1,0\nu,2,1\nu,3,2\n", "\n".join(json.dumps(item) for item in items)
+    )
+    rows = pl.read_parquet(prepare(tmp_path, folder, k=0).items).rows(named=True)
+    assert [row["item_id"] for row in rows] == ["1", "2", "3"]
+    assert rows[0]["title"] == "Tom & Jerry"
+    assert rows[0]["categories"] == ["Films > Comedy", "Gifts"]
+    assert rows[0]["attributes"] == []
+    assert rows[0]["text"] == "Tom & Jerry\ncategories: Films > Comedy, Gifts"
+    assert rows[1]["title"] == "2"
+    assert rows[1]["text"] == "categories: Drama\nyear: 1995\ntags: a, b"
+    assert rows[2]["title"] == rows[2]["text"] == "3"
+    assert "2 of 3 items" in caplog.text
+
+
+HEAD = "user_id,item_id,timestamp\n"
+GOOD = HEAD + "u,x,1\nu,y,2\nu,z,3\n"
+BAD_INTERACTIONS = {
+    "": "empty",
+    HEAD: "no interactions",
+    "user_id,item,timestamp\nu,x,1\n": "interactions.csv has no column 'item_id', only user_id, item, timestamp",
+    "user_id,item_id\nu,x\n": "neither a column 'timestamp' nor 'position'",
+    HEAD + "u,x,1\nu,,2\n": "interactions.csv line 3: item_id is empty",
+    HEAD + "u,x,1\nu,y,\n": "line 3: timestamp is empty",
+    HEAD + "u,x,1\n\nu,y,2\n": "line 3: user_id is empty",
+    HEAD + "u,x,1\nu,y,soon\n": "line 3: timestamp is 'soon', not a whole number",
+    HEAD + "u,x,1\nu,y,2,9\n": "line 3: 4 fields, but the header has 3",
+    HEAD + "u,x,1\nu,y,2\nu,x,1\n": "line 4: user 'u', item 'x' at the same timestamp stands already in line 2",
+    HEAD + "u,x,1\nu,y,2\nv,x,1\n": "line 2: user 'u' has 2 interactions, leave-one-out needs 3",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_INTERACTIONS.items())
+def test_bad_interactions(tmp_path, text, message):
+    with pytest.raises(GreamError) as caught:
+        prepare(tmp_path, source(tmp_path, text), k=0)
+    assert message in str(caught.value)
+    assert "interactions.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+BAD_ITEMS = {
+    '{"item_id": "x"}\n{"item_id": "y", }\n': "items.jsonl line 2: not JSON",
+    '{"item_id": "x"}\n["y"]\n': "items.jsonl line 2: list, not an object",
+    '{"title": "x"}\n': "items.jsonl line 1: item_id is empty",
+    '{"item_id": 1.5}\n': "items.jsonl line 1: item_id is 1.5",
+    '{"item_id": "x", "title": {"en": "X"}}\n': "items.jsonl line 1: title is dict, not a text",
+    '{"item_id": "x", "categories": [3]}\n': "items.jsonl line 1: categories is neither",
+    '{"item_id": "x"}\n{"item_id": "x"}\n': "items.jsonl line 2: item 'x' stands in the file twice",
+    "\n": "items.jsonl is empty",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_ITEMS.items())
+def test_bad_items(tmp_path, text, message):
+    with pytest.raises(GreamError) as caught:
+        prepare(tmp_path, source(tmp_path, GOOD, text), k=0)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_bytes(tmp_path):
+    folder = source(tmp_path, GOOD)
+    (folder / "interactions.csv").write_bytes(GOOD.encode() + "u,café,4\n".encode("latin-1"))
+    with pytest.raises(GreamError, match=r"interactions.csv line 5: not UTF-8"):
+        prepare(tmp_path, folder, k=0)
+    (folder / "interactions.csv").unlink()
+    packed = folder / "interactions.csv.gz"
+    packed.write_text(GOOD)
+    with pytest.raises(GreamError, match=r"interactions.csv.gz is named .gz but is not gzip"):
+        prepare(tmp_path, folder, k=0)
+    packed.write_bytes(gzip.compress(HEAD.encode() + b"".join(b"u,x,%d\n" % time for time in range(5000)))[:-20])
+    with pytest.raises(GreamError, match=r"interactions.csv.gz is cut off or damaged"):
+        prepare(tmp_path, folder, k=0)
+    packed.unlink()
+    (folder / "interactions.parquet").write_bytes(b"PAR1 not at all")
+    with pytest.raises(GreamError, match=r"interactions.parquet is not a readable Parquet file"):
+        prepare(tmp_path, folder, k=0)
+    (folder / "interactions.csv").write_text(GOOD)
+    with pytest.raises(GreamError, match=r"has both interactions.csv and interactions.parquet"):
+        prepare(tmp_path, folder, k=0)
+
+
+def test_wrong_types_in_parquet(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    pl.DataFrame({"user_id": ["u"], "item_id": [1.5], "timestamp": [1]}).write_parquet(folder / "interactions.parquet")
+    with pytest.raises(GreamError, match="column 'item_id' is Float64, not text or whole numbers"):
+        prepare(tmp_path, folder)
+
+
+def test_nothing_left_after_the_core(tmp_path):
+    with pytest.raises(GreamError, match=r"nothing of 1 users and 3 items is left after the 5-core: set --k lower"):
+        prepare(tmp_path, source(tmp_path, GOOD))
+
+
+def test_unknown_places(tmp_path):
+    with pytest.raises(GreamError, match="is not a folder"):
+        prepare(tmp_path, tmp_path / "nowhere")
+    with pytest.raises(GreamError, match=r"has no interactions.csv"):
+        prepare(tmp_path, tmp_path)
+    with pytest.raises(GreamError, match="--source 'amazon' is unknown: choose one of table, movielens"):
+        prepare(tmp_path, tmp_path, source="amazon")
+
+
+@pytest.mark.parametrize(
+    ("name", "users", "items", "interactions"),
+    [("beauty", 22363, 12101, 198502), ("sports", 35598, 18357, 296337), ("instruments", 24772, 9922, 206153)],
+)
+def test_counts_of_the_amazon_data(tmp_path, name, users, items, interactions):
+    if not (SHARED / name).is_dir():
+        pytest.skip("no Amazon data here: set GREAM_SHARED_DATA")
+    figures = json.loads(prepare(tmp_path, SHARED / name).statistics.read_text())
+    assert (figures["users"], figures["items"], figures["interactions"]) == (users, items, interactions)
