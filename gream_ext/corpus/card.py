@@ -151,12 +151,12 @@ def make_card(
 
 
 def run(workspace: Workspace, settings: CardSettings) -> None:
-    from tqdm import tqdm
-    from transformers import AutoTokenizer
-
     folder = tokenizer_folder(workspace, settings)
     if not (folder / "tokenizer_config.json").exists():
         raise GreamError(f"{folder} holds no tokenizer: run `gream base-model` first or give --tokenizer")
+    from tqdm import tqdm
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = (row for path, made_by in corpus_files(workspace) for row in read_rows(path, made_by))
     card = make_card(tqdm(rows, desc="corpus card", unit=" rows", mininterval=0.5), tokenizer, settings)

@@ -1,0 +1,69 @@
+"""What a history says, computed by hand."""
+
+import numpy as np
+import pytest
+
+from gream_ext.corpus.catalogue import Item, item_traits
+from gream_ext.corpus.denoise import kept_places, nearest_place
+from gream_ext.corpus.profile import leading_traits, profile, trend, wish
+
+
+def items(*traits: tuple[str, ...]) -> list[Item]:
+    return [Item(f"i{row}", row, f"<|a_{row}|>", f"T{row}", "", "", own) for row, own in enumerate(traits)]
+
+
+def test_leading_traits_count_then_recency() -> None:
+    history = items(("tea",), ("cups",), ("tea", "green"), ("cups", "large"))
+    # tea 2 (last at 2), cups 2 (last at 3), green 1, large 1 (last at 3)
+    assert leading_traits(history, 4) == ("cups", "tea", "large", "green")
+    assert leading_traits(history, 1) == ("cups",)
+
+
+def test_a_category_above_another_is_listed_once() -> None:
+    history = items(("polish", "nails"), ("polish", "nails"), ("brush",))
+    assert leading_traits(history, 3) == ("polish", "brush")
+
+
+def test_trend_is_what_recent_items_gained() -> None:
+    earlier = [("tea",)] * 5
+    assert trend(items(*earlier, ("tea",), ("cups",), ("cups",), ("tea",), ("tea",))) == "cups"
+    assert trend(items(*earlier, ("tea",), ("cups",), ("jugs",), ("tea",), ("tea",))) is None
+    assert trend(items(("tea",), ("cups",))) is None
+
+
+def test_profile_of_items_without_traits() -> None:
+    told = profile(items((), ()))
+    assert (told.often, told.lately, told.trend) == ((), (), None)
+
+
+def test_wish_says_only_what_the_history_supports() -> None:
+    history = items(("tea", "green"), ("cups",))
+    target = items(("large", "cups", "green", "blue"))[0]
+    assert wish(history, target) == ("cups", "green")
+
+
+def test_traits_drop_what_nearly_all_items_carry_and_cut_years_into_eras() -> None:
+    categories = [["Beauty", "Nails"], ["Beauty", "Hair"], ["Beauty"]]
+    assert item_traits(categories, ["", "", ""], [[], [], []]) == [("Nails",), ("Hair",), ("Beauty",)]
+    # 30 items of 1995 are an era, a lone 1987 is told by its decade, nonsense is no year.
+    attributes = [["year: 1995"]] * 30 + [["year: 1987"], ["year: soon"], ["colour: red"]]
+    traits = item_traits([[]] * 33, [""] * 33, attributes)
+    assert (traits[0], traits[30], traits[31], traits[32]) == (("1995",), ("1980s",), (), ())
+
+
+def test_denoising_drops_the_odd_one_and_keeps_the_last() -> None:
+    vectors = np.array([[1, 0], [0.9, 0.1], [-1, 0.2], [1, 0.05], [0.95, 0]], dtype=np.float32)
+    assert kept_places(vectors, most=9) == [0, 1, 3, 4]
+    assert kept_places(vectors, most=2) == [3, 4]
+    odd_last = vectors[[0, 1, 3, 4, 2]]
+    assert kept_places(odd_last, most=9)[-1] == 4
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_equal_items_are_all_kept(count: int) -> None:
+    assert kept_places(np.ones((count, 3), dtype=np.float32), most=20) == list(range(count))
+
+
+def test_nearest_place_takes_the_last_of_equals() -> None:
+    vectors = np.array([[1, 0], [0, 1], [2, 0]], dtype=np.float32)
+    assert nearest_place(vectors, np.array([3, 0.1])) == 2

@@ -1,0 +1,205 @@
+"""Reasoning data: the template teacher, the gate that every answer passes, and the stage's files."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gream_ext.corpus.catalogue import Item
+from gream_ext.corpus.reason import ReasonSettings, rejected_path, run
+from gream_ext.corpus.reasoning import Malformed, Reasoning, read_reasoning
+from gream_ext.corpus.teacher import Question, TemplateTeacher
+from gream_ext.corpus.validate import is_subsequence, mentions, validate_reasoning
+from gream_ext.errors import GreamError
+from gream_ext.workspace import Workspace
+from tests.support.synthetic import make_workspace
+
+HISTORY = ["<|a_0|><|b_0|>", "<|a_1|><|b_0|>", "<|a_2|><|b_0|>"]
+TARGET = "<|a_3|><|b_0|>"
+GOOD = Reasoning(
+    evidence="The user often chose: tea.",
+    preferences="The user likes: tea.",
+    intent="The user may now want: tea.",
+    kept=f"{HISTORY[0]}, {HISTORY[2]}",
+    justification=f"It is close to: {HISTORY[2]}.",
+    answer=TARGET,
+)
+
+
+def changed(**parts: str) -> str:
+    return Reasoning(**{**vars(GOOD), **parts}).render()
+
+
+def verdict(text: str, title: str = "Green Tea", max_words: int = 100) -> str | None:
+    return validate_reasoning(text, HISTORY, TARGET, title, max_words)
+
+
+def test_golden_text_of_the_template_teacher() -> None:
+    def item(row: int, title: str, *traits: str) -> Item:
+        return Item(f"i{row}", row, f"<|a_{row}|><|b_0|>", title, "", "", traits)
+
+    history = [item(0, "Red cup", "cups"), item(1, "Old jug", "jugs"), item(2, "Big cup", "cups", "large")]
+    target = item(3, "Huge cup", "cups", "blue")
+    embeddings = np.array([[1, 0], [-1, 0.1], [1, 0.2], [1, 0.3]], dtype=np.float32)
+    teacher = TemplateTeacher(embeddings, most_kept=6)
+    assert teacher.reasoning(history, target, Random(0)).render() == (
+        "<think>\n"
+        "Step 1: Extraction of Behavioral Evidence: The user often chose: cups, large, jugs; "
+        "lately: cups, large, jugs.\n"
+        "Step 2: Modeling of Latent Preferences: The user likes: cups, large, jugs; steady taste.\n"
+        "Step 3: Inference of User Intent and Goal Formulation: The user may now want: cups.\n"
+        "</think>\n"
+        "Let's rewrite the user's purchase history: <|a_0|><|b_0|>, <|a_2|><|b_0|>.\n"
+        "It meets this wish and is close to: <|a_2|><|b_0|>.\n"
+        "Based on the above analysis, the recommended product is <answer><|a_3|><|b_0|></answer>"
+    )
+    # Nothing in common: the intent speaks of a change, never of the target.
+    stranger = item(4, "Rake", "garden")
+    assert teacher.reasoning(history, Item(**{**_fields(stranger), "row": 3}), Random(0)).intent == (
+        "The user may now want a change from: cups."
+    )
+
+
+def _fields(item: Item) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in item.__slots__}
+
+
+def test_read_gives_back_what_was_rendered() -> None:
+    assert read_reasoning(GOOD.render()) == GOOD
+    assert read_reasoning(GOOD.render().replace("\n", "  \n\n ")) == GOOD
+    with pytest.raises(Malformed, match="stands after"):
+        read_reasoning(GOOD.render() + " Enjoy!")
+    with pytest.raises(Malformed, match="stands before"):
+        read_reasoning("Well. " + GOOD.render())
+
+
+def test_a_good_answer_passes() -> None:
+    assert verdict(GOOD.render()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "stages: no '<think> Step 1"),
+        (GOOD.render().replace("Step 2: Modeling of Latent Preferences:", "Then:"), "stages: no 'Step 2"),
+        (GOOD.render().replace("</think>\n", ""), 'stages: no "</think>'),
+        (changed(intent=""), "stages: intent is empty"),
+        (changed(justification=""), "stages: justification is empty"),
+        (changed(evidence="tea " * 101), "too long: 111 words"),
+        (changed(intent=f"The user wants: {TARGET}."), "leak: the target's identifier"),
+        (changed(kept=TARGET), "leak: the target's identifier"),
+        (changed(evidence="The user wants a green, TEA."), "leak: the target's title"),
+        (changed(kept=f"{HISTORY[2]}, {HISTORY[0]}"), "rewriting: the rewritten history is not a sub-sequence"),
+        (changed(kept="<|a_9|><|b_0|>"), "rewriting: the rewritten history is not a sub-sequence"),
+        (changed(kept="tea and cups"), "rewriting: the rewritten history is not a list"),
+        (changed(answer=HISTORY[0]), "answer: "),
+        (changed(answer=f"{TARGET} surely"), "answer: "),
+        (GOOD.render() + "</answer>", "stages: "),
+        (changed(justification=f"It is <answer>{TARGET}</answer> close."), "stages: a marker stands twice"),
+        (changed(justification="</think> It is close."), "stages: a marker stands twice"),
+    ],
+)
+def test_every_fault_has_its_reason(text: str, reason: str) -> None:
+    found = verdict(text)
+    assert found is not None and found.startswith(reason)
+
+
+def test_the_title_may_stand_in_the_justification() -> None:
+    assert verdict(changed(justification="Green Tea meets this.")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "expected"),
+    [
+        ("green-tea for all", "Green Tea", True),
+        ("greenish tea", "Green Tea", False),
+        ("anything", "", False),
+        ("anything", "!?", False),
+    ],
+)
+def test_titles_are_found_as_whole_words(text: str, title: str, expected: bool) -> None:
+    assert mentions(text, title) is expected
+
+
+@given(st.lists(st.integers(0, 4), max_size=6), st.lists(st.integers(0, 4), max_size=6))
+def test_subsequence_against_all_of_them(part: list[int], whole: list[int]) -> None:
+    from itertools import combinations
+
+    assert is_subsequence(part, whole) == (tuple(part) in set(combinations(whole, len(part))))
+
+
+TRAITS = st.lists(st.sampled_from(["tea", "cups", "jugs", "1990s", "Velta"]), max_size=3, unique=True).map(tuple)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(TRAITS, min_size=1, max_size=12), TRAITS, st.integers(0, 12), st.integers(1, 8), st.integers(0, 9))
+def test_what_the_teacher_writes_always_passes(
+    history_traits: list[tuple[str, ...]], target_traits: tuple[str, ...], repeated: int, most_kept: int, seed: int
+) -> None:
+    history = [
+        Item(f"i{row}", row, f"<|a_{row}|><|b_0|>", f"Title {row}", "", "", own)
+        for row, own in enumerate(history_traits)
+    ]
+    # Now and then the user comes back to an item of the history.
+    again = len(history) > 1 and repeated < len(history)
+    row = repeated if again else len(history)
+    target = Item(f"i{row}", row, f"<|a_{row}|><|b_0|>", f"Title {row}", "", "", target_traits)
+    embeddings = np.random.default_rng(seed).standard_normal((len(history) + 1, 4))
+    teacher = TemplateTeacher(embeddings, most_kept, canonical_share=0.5, seed=seed)
+    ((_, answer),) = teacher.answers([Question(seed, None, tuple(history), target)])
+    told = [item.identifier for item in history]
+    assert validate_reasoning(answer, told, target.identifier, target.title) is None
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_workspace(tmp_path_factory.mktemp("reason"), users=30, items=48)
+    np.save(workspace.embeddings, np.random.default_rng(0).standard_normal((48, 8), dtype=np.float32))
+    return workspace
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_stage_writes_rows_and_nothing_rejected(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run(workspace, ReasonSettings(rows=40, epochs=2, system_prompt="short"))
+    rows = rows_of(workspace.reason)
+    assert len(rows) == 80 and [row["epoch"] for row in rows] == [1] * 40 + [2] * 40
+    assert all([message["role"] for message in row["messages"]] == ["system", "user", "assistant"] for row in rows)
+    assert {row["teacher"] for row in rows} == {"template"}
+    assert "template" not in json.dumps([row["messages"] for row in rows])
+    assert len({json.dumps(row["messages"][1:]) for row in rows}) == 80
+    assert rejected_path(workspace).read_text() == ""
+    assert "80 of 80 answers accepted" in capsys.readouterr().err
+    info = json.loads((workspace.corpus / "dataset_info.json").read_text())
+    assert info["reason"]["formatting"] == "gream_reason"
+    first = workspace.reason.read_bytes()
+    run(workspace, ReasonSettings(rows=40, epochs=2, system_prompt="short"))
+    assert workspace.reason.read_bytes() == first
+
+
+def test_rejected_answers_are_kept_apart(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run(workspace, ReasonSettings(rows=10, epochs=1, max_words=18))
+    kept, rejected = rows_of(workspace.reason), rows_of(rejected_path(workspace))
+    assert len(kept) + len(rejected) == 10 and rejected
+    assert all(row["reason"].startswith("too long: ") for row in rejected)
+    assert f"too long {len(rejected)}" in capsys.readouterr().err
+    assert all("epoch" not in row for row in kept)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, users=8, items=16)
+    with pytest.raises(GreamError, match=r"embeddings\.npy is missing: run `gream embed` first"):
+        run(workspace, ReasonSettings())
+    np.save(workspace.embeddings, np.zeros((3, 2), dtype=np.float32))
+    with pytest.raises(GreamError, match="is 3x2 and there are 16 items"):
+        run(workspace, ReasonSettings())
+    np.save(workspace.embeddings, np.ones((16, 2), dtype=np.float32))
+    with pytest.raises(GreamError, match="lower min_history"):
+        run(workspace, ReasonSettings(min_history=100))

@@ -1,0 +1,158 @@
+"""RL prompts, the data card and the samples on the terminal."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import polars as pl
+import pytest
+
+from gream_ext.corpus import align, card, inspect
+from gream_ext.corpus.card import CardSettings, TaskCard, histogram, make_card, summary
+from gream_ext.corpus.inspect import InspectSettings
+from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
+from gream_ext.corpus.rl import RlSettings, run
+from gream_ext.data.histories import evaluation_cases, training_histories
+from gream_ext.errors import GreamError
+from gream_ext.items.index import ItemIndex
+from gream_ext.workspace import Workspace
+from tests.support.synthetic import make_workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_workspace(tmp_path_factory.mktemp("rl"), users=30, items=48)
+    align.run(workspace, align.AlignSettings(max_rows=12, epochs=1))
+    run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4))
+    return workspace
+
+
+def test_training_prompts_are_training_targets_with_what_came_before(workspace: Workspace) -> None:
+    index = ItemIndex.load(workspace.item_index)
+    slow: set[tuple[str, str, str]] = set()
+    for user, history in training_histories(workspace).items():
+        for place in range(3, len(history)):
+            slow.add((user, history_text(index, history[:place], 4), index.text(history[place])))
+    rows = pl.read_parquet(workspace.rl_train).to_dicts()
+    assert len(rows) == 60
+    drawn = set()
+    for number, row in enumerate(rows):
+        about = row["extra_info"]
+        assert (about["index"], about["split"], row["data_source"]) == (number, "train", "gream")
+        assert row["ability"] == "recommendation" and row["reward_model"]["style"] == "rule"
+        truth = row["reward_model"]["ground_truth"]
+        (history,) = [
+            told
+            for user, told, target in slow
+            if (user, target) == (about["user_id"], truth) and told in row["prompt"][-1]["content"]
+        ][:1]
+        expected = (
+            direct_messages(history) if about["mode"] == "direct" else reason_messages(history, system_prompt="short")
+        )
+        assert row["prompt"] == expected
+        drawn.add((about["user_id"], history, truth))
+    # No target twice; a user who went round in a circle asks the same twice.
+    assert len(drawn) > 55
+    modes = Counter(row["extra_info"]["mode"] for row in rows)
+    assert 15 < modes["reason"] < 45
+
+
+def test_validation_prompts_ask_each_user_in_both_modes(workspace: Workspace) -> None:
+    index = ItemIndex.load(workspace.item_index)
+    cases = {case.user_id: case for case in evaluation_cases(workspace, "valid")}
+    rows = pl.read_parquet(workspace.rl_valid).to_dicts()
+    asked = Counter((row["extra_info"]["user_id"], row["extra_info"]["mode"]) for row in rows)
+    assert len(rows) == 14 and set(asked.values()) == {1} and len({user for user, _ in asked}) == 7
+    for row in rows:
+        case = cases[row["extra_info"]["user_id"]]
+        assert history_text(index, case.history, 4) in row["prompt"][-1]["content"]
+        assert row["reward_model"]["ground_truth"] == index.text(case.target)
+
+
+def test_the_same_seed_gives_the_same_file(workspace: Workspace) -> None:
+    before = workspace.rl_train.read_bytes(), workspace.rl_valid.read_bytes()
+    run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4))
+    assert (workspace.rl_train.read_bytes(), workspace.rl_valid.read_bytes()) == before
+    run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4, seed=1))
+    assert workspace.rl_train.read_bytes() != before[0]
+
+
+@pytest.mark.parametrize(("share", "modes"), [(0.0, {"direct"}), (1.0, {"reason"})])
+def test_one_mode_alone(workspace: Workspace, tmp_path: Any, share: float, modes: set[str]) -> None:
+    other = make_workspace(tmp_path, users=10, items=20)
+    run(other, RlSettings(prompts=0, reason_share=share))
+    for path in (other.rl_train, other.rl_valid):
+        assert set(pl.read_parquet(path)["extra_info"].struct.field("mode")) == modes
+
+
+def test_wrong_settings_and_short_histories(workspace: Workspace) -> None:
+    with pytest.raises(GreamError, match="reason_share is 2: give a number from 0 to 1"):
+        RlSettings(reason_share=2)
+    with pytest.raises(GreamError, match="lower min_history"):
+        run(workspace, RlSettings(min_history=100))
+
+
+def test_summary_and_histogram_by_hand() -> None:
+    lengths = Counter({1: 1, 4: 2, 7: 1})
+    assert summary(lengths) == {"least": 1, "median": 4, "p95": 7, "greatest": 7, "mean": 4.0}
+    assert histogram(lengths) == [[1, 1, 1], [4, 7, 3]]
+    assert summary(Counter()) == {} and histogram(Counter({0: 2})) == [[1, 1, 2]]
+
+
+def test_rows_over_the_cutoff_are_counted() -> None:
+    told = TaskCard("align", rows=3, total=Counter({10: 2, 11: 1})).as_json(cutoff=10)
+    assert told["over_cutoff"] == 1 and told["share_over_cutoff"] == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_card_counts_rows_by_task_and_epoch() -> None:
+    rows = [{"kind": "align", "task": "next", "epoch": 1 + number % 2, "messages": []} for number in range(5)] + [
+        {"kind": "reason", "task": "reason", "messages": []}
+    ]
+    told = make_card(rows, None, CardSettings())
+    assert told["rows"] == {"align": 5, "reason": 1}
+    assert told["tasks"]["next"]["rows_per_epoch"] == {"1": 3, "2": 2}
+    assert told["tasks"]["reason"]["rows_per_epoch"] == {"every": 1}
+
+
+def test_card_counts_tokens_as_training_sees_them(workspace: Workspace) -> None:
+    from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, train_bpe
+
+    rows = [json.loads(line) for line in workspace.align.read_text().splitlines()]
+    index = ItemIndex.load(workspace.item_index)
+    tokenizer = chat_tokenizer(train_bpe(["tea and cups"], 300, across_words=False), 512)
+    add_ordinary_tokens(tokenizer, index.vocabulary)
+    chosen = [row for row in rows if row["task"] in ("next", "item_to_title")]
+    told = make_card(chosen, tokenizer, CardSettings(cutoff=100))
+    for task in ("next", "item_to_title"):
+        slow = []
+        for row in chosen:
+            if row["task"] == task:
+                prompt = tokenizer.apply_chat_template(row["messages"][:-1], add_generation_prompt=True)["input_ids"]
+                slow.append((len(prompt), len(tokenizer.apply_chat_template(row["messages"])["input_ids"])))
+        about = told["tasks"][task]
+        assert about["prompt_tokens"]["greatest"] == max(prompt for prompt, _ in slow)
+        assert about["tokens"]["mean"] == pytest.approx(sum(whole for _, whole in slow) / len(slow), abs=0.01)
+        assert about["over_cutoff"] == sum(whole > 100 for _, whole in slow)
+    assert told["tasks"]["next"]["response_tokens"]["greatest"] == index.length + 2
+
+
+def test_card_without_a_tokenizer_says_what_to_run(workspace: Workspace) -> None:
+    with pytest.raises(GreamError, match="run `gream base-model` first"):
+        card.run(workspace, CardSettings())
+
+
+def test_samples_show_titles(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect.run(workspace, InspectSettings())
+    shown = capsys.readouterr().out
+    assert "align · continuation" in shown and "rl · rl train reason" in shown and "rl valid direct" in shown
+    assert "»" in shown and "[ground truth]" in shown
+    inspect.run(workspace, InspectSettings(data="align", task="next", count=2, titles=False))
+    shown = capsys.readouterr().out
+    assert shown.count("align · next\n") == 2 and "»" not in shown
+
+
+def test_nothing_to_show_is_an_error(tmp_path: Any) -> None:
+    with pytest.raises(GreamError, match="has no such training data"):
+        inspect.run(make_workspace(tmp_path, users=8, items=16), InspectSettings())
+    with pytest.raises(GreamError, match=r"reason\.jsonl is missing"):
+        inspect.run(make_workspace(tmp_path, users=8, items=16), InspectSettings(data="reason"))
