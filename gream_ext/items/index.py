@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gream_ext.errors import GreamError
-from gream_ext.identifiers import Identifier, tokens, vocabulary
+from gream_ext.identifiers import LEVEL_LETTERS, Identifier, tokens, vocabulary
 from gream_ext.workspace import ITEM_INDEX, read_metadata, read_table, write_table
 
 if TYPE_CHECKING:
@@ -33,9 +33,12 @@ class ItemIndex:
     sizes: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if not 1 <= len(self.sizes) <= len(LEVEL_LETTERS):
+            raise GreamError(f"item index: {len(self.sizes)} levels, not 1 to {len(LEVEL_LETTERS)}")
         if self.codes.shape != (len(self.item_ids), len(self.sizes)):
             raise GreamError(
-                f"item index: {len(self.item_ids)} items and {len(self.sizes)} levels, but codes of shape {self.codes.shape}"
+                f"item index: {len(self.item_ids)} items and {len(self.sizes)} levels, "
+                f"but codes of shape {self.codes.shape}"
             )
         if len(self.item_ids) != len(self.position):
             raise GreamError("item index: an item_id stands in it twice")
@@ -46,26 +49,30 @@ class ItemIndex:
                 f"item index: item {self.item_ids[row]!r} has code {self.codes[row, level]} at level {level}, "
                 f"outside 0…{self.sizes[level] - 1}"
             )
-        if (self.codes[:, :-1] == NO_CODE).any():
+        if (self.codes[:, : max(1, self.length - 1)] == NO_CODE).any():
             raise GreamError("item index: only the last level may be left out")
-        seen: dict[Identifier, int] = {}
-        for row, identifier in enumerate(self.identifiers):
-            for known in (identifier, identifier[:-1]):
-                if known in seen:
-                    other = self.item_ids[seen[known]]
-                    raise GreamError(
-                        f"item index: the identifiers of items {other!r} and {self.item_ids[row]!r} are equal or one "
-                        "is the prefix of the other: build it with a conflict slot"
-                    )
-            seen[identifier] = row
-        # A short identifier after a long one that it is the prefix of.
-        prefixes = {identifier[:-1]: row for identifier, row in seen.items() if len(identifier) == len(self.sizes)}
-        for identifier, row in seen.items():
-            if len(identifier) < len(self.sizes) and identifier in prefixes:
-                raise GreamError(
-                    f"item index: the identifier of item {self.item_ids[row]!r} is the prefix of that of "
-                    f"{self.item_ids[prefixes[identifier]]!r}"
-                )
+        self._check_identifiers()
+
+    def _check_identifiers(self) -> None:
+        """No two equal, none the prefix of another."""
+        order = np.lexsort(self.codes.T[::-1])  # a short identifier stands right before those it is the prefix of
+        ordered = self.codes[order]
+        slot = ordered[1:, -1], ordered[:-1, -1]
+        clash = (ordered[1:, :-1] == ordered[:-1, :-1]).all(axis=1) & ((slot[0] == slot[1]) | (slot[1] == NO_CODE))
+        if not clash.any():
+            return
+        pairs = np.stack([order[:-1][clash], order[1:][clash]])
+        first, second = pairs[:, np.argmin(pairs.max(axis=0))]
+        if first < second or self.codes[first, -1] == self.codes[second, -1]:
+            raise GreamError(
+                f"item index: the identifiers of items {self.item_ids[min(first, second)]!r} and "
+                f"{self.item_ids[max(first, second)]!r} are equal or one is the prefix of the other: "
+                "build it with a conflict slot"
+            )
+        raise GreamError(
+            f"item index: the identifier of item {self.item_ids[first]!r} is the prefix of that of "
+            f"{self.item_ids[second]!r}"
+        )
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -129,8 +136,10 @@ class ItemIndex:
         """Write one Parquet file, whole; ``metadata`` (JSON values) travels in it."""
         import polars as pl
 
-        codes = [[code for code in row if code != NO_CODE] for row in self.codes.tolist()]
-        frame = pl.DataFrame({"item_id": list(self.item_ids), "codes": codes}, schema_overrides={"codes": pl.List(pl.Int32)})
+        rows, levels = np.nonzero(self.codes != NO_CODE)
+        flat = pl.DataFrame({"row": rows, "codes": self.codes[rows, levels]})
+        codes = flat.group_by("row", maintain_order=True).agg("codes")["codes"]
+        frame = pl.DataFrame({"item_id": list(self.item_ids), "codes": codes})
         write_table(frame, path, ITEM_INDEX, {**(metadata or {}), "sizes": list(self.sizes)})
 
     @classmethod
@@ -139,11 +148,18 @@ class ItemIndex:
         try:
             sizes = tuple(int(size) for size in read_metadata(path, ITEM_INDEX, "index build")["sizes"])
             frame = read_table(path, ITEM_INDEX, "index build")
+            if frame["item_id"].null_count():
+                raise GreamError("an item_id in it is empty")
+            lengths = frame["codes"].list.len().fill_null(0).to_numpy()
+            wrong = np.flatnonzero((lengths > len(sizes)) | (lengths < max(1, len(sizes) - 1)))
+            if len(wrong):
+                row = int(wrong[0])
+                raise GreamError(f"item {frame['item_id'][row]!r} has {lengths[row]} codes, not {len(sizes)}")
+            flat = frame["codes"].explode()
+            if flat.null_count() or (flat < 0).any():
+                raise GreamError("a code in it is empty or below 0")
             codes = np.full((len(frame), len(sizes)), NO_CODE, dtype=np.int32)
-            for row, values in enumerate(frame["codes"].to_list()):
-                if not len(sizes) - 1 <= len(values) <= len(sizes):
-                    raise GreamError(f"item {frame['item_id'][row]!r} has {len(values)} codes, not {len(sizes)}")
-                codes[row, : len(values)] = values
+            codes[np.arange(len(sizes)) < lengths[:, None]] = flat.to_numpy()
             return cls(tuple(frame["item_id"].to_list()), codes, sizes)
         except GreamError as error:
             raise GreamError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
