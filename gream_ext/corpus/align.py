@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class AlignSettings:
     """How much alignment data of which tasks."""
 
-    mixture: dict[str, float] = option(  # noqa: RUF009
+    mixture: dict[str, float] = option(
         {},
         help="rows an epoch of a task as a multiple of its population (training targets, windows, items or users), "
         "e.g. next=1.0; 0 leaves the task out; a task not named keeps its default",

@@ -32,9 +32,7 @@ class ReasonSettings:
     rows: int = option(10_000, help="questions an epoch; 0: every training target that has min_history items before it")
     epochs: int = option(3, help="epochs that get a draw of their own; 1: the same rows in every epoch")
     teacher: Literal["template"] = option("template", help="who writes the reasoning")
-    system_prompt: SystemPrompt = option(  # noqa: RUF009
-        "full", help="the appendix's system prompt or one of one line"
-    )
+    system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
     window: int = option(WINDOW, help="items of a history that a prompt shows")
     min_history: int = option(3, help="items that must stand before a target")
     most_kept: int = option(WINDOW, help="longest rewritten history, in items")

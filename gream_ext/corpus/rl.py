@@ -33,9 +33,7 @@ class RlSettings:
     prompts: int = option(20_000, help="training prompts; 0: every training target that has min_history before it")
     reason_share: float = option(0.5, help="share of the prompts in reasoning mode, the others in direct mode")
     valid_users: int = option(0, help="validation users to watch progress on; 0: all")
-    system_prompt: SystemPrompt = option(  # noqa: RUF009
-        "full", help="system prompt of reasoning mode, the same as in `corpus reason`"
-    )
+    system_prompt: SystemPrompt = option("full", help="system prompt of reasoning mode, the same as in `corpus reason`")
     window: int = option(WINDOW, help="items of a history that a prompt shows")
     min_history: int = option(3, help="items that must stand before a training target")
     seed: int = option(0, help="seed of every draw")
