@@ -109,8 +109,11 @@ def stretches_of(steps: Sequence[SftStep], phase: str) -> list[tuple[int, int]]:
     return found
 
 
-def rl_charts(steps: Sequence[RlStep]) -> list[Chart]:
-    """Reward and matched-level distribution over the steps; response length and kept groups where logged."""
+def rl_charts(steps: Sequence[RlStep], length: int | None = None) -> list[Chart]:
+    """Reward and matched-level distribution over the steps; response length and kept groups where logged.
+
+    ``length`` is that of an identifier: only then a rollout that matches all levels is called exact.
+    """
     charts = []
     rewarded = [step for step in steps if step.reward is not None]
     if rewarded:
@@ -125,17 +128,17 @@ def rl_charts(steps: Sequence[RlStep]) -> list[Chart]:
             values = [step.validation_reward for step in tested]
             lines.append(Series("validation", [float(step.step) for step in tested], values, "dark", "dashed"))
             keys.append(Key("Verl's own validation", "dark", "dashed"))
-        caption = "Residual reward (eq. 14) over all rollouts of a step, before the group filter decides."
+        caption = "Residual reward (eq. 14) of all rollouts of a step, before the group filter decides."
         charts.append(chart("Mean reward", caption, [line_chart(lines, "RL step", "reward", y_low=0.0)], keys))
     levelled = [step for step in steps if step.matched_levels]
     if len(levelled) > 1:
-        count = max(len(step.matched_levels) for step in levelled)
+        count = max((length or 0) + 1, *(len(step.matched_levels) for step in levelled))
         padded = [[*step.matched_levels, *[0.0] * (count - len(step.matched_levels))] for step in levelled]
         span = max(1, len(padded) // 30)
         layers: list[tuple[str, list[float], str]] = []
         for level in reversed(range(count)):
             shares = [value or 0.0 for value in smooth([row[level] for row in padded], span)]
-            layers.append((level_name(level, count), shares, level_tone(level, count)))
+            layers.append(("exact" if level == length else f"{level} matched", shares, level_tone(level, count)))
         caption = "Share of rollouts by the levels that match the target from the left; all of them is an exact hit."
         keys = [Key(name, tone, "box") for name, _, tone in layers]
         picture = stacked_chart([float(step.step) for step in levelled], layers, "RL step", "share of rollouts")
@@ -143,19 +146,16 @@ def rl_charts(steps: Sequence[RlStep]) -> list[Chart]:
     for title, caption, name, unit in (
         ("Response length", "Mean tokens of a response.", "response_length", "tokens"),
         ("Groups kept by the filter", "Groups whose rollouts differ in reward.", "kept_groups", "share of groups"),
+        ("Well-formed responses", "Rollouts with one answer in its place.", "well_formed", "share of rollouts"),
     ):
         own = [step for step in steps if getattr(step, name) is not None]
         if len(own) > 1:
             line = Series(title, [float(step.step) for step in own], [getattr(step, name) for step in own], "dark")
-            percent = name == "kept_groups"
+            percent = unit.startswith("share")
             picture = line_chart([line], "RL step", unit, y_low=0.0, y_high=1.0 if percent else None, percent=percent,
                                  height=200)  # fmt: skip
             charts.append(chart(title, caption, [picture]))
     return charts
-
-
-def level_name(level: int, count: int) -> str:
-    return "exact" if level == count - 1 else f"{level} matched"
 
 
 def level_tone(level: int, count: int) -> str:

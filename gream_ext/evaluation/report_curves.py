@@ -11,8 +11,8 @@ from typing import Any
 from gream_ext.curriculum_log import read_log
 from gream_ext.workspace import Workspace
 
-LEVEL_SHARE = re.compile(r"matched_levels/(\d+)$")
-"""A metric of the RL stage: the share of rollouts with so many matched levels."""
+LEVEL_SHARE = re.compile(r"gream/levels/(\d+)$")
+"""Our metric in Verl's log: the share of rollouts with so many matched levels."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class RlStep:
 
     step: int
     reward: float | None
+    """Mean over all rollouts of the step, before the group filter where ours was at work."""
     matched_levels: tuple[float, ...]
     """Share of rollouts with 0, 1, … matched levels; empty where it was not logged."""
     response_length: float | None
     kl: float | None
     kept_groups: float | None
     """Share of groups that the filter kept."""
+    well_formed: float | None
     validation_reward: float | None
 
 
@@ -148,11 +150,12 @@ def _rl_step(step: int, data: dict[str, Any]) -> RlStep:
     levels = {int(found.group(1)): float(data[key]) for key in data if (found := LEVEL_SHARE.search(key))}
     return RlStep(
         step=step,
-        reward=_first(data, "critic/score/mean", "critic/rewards/mean"),
+        reward=_first(data, "gream/rollouts/reward", "critic/score/mean", "critic/rewards/mean"),
         matched_levels=tuple(levels.get(level, 0.0) for level in range(max(levels) + 1)) if levels else (),
         response_length=_first(data, "response_length/mean"),
         kl=_first(data, "actor/kl_loss", "actor/ppo_kl"),
-        kept_groups=_first(data, "gream/kept_groups"),
+        kept_groups=_first(data, "gream/groups/kept_rate"),
+        well_formed=_first(data, "gream/rollouts/well_formed"),
         validation_reward=_first(data, *(key for key in data if key.startswith("val-") and "/reward/mean@" in key)),
     )
 

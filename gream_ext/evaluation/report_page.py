@@ -34,7 +34,7 @@ def page(
 ) -> str:
     """The page for a report.json, the curves of its run and a few users (see `report_users.example`)."""
     style = _template("report.css")
-    charts = {"sft": sft_charts(sft), "rl": rl_charts(rl)}
+    charts = {"sft": sft_charts(sft), "rl": rl_charts(rl, (report.get("index") or {}).get("length"))}
     context = {
         "title": report.get("title") or "GREAM",
         "lead": LEAD,

@@ -118,7 +118,7 @@ def test_curves_are_read_from_the_logs(tmp_path: Path) -> None:
     assert sft_steps(workspace) == [SftStep(1, 1, "align", "curriculum", 0.1, 7.0, 0.25)]
     (tmp_path / "rl").mkdir()
     rows = [
-        {"step": 2, "data": {"critic/score/mean": 0.3, "gream/matched_levels/0": 0.75, "gream/matched_levels/2": 0.25}},
+        {"step": 2, "data": {"critic/score/mean": 0.3, "gream/levels/0": 0.75, "gream/levels/2": 0.25}},
         {"step": 1, "data": {"critic/score/mean": float("nan"), "response_length/mean": 90}},
         {"step": 2, "data": {"val-core/gream/reward/mean@1": 0.4}},
     ]
@@ -131,8 +131,8 @@ def test_curves_are_read_from_the_logs(tmp_path: Path) -> None:
 def test_charts_of_training_and_rl() -> None:
     titles = [chart.title for chart in sft_charts(planned_steps())]
     assert titles == ["Training loss", "Curriculum: planned and real"]
-    steps = [RlStep(n, 0.2 + n / 100, (0.5, 0.3, 0.2), 100.0, 0.0, 0.6, None) for n in range(1, 9)]
-    charts = rl_charts(steps)
+    steps = [RlStep(n, 0.2 + n / 100, (0.5, 0.3, 0.2), 100.0, 0.0, 0.6, None, None) for n in range(1, 9)]
+    charts = rl_charts(steps, 2)
     assert [chart.title for chart in charts] == [
         "Mean reward", "Matched levels", "Response length", "Groups kept by the filter",
     ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""What stands before every request of the service: bounds on its size and time, counting, and safe headers."""
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gream_ext.inference.measures import Measures
+
+HEADERS = [
+    (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+KNOWN_PATHS = ("/recommend", "/reason", "/items", "/users", "/about", "/health", "/metrics", "/static", "/openapi.json")
+
+
+class Guard:
+    """ASGI middleware: reads a whole body, at most ``max_body`` bytes in ``seconds``, before anybody works."""
+
+    def __init__(self, app: ASGIApp, measures: Measures, max_body: int, seconds: float):
+        self.app, self.measures, self.max_body, self.seconds = app, measures, max_body, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.monotonic(), 499  # nobody was there any more
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *HEADERS]}
+            await send(message)
+
+        try:
+            body = await self._body(scope, receive)
+            if isinstance(body, tuple):
+                await _refuse(counted, *body)
+            elif body is not None:
+                await self.app(scope, _replay(body, receive), counted)
+        except Exception:
+            status = 500
+            raise
+        finally:
+            path = next((known for known in KNOWN_PATHS if scope["path"].startswith(known)), "other")
+            path = "/" if scope["path"] == "/" else path
+            self.measures.requests.add(path=path, status=str(status))
+            self.measures.seconds.observe(time.monotonic() - start, path=path)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | tuple[int, str] | None:
+        """The body; status and message when it is refused; None when the client has gone."""
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.max_body:
+            return 413, f"the request is larger than {self.max_body} bytes"
+        content = bytearray()
+        try:
+            async with asyncio.timeout(self.seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    content += message.get("body", b"")
+                    if len(content) > self.max_body:
+                        return 413, f"the request is larger than {self.max_body} bytes"
+                    if not message.get("more_body", False):
+                        return bytes(content)
+        except TimeoutError:
+            return 408, f"the request did not arrive within {self.seconds:g} s"
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"error": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    # What the client still sends is not read.
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def log_without_noise() -> dict[str, Any]:
+    """uvicorn's logging: one line for a start, a warning or an error, none for every request."""
+    logging.getLogger("uvicorn.access").disabled = True
+    return {"log_level": "info", "access_log": False, "server_header": False, "date_header": False}

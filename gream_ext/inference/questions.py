@@ -1,0 +1,66 @@
+"""What is asked of a recommender and what it says; no model needed to talk about it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Question:
+    """Recommend to a user with this history (item ids, oldest first; empty: a new user)."""
+
+    history: tuple[str, ...]
+    n: int = 10
+    exclude: frozenset[str] = frozenset()
+    """Items that may not be recommended."""
+    among: frozenset[str] | None = None
+    """Only these items may be recommended; None: the whole catalogue."""
+    seed: int | None = None
+    """Of the reasoning; None draws a fresh one."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    item_id: str
+    title: str
+    score: float
+    """Probability that the model gives the item among those that may be recommended."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A stretch of reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """An identifier in the reasoning, as the item that it names."""
+
+    item_id: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The end of a reasoning: the recommended item, or None and why there is none."""
+
+    item: Item | None
+    status: str
+    tokens: int = 0
+
+
+Piece = Text | Item | Answer
+
+
+class Recommender(Protocol):
+    """A model with its item index. One thread at a time may use it."""
+
+    def direct(self, questions: Sequence[Question]) -> list[list[Recommendation]]:
+        """Direct mode, all questions together; `GreamError` when one of them cannot be answered."""
+        ...
+
+    def reason(self, question: Question) -> Iterator[Piece | None]:
+        """Reasoning mode, piece by piece; a None only says that a token was computed. The last is an `Answer`."""
+        ...

@@ -1,0 +1,288 @@
+"""The HTTP service over a recommender that needs no model."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+
+from gream_ext.errors import GreamError
+from gream_ext.inference.measures import Counter, Histogram, Measures
+from gream_ext.inference.model_thread import Busy, ModelThread
+from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
+from gream_ext.inference.service import Limits, Shop, create_app
+from gream_ext.inference.titles import Titles
+
+TITLES = Titles(
+    {f"i{n}": title for n, title in enumerate(["Velta", "The Brokai", "Stamé Lu", "Velta Returns", "Lu"])},
+    {"i0": ("Comedy",), "i1": ("Drama",), "i2": ("Comedy", "Drama"), "i3": (), "i4": ("Horror",)},
+)
+
+
+class Fake:
+    """Recommends in the order of the catalogue; notes how many questions came together."""
+
+    def __init__(self, pause: float = 0.0):
+        self.pause = pause
+        self.batches: list[int] = []
+        self.tokens = 6
+
+    def direct(self, questions: Sequence[Question]) -> list[list[Recommendation]]:
+        self.batches.append(len(questions))
+        time.sleep(self.pause)
+        if any(question.history == ("i4", "i4") for question in questions):
+            raise GreamError("this history cannot be answered")
+        if any(question.history == ("i3", "i3") for question in questions):
+            raise RuntimeError("secret inside")
+        return [
+            [
+                Recommendation(item, TITLES.title(item), 0.5)
+                for item in TITLES.titles
+                if item not in question.exclude and (question.among is None or item in question.among)
+            ][: question.n]
+            for question in questions
+        ]
+
+    def reason(self, question: Question) -> Iterator[Piece | None]:
+        yield Text("<think>\nLiked ")
+        yield Item("i0", "Velta")
+        for _ in range(self.tokens):
+            time.sleep(self.pause)
+            yield None
+        if question.history == ("i3",):
+            raise RuntimeError("secret inside")
+        yield Answer(Item("i2", "Stamé Lu"), "exact", self.tokens)
+
+
+@pytest.fixture
+def fake() -> Fake:
+    return Fake()
+
+
+@pytest.fixture
+def client(fake: Fake) -> Iterator[TestClient]:
+    shop = Shop(TITLES, ("u1", "u22"), {"u1": ("i0", "i1"), "u22": ("i2",) * 9}.get, "fake")
+    app = create_app(fake, shop, Limits(max_history=5, max_n=4, max_body=2000, reason_seconds=0.5))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def ids(response: Any) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [item["item_id"] for item in response.json()["items"]]
+
+
+def events(response: Any) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix("data: ")) for line in response.text.split("\n\n") if line]
+
+
+def test_direct_mode(client: TestClient) -> None:
+    answer = client.post("/recommend", json={"history": ["i0"], "n": 2}).json()
+    assert answer == {
+        "mode": "direct",
+        "items": [
+            {"item_id": "i0", "title": "Velta", "categories": ["Comedy"], "score": 0.5},
+            {"item_id": "i1", "title": "The Brokai", "categories": ["Drama"], "score": 0.5},
+        ],
+    }
+    assert ids(client.post("/recommend", json={"history": [], "n": 1})) == ["i0"], "a new user"
+    assert ids(client.post("/recommend", json={"history": ["i0"], "exclude_history": True, "n": 2})) == ["i1", "i2"]
+    assert ids(client.post("/recommend", json={"categories": ["drama"], "n": 4})) == ["i1", "i2"]
+    assert ids(client.post("/recommend", json={"items": ["i3", "i1"], "exclude": ["i1"], "n": 4})) == ["i3"]
+    assert ids(client.post("/recommend", json={"user_id": "u22", "exclude_history": True, "n": 4})) == [
+        "i0", "i1", "i3", "i4",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"history": ["nope"]}, 422, "item 'nope' is not in the catalogue"),
+        ({"history": ["i0"] * 6}, 422, "history is 6, at most 5"),
+        ({"n": 5}, 422, "n is 5, at most 4"),
+        ({"n": 0}, 422, "n: Input should be greater than or equal to 1"),
+        ({"n": "many"}, 422, "n: Input should be a valid integer"),
+        ({"n": True}, 422, "n: Input should be a valid integer"),
+        ({"history": "i0"}, 422, "history: Input should be a valid list"),
+        ({"history": [1]}, 422, "history.0: Input should be a valid string"),
+        ({"histery": []}, 422, "histery: Extra inputs are not permitted"),
+        ({"user_id": "u9"}, 404, "user 'u9' is not known here"),
+        ({"user_id": "u1", "history": ["i0"]}, 422, "history or user_id, not both"),
+        ({"categories": ["Western"]}, 422, "no item is left"),
+        ({"exclude": list(TITLES.titles)}, 422, "no item is left"),
+        ({"exclude": ["x" * 1990]}, 413, "larger than 2000 bytes"),
+        ([], 422, "Input should be a valid dictionary"),
+    ],
+)
+def test_bad_questions_get_one_line(client: TestClient, body: Any, status: int, said: str) -> None:
+    for path in ("/recommend", "/reason"):
+        response = client.post(path, json=body)
+        assert response.status_code == status
+        assert said in response.json()["error"]
+        assert "Traceback" not in response.text
+
+
+def test_bodies_that_are_no_json(client: TestClient) -> None:
+    for content in (b"", b"{", b"\xff\xfe", b"null", b"[" * 1500):
+        response = client.post("/recommend", content=content, headers={"Content-Type": "application/json"})
+        assert response.status_code in (400, 422), content[:9]
+        assert set(response.json()) == {"error"}
+    assert client.get("/recommend").status_code == 405
+    assert client.get("/nothing").json() == {"error": "Not Found"}
+    for path in ("/static/../service.py", "/static/%2e%2e/service.py", "/static/nothing.js"):
+        assert client.get(path).status_code == 404
+
+
+def test_what_goes_wrong_inside_stays_inside(client: TestClient) -> None:
+    response = client.post("/recommend", json={"history": ["i3", "i3"]})
+    assert (response.status_code, response.json()) == (500, {"error": "internal error, see the service's log"})
+    refused = client.post("/recommend", json={"history": ["i4", "i4"]})
+    assert (refused.status_code, refused.json()) == (422, {"error": "this history cannot be answered"})
+    last = events(client.post("/reason", json={"history": ["i3"]}))[-1]
+    assert last == {"type": "error", "error": "internal error, see the service's log"}
+    assert ids(client.post("/recommend", json={"n": 1})) == ["i0"], "and the service goes on"
+
+
+def test_reasoning_streams(client: TestClient) -> None:
+    response = client.post("/reason", json={"history": ["i0"]})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    found = events(response)
+    assert [event["type"] for event in found] == ["text", "item", "answer"]
+    assert found[-1]["item"]["title"] == "Stamé Lu"
+    assert 'gream_reasonings_total{ended="answer"} 1' in client.get("/metrics").text
+
+
+def test_a_reasoning_that_takes_too_long_ends(client: TestClient, fake: Fake) -> None:
+    fake.pause, fake.tokens = 0.05, 10_000
+    found = events(client.post("/reason", json={"history": ["i0"]}))
+    assert found[-1] == {"type": "error", "error": "the reasoning took too long"}
+
+
+def test_items_users_and_the_page(client: TestClient) -> None:
+    assert ids(client.get("/items", params={"query": "VELTA"})) == ["i0", "i3"]
+    assert ids(client.get("/items", params={"query": "stame"})) == ["i2"]
+    assert client.get("/items", params={"query": "x" * 201}).status_code == 422
+    assert client.get("/items").json()["error"] == "query: Field required"
+    assert client.get("/users", params={"query": "u2"}).json() == {"users": ["u22"]}
+    assert [item["title"] for item in client.get("/users/u1").json()["history"]] == ["Velta", "The Brokai"]
+    assert client.get("/users/u9").status_code == 404
+    about = client.get("/about").json()
+    assert (about["items"], about["users"], about["categories"][:2]) == (5, 2, ["Comedy", "Drama"])
+    page = client.get("/")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in ("static/app.js", "static/style.css"):
+        assert name in page.text
+        text = client.get(f"/{name}").text
+        assert "http://" not in text
+        assert "https://" not in text
+        assert "innerHTML" not in text
+    assert {"/recommend", "/reason", "/items", "/health", "/metrics"} <= client.get("/openapi.json").json()[
+        "paths"
+    ].keys()
+    assert client.get("/docs").status_code == 404, "it would load scripts from elsewhere"
+
+
+def test_health_and_metrics(client: TestClient) -> None:
+    assert client.get("/health").json() == {"status": "ok"}
+    client.post("/recommend", json={})
+    client.post("/recommend", json={"n": 0})
+    text = client.get("/metrics").text
+    assert 'gream_requests_total{path="/recommend",status="200"} 1' in text
+    assert 'gream_requests_total{path="/recommend",status="422"} 1' in text
+    assert 'gream_request_seconds_count{path="/recommend"} 2' in text
+    assert "gream_batch_size_sum 1" in text
+    assert "gream_up 1" in text
+
+
+def test_requests_at_once_are_computed_together(client: TestClient, fake: Fake) -> None:
+    fake.pause = 0.1
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda n: client.post("/recommend", json={"n": 1 + n % 4}), range(16)))
+    assert [len(ids(response)) for response in found] == [1 + n % 4 for n in range(16)]
+    assert sum(fake.batches) == 16
+    assert max(fake.batches) > 4
+
+
+def test_one_bad_question_spoils_no_other() -> None:
+    fake = Fake(pause=0.1)
+    thread = ModelThread(fake, Measures())
+    thread.start()
+    try:
+        first = thread.ask(Question(()), 5)
+        time.sleep(0.02)
+        bad, good = thread.ask(Question(("i4", "i4")), 5), thread.ask(Question((), n=3), 5)
+        assert len(first.result(5)) == 5
+        with pytest.raises(GreamError):
+            bad.result(5)
+        assert len(good.result(5)) == 3
+    finally:
+        thread.stop()
+
+
+def test_who_waits_too_long_or_leaves_costs_nothing() -> None:
+    fake = Fake(pause=0.2)
+    thread = ModelThread(fake, Measures(), max_waiting=2)
+    thread.start()
+    try:
+        thread.ask(Question(()), 5)
+        time.sleep(0.05)
+        late, left = thread.ask(Question(()), 0.01), thread.ask(Question(()), 5)
+        assert left.cancel()
+        with pytest.raises(Busy):
+            thread.ask(Question(()), 5)
+        with pytest.raises(TimeoutError):
+            late.result(5)
+        assert fake.batches == [1]
+    finally:
+        thread.stop()
+    with pytest.raises(Busy):
+        thread.ask(Question(()), 5)
+
+
+def test_a_reasoning_nobody_reads_is_dropped_and_keeps_nobody_waiting() -> None:
+    fake = Fake(pause=0.01)
+    fake.tokens = 10_000
+    measures = Measures()
+    thread = ModelThread(fake, measures)
+    thread.start()
+    try:
+        seen = threading.Event()
+        stream = thread.reason(Question(("i0",)), 60, lambda piece: seen.set())
+        assert seen.wait(5)
+        start = time.monotonic()
+        assert len(thread.ask(Question((), n=2), 5).result(5)) == 2
+        assert time.monotonic() - start < 2
+        stream.cancelled = True
+        deadline = time.monotonic() + 5
+        while 'ended="left"' not in measures.text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert 'ended="left"' in measures.text()
+    finally:
+        thread.stop()
+
+
+def test_counters_and_histograms() -> None:
+    counter = Counter("c", "about")
+    counter.add(path="/x", status="200")
+    counter.add(2, path="/x", status="200")
+    assert counter.lines()[-1] == 'c{path="/x",status="200"} 3'
+    histogram = Histogram("h", "about", (0.1, 1.0))
+    for value in (0.05, 0.1, 0.5, 7.0):
+        histogram.observe(value)
+    assert histogram.lines()[2:] == [
+        'h_bucket{le="0.1"} 2', 'h_bucket{le="1"} 3', 'h_bucket{le="+Inf"} 4', "h_sum 7.65", "h_count 4",
+    ]  # fmt: skip
+
+
+def test_titles_are_found_nearest_first() -> None:
+    assert TITLES.search("lu") == ["i4", "i2"]
+    assert TITLES.search("velta ret") == ["i3"]
+    assert TITLES.search("  ") == TITLES.search("zzz") == []
+    assert TITLES.search("v", limit=1) == ["i0"]
