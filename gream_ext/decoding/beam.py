@@ -1,0 +1,140 @@
+"""Direct mode: beam search over real identifiers, as many steps as they have levels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gream_ext.decoding.continuation import start
+from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.restriction import Restrictions, SubCatalogue
+from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
+
+Normalisation = Literal["catalogue", "vocabulary"]
+"""Over what the probabilities of one step add up to one.
+
+``catalogue``: over the tokens that continue a real identifier, whichever items are asked for, so
+that leaving items out changes the score of no other. ``vocabulary``: over every token, as
+transformers' ``generate`` does with ``prefix_allowed_tokens_fn``.
+"""
+
+_IMPOSSIBLE = float("-inf")
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The answer to one request: rows of the item index, best first, no item twice.
+
+    ``rows`` int64 and ``scores`` float32 (log-probabilities), as many as were asked for, or as
+    the request's sub-catalogue holds. ``error`` says why there is none.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    error: str | None = None
+
+    @classmethod
+    def failed(cls, error: str) -> "Ranking":
+        return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32), error)
+
+
+@torch.inference_mode()
+def search(
+    model: LanguageModel,
+    trie: ItemTrie,
+    prompts: Sequence[Sequence[int]],
+    beams: int,
+    parts: Sequence[SubCatalogue | None] | None = None,
+    normalisation: Normalisation = "catalogue",
+) -> list[Ranking]:
+    """The ``beams`` likeliest items after each prompt (token ids, none empty).
+
+    Each prompt is computed once. ``parts`` limits each request to a sub-catalogue; one that holds
+    nothing fails alone, the others are answered.
+    """
+    restrictions = Restrictions(trie, parts if parts is not None else [None] * len(prompts))
+    served = np.flatnonzero(restrictions.sizes() > 0)
+    answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one") for _ in prompts]
+    if len(served):
+        run = _Search(model, trie, restrictions, served, beams, normalisation)
+        nodes, scores = run.best([prompts[request] for request in served.tolist()])
+        for request, own_nodes, own_scores in zip(served.tolist(), nodes, scores, strict=True):
+            real = own_nodes != NOWHERE
+            answers[request] = Ranking(trie.row_of(own_nodes[real]), own_scores[real])
+    return answers
+
+
+@dataclass
+class _Search:
+    model: LanguageModel
+    trie: ItemTrie
+    restrictions: Restrictions
+    requests: np.ndarray
+    beams: int
+    normalisation: Normalisation
+
+    def best(self, prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Complete nodes int64 and scores float32 [requests, beams], best first, `NOWHERE` where there is none."""
+        trie, device = self.trie, self.model.device
+        count = len(prompts)
+        nodes = np.full((count, 1), ROOT, dtype=np.int64)
+        scores = torch.zeros(count, 1, device=device)
+        continuation = start(self.model, prompts, list(range(count)))
+        features = continuation.first
+        for level in range(trie.levels):
+            gains, children = self._follow(features, nodes, level)
+            candidates = torch.cat([(scores[:, :, None] + gains).flatten(1), self._kept(scores, nodes)], dim=1)
+            scores, chosen = candidates.topk(min(self.beams, candidates.shape[1]), dim=1)
+            picked = chosen.cpu().numpy()
+            width, tokens = nodes.shape[1], children.shape[2]
+            parent = np.where(picked < width * tokens, picked // tokens, picked - width * tokens)
+            flat = np.concatenate([children.reshape(count, -1), nodes], axis=1)
+            reached = np.take_along_axis(flat, picked, axis=1)
+            nodes = np.where(torch.isinf(scores).cpu().numpy(), NOWHERE, reached)
+            if level + 1 == trie.levels or (trie.complete[nodes] | (nodes == NOWHERE)).all():
+                break
+            rows = (np.arange(count)[:, None] * width + parent).ravel()
+            continuation.select(torch.from_numpy(rows).to(device))
+            # A beam that is complete or dead goes along with any token; nothing is read from it again.
+            last = np.maximum(trie.tokens[nodes], 0).ravel()
+            features = continuation.advance(torch.from_numpy(last).to(device))
+        return nodes, scores.cpu().numpy()
+
+    def _follow(self, features: Tensor, nodes: np.ndarray, level: int) -> tuple[Tensor, np.ndarray]:
+        """Log-probability and node of each token of this level after each beam, [requests, width, tokens].
+
+        Minus infinity where the token leads to no item of the request.
+        """
+        trie, device = self.trie, self.model.device
+        tokens = trie.level_tokens[level]
+        shape = (*nodes.shape, len(tokens))
+        flat = nodes.ravel()
+        alive = np.flatnonzero(flat != NOWHERE)
+        owner, below = trie.below(flat[alive])
+        slot, place = alive[owner], trie.token_place[below]
+        request = self.requests[slot // nodes.shape[1]]
+        allowed = self.restrictions.left(request, trie.begin[below], trie.end[below]) > 0
+
+        children = np.full((len(flat), len(tokens)), NOWHERE, dtype=np.int64)
+        children[slot, place] = below
+        real = torch.from_numpy(children != NOWHERE).to(device)
+        children[slot[~allowed], place[~allowed]] = NOWHERE
+        open_to_request = torch.from_numpy(children != NOWHERE).to(device)
+
+        if self.normalisation == "catalogue":
+            logits = self.model.logits_of(features, torch.from_numpy(tokens).to(device))
+            total = logits.masked_fill(~real, _IMPOSSIBLE).logsumexp(-1, keepdim=True)
+        else:
+            every = self.model.logits(features)
+            total = every.logsumexp(-1, keepdim=True)
+            logits = every[:, torch.from_numpy(tokens).to(device)]
+        gains = (logits - total).masked_fill(~open_to_request, _IMPOSSIBLE)
+        return gains.view(shape), children.reshape(shape)
+
+    def _kept(self, scores: Tensor, nodes: np.ndarray) -> Tensor:
+        """The scores of the beams that are complete already, [requests, width]; the others must go on."""
+        done = (nodes != NOWHERE) & self.trie.complete[nodes]
+        return scores.masked_fill(~torch.from_numpy(done).to(scores.device), _IMPOSSIBLE)
