@@ -1,5 +1,205 @@
 """The embedded engine: a Hugging Face causal language model in this process."""
 
-from gream_ext.decoding.sampler import TokenSample, sample_steps, sample_tokens
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["TokenSample", "sample_steps", "sample_tokens"]
+import numpy as np
+from tqdm import tqdm
+
+from gream_ext.decoding.beam import search
+from gream_ext.decoding.chance import row_seeds
+from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.processors import AnswerProcessor, answer_tokens
+from gream_ext.decoding.ranking import Normalisation, Ranking
+from gream_ext.decoding.restriction import SubCatalogue
+from gream_ext.decoding.sampler import Processor, TokenSample, sample_steps, sample_tokens
+from gream_ext.decoding.trie import ItemTrie
+from gream_ext.errors import GreamError
+from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["TokenSample", "TransformersEngine", "load_model", "sample_steps", "sample_tokens"]
+
+
+class TransformersEngine:
+    """Both modes on a model and a trie in the token ids of its tokenizer.
+
+    ``prompts_at_once`` and ``rows_at_once`` bound what direct mode and sampling compute together;
+    results do not depend on them.
+    """
+
+    name = "transformers"
+    capabilities = Capabilities(
+        sub_catalogues=True,
+        normalisations=("catalogue", "vocabulary"),
+        constrained_answers=True,
+        answer_sub_catalogues=True,
+        logprobs=True,
+        seeds=True,
+        streams=True,
+    )
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        trie: ItemTrie,
+        normalisation: Normalisation = "catalogue",
+        prompts_at_once: int = 64,
+        rows_at_once: int = 512,
+        progress: bool = False,
+    ):
+        self.model = LanguageModel(model.eval())
+        self.tokenizer: Any = tokenizer
+        self.trie = trie
+        self.normalisation = normalisation
+        self.prompts_at_once = prompts_at_once
+        self.rows_at_once = rows_at_once
+        self.progress = progress
+        self._answer = answer_tokens(tokenizer)
+        self._ends = end_tokens(model, tokenizer)
+
+    def recommend(
+        self, prompts: Sequence[Sequence[int]], beams: int, allowed: Sequence[SubCatalogue | None] | None = None
+    ) -> list[Ranking]:
+        """The ``beams`` likeliest items after each prompt, see `gream_ext.decoding.beam.search`."""
+        if beams < 1:
+            raise GreamError(f"beams must be at least 1, not {beams}")
+        _check_prompts(prompts)
+        parts = list(allowed) if allowed is not None else [None] * len(prompts)
+        # Prompts of about one length stand together: less padding.
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        found: dict[int, Ranking] = {}
+        with tqdm(total=len(prompts), unit="prompt", disable=not self.progress) as bar:
+            for begin in range(0, len(order), self.prompts_at_once):
+                batch = order[begin : begin + self.prompts_at_once]
+                asked = [prompts[number] for number in batch]
+                some = [parts[number] for number in batch]
+                answers = search(self.model, self.trie, asked, beams, some, self.normalisation)
+                found.update(zip(batch, answers, strict=True))
+                bar.update(len(batch))
+        return [found[number] for number in range(len(prompts))]
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        allowed: Sequence[SubCatalogue | None] | None = None,
+    ) -> list[list[Sample]]:
+        """``sampling.n`` responses to each prompt; equal seeds give equal responses to a prompt."""
+        if sampling.n < 1:
+            raise GreamError(f"n must be at least 1, not {sampling.n}")
+        _check_prompts(prompts)
+        rows = [prompt for prompt in prompts for _ in range(sampling.n)]
+        own = _own_seeds(seeds, len(prompts))
+        row_seed = [int(seed) for prompt_seed in own for seed in row_seeds(prompt_seed, sampling.n)]
+        samples = [TokenSample() for _ in rows]
+        with tqdm(total=len(rows), unit="response", disable=not self.progress) as bar:
+            for step in self._steps(rows, sampling, row_seed, allowed, sampling.n):
+                sample = samples[step.row]
+                sample.ids.append(step.token)
+                sample.logprobs.append(step.logprob)
+                sample.ended = step.ended
+                if step.ended or len(sample.ids) == sampling.max_new_tokens:
+                    bar.update()
+        done = [self._sample(sample, cut=True) for sample in samples]
+        return [done[begin : begin + sampling.n] for begin in range(0, len(done), sampling.n)]
+
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
+    ) -> Iterator[Sample]:
+        """One response as it grows; with a seed the same as the first of `sample`."""
+        _check_prompts([prompt])
+        (own,) = _own_seeds(None if seed is None else [seed], 1)
+        growing = TokenSample()
+        for step in self._steps([prompt], sampling, [int(row_seeds(own, 1)[0])], [allowed], 1):
+            growing.ids.append(step.token)
+            growing.logprobs.append(step.logprob)
+            growing.ended = step.ended
+            yield self._sample(growing, cut=len(growing.ids) == sampling.max_new_tokens)
+
+    def _steps(
+        self,
+        rows: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        allowed: Sequence[SubCatalogue | None] | None,
+        rows_per_request: int,
+    ) -> Any:
+        restricted = allowed is not None and any(part is not None for part in allowed)
+        if restricted and not sampling.constrained:
+            raise GreamError("a sub-catalogue needs constrained answers: leave `constrained` on")
+        processors: list[Processor] = []
+        if sampling.constrained:
+            parts = allowed if restricted else None
+            processors.append(AnswerProcessor(self.trie, *self._answer, parts, rows_per_request))
+        return sample_steps(
+            self.model,
+            rows,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=[*self._ends, self._answer[1]],
+            pad_token_id=0,
+            seed=seeds,
+            logits_processors=processors,
+            rows_at_once=self.rows_at_once,
+        )
+
+    def _sample(self, sample: TokenSample, cut: bool) -> Sample:
+        finish = None
+        if sample.ended:
+            finish = "answer" if sample.ids[-1] == self._answer[1] else "end"
+        elif cut:
+            finish = "length"
+        text = self.tokenizer.decode(sample.ids, skip_special_tokens=True)
+        return Sample(tuple(sample.ids), tuple(sample.logprobs), text, finish)  # type: ignore[arg-type]
+
+
+def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Token ids that end the model's turn: the tokenizer's and those of the generation settings."""
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    if tokenizer.eos_token_id is not None:
+        ends.add(tokenizer.eos_token_id)
+    if not ends:
+        raise GreamError("neither the tokenizer nor the model's generation settings name an end token")
+    return sorted(ends)
+
+
+def load_model(
+    folder: Path, device: str = "cpu", dtype: str = "auto"
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Model and tokenizer of a folder in Hugging Face form. Nothing is fetched and no code of the folder is run."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    if not (folder / "config.json").exists():
+        raise GreamError(f"{folder} is no model folder (it has no config.json): train or name a model first")
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise GreamError(
+            f"{folder} cannot be loaded as a causal language model: {str(error).splitlines()[0]}"
+        ) from None
+    return model.to(device).eval(), tokenizer
+
+
+def _own_seeds(seeds: Sequence[int] | None, prompts: int) -> list[int]:
+    if seeds is None:
+        return [int(seed) for seed in np.random.SeedSequence().generate_state(prompts, np.uint64)]
+    if len(seeds) != prompts:
+        raise GreamError(f"{len(seeds)} seeds for {prompts} prompts: give one a prompt")
+    return list(seeds)
+
+
+def _check_prompts(prompts: Sequence[Sequence[int]]) -> None:
+    for number, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise GreamError(f"prompt {number} is empty: give at least one token")

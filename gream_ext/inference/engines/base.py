@@ -1,0 +1,104 @@
+"""What an engine does for the two modes, and how it says what it cannot do."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from gream_ext.decoding.ranking import Normalisation, Ranking
+from gream_ext.decoding.restriction import SubCatalogue
+from gream_ext.errors import GreamError
+
+__all__ = [
+    "PAPER_SAMPLING",
+    "Capabilities",
+    "Engine",
+    "Normalisation",
+    "Ranking",
+    "Sample",
+    "Sampling",
+    "SubCatalogue",
+    "require",
+]
+
+Finish = Literal["answer", "end", "length"]
+"""Why a sample ended: its answer was complete, the model ended its turn, or it was cut."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do. What it cannot is refused with an error that names the engine, never passed over."""
+
+    sub_catalogues: bool
+    """Direct mode within a part of the catalogue, each request its own."""
+    normalisations: tuple[Normalisation, ...]
+    constrained_answers: bool
+    """Reasoning mode whose answers are real items by construction."""
+    answer_sub_catalogues: bool
+    """The same within a part of the catalogue, each prompt its own."""
+    logprobs: bool
+    seeds: bool
+    """A sample depends on its prompt and its seed alone."""
+    streams: bool
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are sampled; the defaults are those of the paper's evaluation (6.1.2)."""
+
+    n: int = 10
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_new_tokens: int = 1024
+    constrained: bool = True
+    """After ``<answer>`` only real items, then ``</answer>``."""
+
+
+PAPER_SAMPLING = Sampling()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response. ``text`` leaves special tokens out, as verl's reward managers do."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Log-probability of each token at the sampling temperature, before top-p and constraints; empty where unknown."""
+    text: str
+    finish: Finish | None
+    """None while the response still grows."""
+
+
+class Engine(Protocol):
+    """A model behind one small interface. Prompts are token ids, items are rows of the item index."""
+
+    name: str
+    tokenizer: Any
+    capabilities: Capabilities
+
+    def recommend(
+        self, prompts: Sequence[Sequence[int]], beams: int, allowed: Sequence[SubCatalogue | None] | None = None
+    ) -> list[Ranking]:
+        """The ``beams`` likeliest items after each prompt; a request that cannot be answered fails alone."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        allowed: Sequence[SubCatalogue | None] | None = None,
+    ) -> list[list[Sample]]:
+        """``sampling.n`` responses to each prompt; ``seeds`` has one number a prompt, None draws fresh ones."""
+        ...
+
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
+    ) -> Iterator[Sample]:
+        """One response as it grows, token by token; the last one has its ``finish``."""
+        ...
+
+
+def require(engine: Engine, capability: str, wanted: bool, asked: str) -> None:
+    """`GreamError` when ``wanted`` and the engine lacks the capability; ``asked`` names it for the user."""
+    if wanted and not getattr(engine.capabilities, capability):
+        raise GreamError(f"the {engine.name} engine cannot do {asked}: use the transformers engine")

@@ -1,0 +1,201 @@
+"""Direct and reasoning mode on items: histories of item ids in, items out."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gream_ext.corpus.prompts import (
+    WINDOW,
+    Message,
+    SystemPrompt,
+    direct_messages,
+    history_text,
+    reason_messages,
+)
+from gream_ext.errors import GreamError
+from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Sample, Sampling, SubCatalogue, require
+from gream_ext.rewards import compute_score, extract_identifier
+
+if TYPE_CHECKING:
+    from gream_ext.items.index import ItemIndex
+
+ANSWERED, TRUNCATED, UNKNOWN_ITEM = "answered", "truncated", "unknown_item"
+"""Statuses of a `Reasoning` beside those of `gream_ext.rewards.STATUSES`."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: the items so far, oldest first, and which items may be recommended."""
+
+    history: Sequence[str]
+    only: Collection[str] | None = None
+    """Item ids; None: the whole catalogue."""
+    without: Collection[str] = ()
+    exclude_seen: bool = False
+    """Also leave out what stands in the history, all of it."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A real item and its score: the log-probability of its identifier."""
+
+    item_id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """The answer of direct mode, best first. Fewer than asked where the catalogue left to the request is smaller."""
+
+    items: tuple[Recommendation, ...]
+    error: str | None = None
+    """Why there is none: an unknown item in the history, or nothing allowed."""
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """One answer of reasoning mode.
+
+    ``item_id`` is a real item or None, and then ``status`` says why: `TRUNCATED`, `UNKNOWN_ITEM` or what
+    `gream_ext.rewards.STATUSES` has for a malformed response.
+    """
+
+    text: str
+    item_id: str | None
+    status: str
+    well_formed: bool
+    finish: str | None
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The two modes on one engine. A model is asked with the system prompt and window it was trained with."""
+
+    engine: Engine
+    index: "ItemIndex"
+    window: int = WINDOW
+    system_prompt: SystemPrompt = "full"
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of chat messages, up to where the response begins."""
+        ids = self.engine.tokenizer.apply_chat_template(
+            list(messages), tokenize=True, add_generation_prompt=True, return_dict=False
+        )
+        return list(ids)
+
+    def direct_prompt(self, history: Sequence[str]) -> list[int]:
+        """`GreamError` when the history holds an unknown item."""
+        return self.prompt(direct_messages(history_text(self.index, history, self.window)))
+
+    def reason_prompt(self, history: Sequence[str]) -> list[int]:
+        """`GreamError` when the history holds an unknown item."""
+        text = history_text(self.index, history, self.window)
+        return self.prompt(reason_messages(text, system_prompt=self.system_prompt))
+
+    def direct(self, requests: Sequence[Request], beams: int = 20) -> list[Recommendations]:
+        """The ``beams`` likeliest items for each request; one that cannot be answered has an ``error``."""
+        require(
+            self.engine,
+            "sub_catalogues",
+            any(map(_is_restricted, requests)),
+            "direct mode within a part of the catalogue",
+        )
+        answers: dict[int, Recommendations] = {}
+        prompts, parts, numbers = [], [], []
+        for number, request in enumerate(requests):
+            try:
+                prompts.append(self.direct_prompt(request.history))
+                parts.append(self.part(request))
+            except GreamError as error:
+                del prompts[len(parts) :]
+                answers[number] = Recommendations((), str(error))
+            else:
+                numbers.append(number)
+        for number, ranking in zip(numbers, self.engine.recommend(prompts, beams, parts), strict=True):
+            items = tuple(
+                Recommendation(self._real_item(int(row)), float(score))
+                for row, score in zip(ranking.rows, ranking.scores, strict=True)
+            )
+            answers[number] = Recommendations(items, ranking.error)
+        return [answers[number] for number in range(len(requests))]
+
+    def reason(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling = PAPER_SAMPLING,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Reasoning]]:
+        """``sampling.n`` reasonings for each request.
+
+        `GreamError` for an unknown item in a history or a sub-catalogue that holds nothing.
+        """
+        self._check_reasoning(sampling, requests)
+        prompts = [self.reason_prompt(request.history) for request in requests]
+        parts = [self.part(request) for request in requests]
+        sampled = self.engine.sample(prompts, sampling, seeds, parts)
+        return [[self.reasoning(sample) for sample in samples] for samples in sampled]
+
+    def stream(
+        self, request: Request, sampling: Sampling = PAPER_SAMPLING, seed: int | None = None
+    ) -> Iterator[Reasoning]:
+        """One reasoning as it grows, token by token; ``finish`` is None until the last."""
+        self._check_reasoning(sampling, [request])
+        require(self.engine, "streams", True, "streaming")
+        for sample in self.engine.stream(self.reason_prompt(request.history), sampling, seed, self.part(request)):
+            yield self.reasoning(sample)
+
+    def part(self, request: Request) -> SubCatalogue | None:
+        """The part of the catalogue that may be recommended; `GreamError` when it names an unknown item."""
+        only = None if request.only is None else SubCatalogue.only(self._rows(request.only))
+        left_out = self._rows([*request.without, *(request.history if request.exclude_seen else ())])
+        if not left_out:
+            return only
+        return SubCatalogue.without(left_out).within(only, len(self.index))
+
+    def reasoning(self, sample: Sample) -> Reasoning:
+        """What a response says."""
+        identifier = extract_identifier(sample.text)
+        item = None if identifier is None else self.index.item(identifier)
+        if item is not None:
+            status = ANSWERED
+        elif identifier is not None:
+            status = UNKNOWN_ITEM
+        elif sample.finish == "length":
+            status = TRUNCATED
+        else:
+            status = compute_score("gream", sample.text, self.index.text(self.index.item_ids[0]))["status"]
+        return Reasoning(sample.text, item, status, item is not None, sample.finish, len(sample.ids))
+
+    def _real_item(self, row: int) -> str:
+        if not 0 <= row < len(self.index):
+            raise RuntimeError(f"the {self.engine.name} engine recommended row {row}, which is no item")
+        return self.index.item_ids[row]
+
+    def _rows(self, item_ids: Collection[str]) -> list[int]:
+        for item in item_ids:
+            self.index.identifier(item)
+        return [self.index.position[item] for item in item_ids]
+
+    def _check_reasoning(self, sampling: Sampling, requests: Sequence[Request]) -> None:
+        require(self.engine, "constrained_answers", sampling.constrained, "constrained answers")
+        require(
+            self.engine,
+            "answer_sub_catalogues",
+            any(map(_is_restricted, requests)),
+            "reasoning mode within a part of the catalogue",
+        )
+
+
+def _is_restricted(request: Request) -> bool:
+    return request.only is not None or bool(request.without) or request.exclude_seen
+
+
+def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
+    """The distinct items of some reasonings, the most frequent first, with their share of all reasonings.
+
+    Items named equally often stand in the order in which they were first named.
+    """
+    named = [one.item_id for one in reasonings if one.item_id is not None]
+    order = sorted(dict.fromkeys(named), key=lambda item: (-named.count(item), named.index(item)))
+    return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]
