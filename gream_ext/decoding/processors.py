@@ -152,8 +152,8 @@ class AnswerProcessor(_Constraint):
 
 def answer_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, int]:
     """Token ids of ``<answer>`` and ``</answer>``; `GreamError` unless each is a token of its own."""
-    known = tokenizer.get_added_vocab()
-    for token in ANSWER:
-        if token not in known:
+    found = [tokenizer.encode(token, add_special_tokens=False) for token in ANSWER]
+    for token, ids in zip(ANSWER, found, strict=True):
+        if len(ids) != 1:
             raise GreamError(f"the tokenizer has no token {token}: make the model with `gream base-model`")
-    return known[ANSWER[0]], known[ANSWER[1]]
+    return found[0][0], found[1][0]

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from gream_ext.items.index import ItemIndex
+
 
 def tiny_qwen3(vocabulary: int = 120, seed: int = 0, **options: Any) -> PreTrainedModel:
     """Two layers, two key heads for four heads, tied head; weights large enough for opinions of its own."""
@@ -22,6 +24,17 @@ def tiny_gemma2(vocabulary: int = 120, seed: int = 0, **options: Any) -> PreTrai
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     return _make(Gemma2Config, Gemma2ForCausalLM, seed, {"vocab_size": vocabulary, "head_dim": 8, **options})
+
+
+def tiny_chat_model(index: ItemIndex, seed: int = 0, **options: Any) -> tuple[PreTrainedModel, Any]:
+    """A tiny Qwen3 and its tokenizer, which knows ChatML, the markers and the identifier tokens of ``index``."""
+    from gream_ext.base_model.extend import MARKERS
+    from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, train_bpe
+
+    tokenizer = chat_tokenizer(train_bpe(["The user has interacted with items"], 300, across_words=False), 512)
+    add_ordinary_tokens(tokenizer, [*MARKERS, *index.vocabulary])
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    return tiny_qwen3(len(tokenizer), seed, **ends, **options), tokenizer
 
 
 def _make(config: Any, model: Any, seed: int, options: dict[str, Any]) -> PreTrainedModel:
