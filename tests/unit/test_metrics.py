@@ -116,7 +116,7 @@ def test_the_same_figures_as_torchmetrics():
 
     generator = np.random.default_rng(0)
     places = generator.integers(-1, 12, 60)
-    scores = torch.from_numpy(np.tile(-np.arange(12.0), (60, 1)).ravel())
+    scores = torch.from_numpy(np.tile(20 - np.arange(12.0), (60, 1)).ravel())  # it counts positive ones only
     relevant = torch.from_numpy((np.arange(12) == places[:, None]).ravel())
     users = torch.arange(60).repeat_interleave(12)
     for cutoff in (1, 5, 10):
