@@ -31,6 +31,7 @@ class AlignSettings:
     epochs: int = option(3, help="epochs that get a draw of their own; 1: the same rows in every epoch")
     window: int = option(WINDOW, help="items of a history that a prompt shows")
     crop_share: float = option(0.2, help="share of the prompts whose history is cut to a random shorter length")
+    early_share: float = option(0.25, help="share of the continuations that are cut after their first item")
     canonical_share: float = option(0.5, help="share of the prompts in the first wording, which inference uses")
     text_words: int = option(64, help="longest item text, in words")
     seed: int = option(0, help="seed of every draw")
@@ -45,7 +46,7 @@ class AlignSettings:
                 raise GreamError(f"mixture of task {name!r} is {share!r}: give a number of 0 or more")
         check_range(self, "epochs", "window", "text_words", least=1)
         check_range(self, "max_rows", least=0)
-        check_range(self, "crop_share", "canonical_share", least=0, most=1)
+        check_range(self, "crop_share", "early_share", "canonical_share", least=0, most=1)
 
 
 def task_rows(source: "Source", settings: AlignSettings) -> dict[str, int]:
@@ -106,7 +107,9 @@ def run(workspace: Workspace, settings: AlignSettings) -> None:
     from gream_ext.data.histories import training_histories
 
     histories, catalogue = training_histories(workspace), load_catalogue(workspace)
-    source = Source(histories, catalogue, settings.window, settings.crop_share, settings.text_words)
+    source = Source(
+        histories, catalogue, settings.window, settings.crop_share, settings.early_share, settings.text_words
+    )
     total = settings.epochs * sum(task_rows(source, settings).values())
     write_rows(workspace.align, align_rows(source, settings), total, "corpus align")
     list_dataset(workspace, "align", epochs=settings.epochs > 1)

@@ -24,6 +24,8 @@ class Source:
     window: int = WINDOW
     crop_share: float = 0.0
     """Share of the histories that are cut to a random length instead of the whole window."""
+    early_share: float = 0.0
+    """Share of the continuations that are cut after the first item, not anywhere: more targets in a row."""
     text_words: int = 64
     least: int = 1
     """Items that must stand before a target."""

@@ -21,9 +21,9 @@ def _next_title(source: Source, unit: int, chance: Random) -> Exchange:
 
 
 def _continuation(source: Source, unit: int, chance: Random) -> Exchange:
-    """A window cut at a random place: what came before, then all that followed, one after another."""
+    """A window cut early or at a random place: what came before, then all that followed, one after another."""
     items = source.stretch(unit, chance)
-    cut = chance.randint(1, len(items) - 1)
+    cut = 1 if chance.random() < source.early_share else chance.randint(1, len(items) - 1)
     return {"history": joined(items[:cut])}, joined(items[cut:])
 
 
