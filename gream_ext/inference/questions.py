@@ -24,7 +24,7 @@ class Recommendation:
     item_id: str
     title: str
     score: float
-    """Probability that the model gives the item among those that may be recommended."""
+    """Log-probability of the item's identifier, over real items."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""A recommender for people, over the two modes of `modes`: titles beside ids, a reasoning piece by piece."""
+
+from collections.abc import Iterator, Sequence
+
+from gream_ext.decoding.trie import ItemTrie
+from gream_ext.errors import GreamError
+from gream_ext.identifiers import Identifier
+from gream_ext.inference.engines.base import Sampling
+from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+from gream_ext.inference.modes import TRUNCATED, UNKNOWN_ITEM, Modes, Reasoning, Request
+from gream_ext.inference.pieces import Pieces
+from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation
+from gream_ext.inference.source import Source, known_items
+from gream_ext.inference.titles import Titles
+from gream_ext.rewards import STATUSES
+
+BEAMS = 20
+"""As in evaluation; more where more items are asked for."""
+WHY = {**STATUSES, UNKNOWN_ITEM: "the answer names no item of the catalogue"}
+
+
+def load(source: Source, device: str = "cpu", max_new_tokens: int = 1024) -> "ModelRecommender":
+    """Load the model of a source; `GreamError` when its folder cannot be read or does not fit the item index."""
+    model, tokenizer = load_model(source.model, device)
+    trie = ItemTrie.load(source.trie) if source.trie else ItemTrie.from_index(source.index, tokenizer)
+    if len(trie) != len(source.index):
+        raise GreamError(f"{source.trie} has {len(trie)} items, the item index {len(source.index)}: export again")
+    modes = Modes(TransformersEngine(model, tokenizer, trie), source.index, source.window, source.system_prompt)
+    return ModelRecommender(modes, source.titles, max_new_tokens)
+
+
+class ModelRecommender:
+    """Answers questions; see `questions.Recommender`. Not for two threads at once."""
+
+    def __init__(self, modes: Modes, titles: Titles, max_new_tokens: int = 1024):
+        self.modes, self.titles = modes, titles
+        self.sampling = Sampling(n=1, max_new_tokens=max_new_tokens)
+
+    def direct(self, questions: Sequence[Question]) -> list[list[Recommendation]]:
+        """Direct mode. A question's answer does not depend on the questions beside it."""
+        found: list[list[Recommendation]] = [[] for _ in questions]
+        widths = [max(BEAMS, question.n) for question in questions]
+        for width in sorted(set(widths)):
+            places = [place for place, own in enumerate(widths) if own == width]
+            answers = self.modes.direct([self._request(questions[place]) for place in places], width)
+            for place, answer in zip(places, answers, strict=True):
+                if answer.error:
+                    raise GreamError(answer.error)
+                best = answer.items[: questions[place].n]
+                found[place] = [Recommendation(one.item_id, self.titles.title(one.item_id), one.score) for one in best]
+        return found
+
+    def reason(self, question: Question) -> Iterator[Piece | None]:
+        """Reasoning mode: one sample, its identifiers as items, the recommended item at the end."""
+        pieces = Pieces(self._item, self.modes.index.length)
+        last: Reasoning | None = None
+        for last in self.modes.stream(self._request(question), self.sampling, question.seed):
+            grown = list(pieces.grow(last.text, ended=last.finish is not None))
+            yield from grown
+            if not grown:
+                yield None
+        if last is None:
+            raise GreamError("the model answered nothing")
+        item = Item(last.item_id, self.titles.title(last.item_id)) if last.item_id else None
+        cut = f"the reasoning was cut at {last.tokens} tokens"
+        yield Answer(item, cut if last.status == TRUNCATED else WHY.get(last.status, last.status), last.tokens)
+
+    def _request(self, question: Question) -> Request:
+        return Request(known_items(self.titles, question.history), question.among, question.exclude)
+
+    def _item(self, identifier: Identifier) -> Item | None:
+        item = self.modes.index.item(identifier)
+        return Item(item, self.titles.title(item)) if item else None

@@ -1,0 +1,94 @@
+"""Command ``serve``: recommendations over HTTP, and one page to try them."""
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gream_ext.errors import GreamError
+from gream_ext.inference.source import Source, find_source
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace
+
+if TYPE_CHECKING:
+    from gream_ext.inference.service import Limits, Shop
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0 lets every machine in")
+    port: int = option(8000, help="port to listen on; 0: any free one")
+    model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
+    export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
+    device: str = option("cpu", help="device of the model, as torch names it")
+    users: bool = option(True, help="let callers read the histories of the workspace's users")
+    max_history: int = option(200, help="longest history of a request, in items")
+    max_n: int = option(100, help="most items that a request may ask for")
+    max_tokens: int = option(1024, help="longest reasoning, in tokens")
+    max_batch: int = option(32, help="direct requests computed together")
+    max_streams: int = option(8, help="reasonings under way at once; others wait")
+    max_waiting: int = option(256, help="requests that may wait; more get 503")
+    direct_seconds: float = option(30.0, help="time for a direct request")
+    reason_seconds: float = option(120.0, help="time for a reasoning")
+    body_seconds: float = option(10.0, help="time for a request to arrive")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise GreamError(f"--port is {self.port}: it must be from 0 to 65535")
+        for name in ("max_history", "max_n", "max_tokens", "max_batch", "max_streams", "max_waiting",
+                     "direct_seconds", "reason_seconds", "body_seconds"):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise GreamError(f"--{name.replace('_', '-')} is {getattr(self, name)}: it must be above 0")
+
+
+def run(workspace: Workspace, settings: ServeSettings) -> None:
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise GreamError(f"serving needs {error.name}: pip install 'gream-ext[serve]'") from None
+    source = find_source(workspace, settings.model, settings.export)
+    shop = make_shop(source, settings)
+
+    from gream_ext.inference.guard import log_without_noise
+    from gream_ext.inference.model import load
+    from gream_ext.inference.service import create_app
+
+    recommender = load(source, settings.device, settings.max_tokens)
+    app = create_app(recommender, shop, limits(settings))
+    with listening(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        print(f"gream serve: {source.name}, {len(source.index):,} items, http://{host}:{port}/", flush=True)
+        if settings.host not in LOOPBACK:
+            print("gream serve: open to other machines, without a password", flush=True)
+        config = uvicorn.Config(app, timeout_graceful_shutdown=5, **log_without_noise())
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def make_shop(source: Source, settings: ServeSettings) -> "Shop":
+    from gream_ext.inference.service import Shop
+
+    histories = source.histories() if settings.users else {}
+    return Shop(source.titles, tuple(histories), histories.get, source.name)
+
+
+def limits(settings: ServeSettings) -> "Limits":
+    from gream_ext.inference.service import Limits
+
+    names = ("max_history", "max_n", "body_seconds", "direct_seconds", "reason_seconds", "max_batch", "max_streams",
+             "max_waiting")  # fmt: skip
+    return Limits(**{name: getattr(settings, name) for name in names})
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A listening socket, before the model is asked anything; `GreamError` when the address is taken."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        why = error.strerror or error
+        raise GreamError(f"cannot listen on {host} port {port} ({why}): choose another --port") from None
+
+
+STAGE = Stage(name="serve", settings=ServeSettings, run=run)

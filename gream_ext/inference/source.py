@@ -1,0 +1,131 @@
+"""Where a recommender comes from: a workspace, or a folder that `export` wrote for another machine."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gream_ext.corpus.prompts import WINDOW, SystemPrompt
+from gream_ext.errors import GreamError
+from gream_ext.inference.titles import Titles
+from gream_ext.items.index import ItemIndex
+from gream_ext.workspace import INTERACTIONS, Workspace, read_json, read_table
+
+EXPORT_KIND, EXPORT_VERSION = "gream_export", 1
+MODELS = ("srpo", "sft")
+"""The models that can recommend, the last trained first."""
+
+TRIE = "trie.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything a recommender is made of, without the model's weights in memory."""
+
+    name: str
+    model: Path
+    index: ItemIndex
+    titles: Titles
+    system_prompt: SystemPrompt
+    """The system prompt of reasoning mode that the model was trained with."""
+    window: int
+    trie: Path | None = None
+    histories: Callable[[], Mapping[str, tuple[str, ...]]] = dict
+    """Every known user's items, oldest first: all of them, for what comes next is asked now."""
+
+    def __post_init__(self) -> None:
+        missing = [item for item in self.index.item_ids if item not in self.titles]
+        if missing:
+            raise GreamError(f"item {missing[0]!r} of the item index stands not among the items: build the index again")
+
+
+def workspace_source(workspace: Workspace, model: str | None = None) -> Source:
+    """The named model of a workspace, or the one that was trained last."""
+    model = model or latest_model(workspace)
+    folder = workspace.model(model)
+    if not (folder / "config.json").exists():
+        raise GreamError(f"{folder} is no model folder: run `gream {'rl' if model == 'srpo' else model}` first")
+    trained_with = prompt_settings(workspace)
+    return Source(
+        name=model,
+        model=folder,
+        index=ItemIndex.load(workspace.item_index),
+        titles=Titles.load(workspace.items),
+        system_prompt=trained_with.get("system_prompt", "full"),
+        window=trained_with.get("window", WINDOW),
+        histories=lambda: all_histories(workspace),
+    )
+
+
+def latest_model(workspace: Workspace) -> str:
+    """The name of the model that was trained last; `GreamError` when there is none."""
+    for name in MODELS:
+        if (workspace.model(name) / "config.json").exists():
+            return name
+    raise GreamError(f"{workspace.root} has no trained model: run `gream sft` first")
+
+
+def export_source(folder: Path) -> Source:
+    """What `export` wrote, after checking that it is whole."""
+    about = read_about(folder)
+    return Source(
+        name=f"{about['model']} of {folder.name}",
+        model=folder / "model",
+        index=ItemIndex.load(folder / "item_index.parquet"),
+        titles=Titles.load(folder / "items.parquet"),
+        system_prompt=about["system_prompt"],
+        window=about["window"],
+        trie=folder / TRIE,
+    )
+
+
+def find_source(workspace: Workspace, model: str | None, export: str | None) -> Source:
+    """The folder ``export`` where one is named, the workspace otherwise."""
+    return export_source(Path(export)) if export else workspace_source(workspace, model)
+
+
+def prompt_settings(workspace: Workspace) -> dict[str, Any]:
+    """``system_prompt`` and ``window`` that the reasoning data was written with, from its stage's record."""
+    path = workspace.path("stages", "corpus-reason.json")
+    settings = read_json(path, "corpus reason").get("settings", {}) if path.exists() else {}
+    return {name: settings[name] for name in ("system_prompt", "window") if name in settings}
+
+
+def all_histories(workspace: Workspace) -> dict[str, tuple[str, ...]]:
+    """Item ids of each user, oldest first, the last interactions included."""
+    frame = read_table(workspace.interactions, INTERACTIONS, "prepare").sort("position", maintain_order=True)
+    grouped = frame.group_by("user_id", maintain_order=True).agg("item_id")
+    return {user: tuple(items) for user, items in zip(grouped["user_id"], grouped["item_id"].to_list(), strict=True)}
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """``gream.json`` of an export; `GreamError` when a file is missing or has another size than it was written with."""
+    path = folder / "gream.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        kind, version, files = about["kind"], about["version"], about["files"]
+        sizes = {name: one["bytes"] for name, one in files.items()}
+    except FileNotFoundError:
+        raise GreamError(f"{path} is missing: {folder} is no folder that `gream export` wrote") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GreamError(f"{path} is damaged ({error!r}): export again") from None
+    if kind != EXPORT_KIND or version != EXPORT_VERSION:
+        raise GreamError(f"{path} is {kind!r} version {version}, this gream_ext reads {EXPORT_KIND!r} {EXPORT_VERSION}")
+    for name, size in sizes.items():
+        file = folder / name
+        if not file.is_file():
+            raise GreamError(f"{file} is missing: copy the whole folder that `gream export` wrote")
+        if file.stat().st_size != size:
+            raise GreamError(f"{file} has {file.stat().st_size} bytes, not {size}: copy it again")
+    return dict(about)
+
+
+def known_items(titles: Titles, item_ids: Sequence[str]) -> tuple[str, ...]:
+    """The items as they are; `GreamError` names the first unknown one and what it may have been meant to be."""
+    for item in item_ids:
+        if item not in titles:
+            near = ", ".join(f"{one} ({titles.title(one)})" for one in titles.search(item, 3))
+            hint = f"; by that title there are {near}" if near else ""
+            raise GreamError(f"item {item!r} is not in the catalogue{hint}: `--search WORDS` finds items by title")
+    return tuple(item_ids)

@@ -1,0 +1,121 @@
+"""The folder that ``export`` writes, and what is said of one that is not whole."""
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from gream_ext.errors import GreamError
+from gream_ext.inference.export import MODEL_FILES, STAGE, ExportSettings, load_export, run, sha256
+from gream_ext.inference.model import load
+from gream_ext.inference.questions import Question
+from gream_ext.inference.recommend import RecommendSettings
+from gream_ext.inference.recommend import run as recommend
+from gream_ext.inference.source import export_source, workspace_source
+from gream_ext.workspace import Workspace, write_json
+from tests.support.tiny_workspace import make_model_workspace
+
+QUESTIONS = [Question(("i1", "i2")), Question((), 5), Question(("i3",), exclude=frozenset({"i3"}))]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_model_workspace(tmp_path_factory.mktemp("workspace"))
+    for name in ("optimizer.pt", "training_args.bin", "trainer_log.jsonl", "curriculum_log.jsonl"):
+        (workspace.model("sft") / name).write_text("no part of the model")
+    figures = {"direct": {"recall@10": 0.1234, "users": 20}}
+    write_json(workspace.path("report.json"), {"dataset": {"users": 20}, "sft": figures})
+    run(workspace, ExportSettings())
+    return workspace
+
+
+@pytest.fixture
+def folder(workspace: Workspace, tmp_path: Path) -> Path:
+    """The export on another machine: nothing of the workspace is beside it."""
+    return Path(shutil.copytree(workspace.path("export"), tmp_path / "elsewhere"))
+
+
+def test_it_recommends_the_same_elsewhere(workspace: Workspace, folder: Path) -> None:
+    here, there = load(workspace_source(workspace)), load_export(folder)
+    assert there.direct(QUESTIONS) == here.direct(QUESTIONS)
+    there.sampling = here.sampling = type(here.sampling)(n=1, max_new_tokens=8)
+    assert list(there.reason(Question(("i1",), seed=1))) == list(here.reason(Question(("i1",), seed=1)))
+    assert export_source(folder).system_prompt == "short"
+
+
+def test_what_is_in_it(workspace: Workspace, folder: Path) -> None:
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"README.md", "gream.json", "item_index.parquet", "items.parquet", "trie.safetensors"} < names
+    assert {"model/config.json", "model/model.safetensors", "model/tokenizer.json"} < names
+    assert not any(name.endswith((".pt", ".bin", ".jsonl", ".pkl")) for name in names)
+    about = json.loads((folder / "gream.json").read_text())
+    assert set(about["files"]) == names - {"README.md", "gream.json"}
+    for name, one in about["files"].items():
+        assert one["sha256"] == sha256(folder / name)
+    card = (folder / "README.md").read_text()
+    assert "| direct | recall@10 | 0.1234 |" in card
+    assert "$" not in card
+    items = pl.read_parquet(folder / "items.parquet")
+    assert items["description"].null_count() == len(items)
+    everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert str(workspace.root).encode() not in everything, "no path of this machine"
+    assert b'"u3"' not in everything
+
+
+def test_the_command_takes_it_in_place_of_a_workspace(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = Workspace(tmp_path / "nowhere")
+    recommend(nowhere, RecommendSettings(history=["i1"], n=4, export=str(folder)))
+    assert len([line for line in capsys.readouterr().out.splitlines() if line]) == 5
+    with pytest.raises(GreamError, match="an export knows no users"):
+        recommend(nowhere, RecommendSettings(user="u1", export=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "gream.json").unlink(), "is no folder that `gream export` wrote"),
+        (lambda folder: (folder / "gream.json").write_text("{"), "is damaged"),
+        (lambda folder: (folder / "gream.json").write_text("[]"), "is damaged"),
+        (
+            lambda folder: (folder / "gream.json").write_text('{"kind": "x", "version": 1, "files": {}}'),
+            "is 'x' version",
+        ),
+        (lambda folder: (folder / "trie.safetensors").unlink(), "trie.safetensors is missing: copy the whole"),
+        (lambda folder: (folder / "model" / "model.safetensors").write_bytes(b"half"), "has 4 bytes, not"),
+    ],
+)
+def test_a_folder_that_is_not_whole(folder: Path, harm: object, said: str) -> None:
+    harm(folder)  # type: ignore[operator]
+    with pytest.raises(GreamError, match=said.replace(".", r"\.")):
+        load_export(folder)
+
+
+def test_an_output_that_exists_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(GreamError, match="exists: name another folder"):
+        run(workspace, ExportSettings(output=str(tmp_path / "mine")))
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    run(workspace, ExportSettings(output=str(tmp_path / "new")))
+    assert load_export(tmp_path / "new").direct(QUESTIONS)
+
+
+def test_what_the_stage_reads_and_writes(workspace: Workspace) -> None:
+    assert workspace.model("sft") in STAGE.reads(workspace, ExportSettings())
+    assert STAGE.writes(workspace, ExportSettings()) == [workspace.path("export")]
+
+
+def test_the_files_of_a_model() -> None:
+    for name in (
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "chat_template.jinja",
+        "vocab.json",
+    ):
+        assert MODEL_FILES.fullmatch(name)
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "trainer_state.json", "modeling_custom.py"):
+        assert not MODEL_FILES.fullmatch(name)

@@ -1,0 +1,176 @@
+"""The command ``recommend`` on a model that knows nothing."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gream_ext.cli import main
+from gream_ext.errors import GreamError
+from gream_ext.identifiers import Identifier
+from gream_ext.inference.model import load
+from gream_ext.inference.pieces import Pieces
+from gream_ext.inference.questions import Answer, Item, Question, Text
+from gream_ext.inference.recommend import RecommendSettings, listed, make_question, run
+from gream_ext.inference.source import workspace_source
+from gream_ext.inference.titles import Titles
+from gream_ext.workspace import Workspace
+from tests.support.tiny_workspace import make_model_workspace
+
+TITLES = Titles({"1": "Velta (1995)", "2,3": "Comma, The", "4": "Velta Returns"}, {"1": ("Comedy",), "4": ("Drama",)})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_model_workspace(tmp_path_factory.mktemp("recommend"))
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if line]
+
+
+def test_a_user_gets_titles_with_scores(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run(workspace, RecommendSettings(user="u3", n=5))
+    said = lines(capsys)
+    assert said[0].startswith("History: ")
+    assert len(said) == 6
+    scores = [float(line.split()[-1]) for line in said[1:]]
+    assert scores == sorted(scores, reverse=True)
+    titles = workspace_source(workspace).titles
+    for line in said[1:]:
+        assert titles.title(line.split()[1]) in line
+
+
+def test_a_history_by_ids_and_what_may_be_recommended(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run(workspace, RecommendSettings(history=["i1,i2", "i3"], n=100, exclude_seen=True, categories=["horror"]))
+    named = [line.split()[1] for line in lines(capsys)[1:]]
+    titles = workspace_source(workspace).titles
+    assert set(named) == set(titles.in_categories(["Horror"])) - {"i1", "i2", "i3"}
+    run(workspace, RecommendSettings(history=[], n=3))
+    said = lines(capsys)
+    assert said[0] == "History: none"
+    assert len(said) == 4
+
+
+def test_explaining_comes_first_and_is_the_same_for_a_seed(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recommender = load(workspace_source(workspace), max_new_tokens=12)
+    pieces = list(recommender.reason(Question(("i1",), seed=3)))
+    assert isinstance(pieces[-1], Answer)
+    assert pieces[-1].tokens <= 12
+    assert "cut at 12 tokens" in pieces[-1].status or pieces[-1].tokens < 12
+    again = list(recommender.reason(Question(("i1",), seed=3)))
+    assert again == pieces
+    assert list(recommender.reason(Question(("i1",), seed=4))) != pieces
+
+
+def test_many_questions_at_once_are_answered_as_one_by_one(workspace: Workspace) -> None:
+    recommender = load(workspace_source(workspace))
+    questions = [
+        Question(("i1", "i2"), 5), Question((), 30), Question(("i7",), 3, among=frozenset({"i1", "i2", "i9"})),
+        Question(("i1",), 20, exclude=frozenset({"i1"})),
+    ]  # fmt: skip
+    together = recommender.direct(questions)
+    assert [len(found) for found in together] == [5, 30, 3, 20]
+    for question, found in zip(questions, together, strict=True):
+        [alone] = recommender.direct([question])
+        assert [one.item_id for one in alone] == [one.item_id for one in found]
+        assert [one.score for one in alone] == pytest.approx([one.score for one in found], abs=1e-4)
+    with pytest.raises(GreamError, match="holds no item"):
+        recommender.direct([Question((), among=frozenset())])
+
+
+def test_searching_by_title_needs_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = make_model_workspace(tmp_path)
+    title = workspace_source(workspace).titles.title("i7")
+    (workspace.model("sft") / "model.safetensors").unlink()
+    run(workspace, RecommendSettings(search=title.upper()))
+    assert lines(capsys)[0].startswith("i7 ")
+    with pytest.raises(GreamError, match="no title holds 'qqq'"):
+        run(workspace, RecommendSettings(search="qqq"))
+    with pytest.raises(GreamError, match="cannot be loaded"):
+        run(workspace, RecommendSettings(user="u1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--user", "nobody"], "user 'nobody' is not in the interactions; there are 20 such as u0, u1, u2"),
+        (["--history", "i1", "nothing"], "item 'nothing' is not in the catalogue"),
+        (["--history", "i1", "--categories", "Nowhere"], "no item is in Nowhere; the largest categories"),
+        ([], "needs one of --user ID"),
+        (["--user", "u1", "--history", "i1"], "needs one of --user ID"),
+        (["--user", "u1", "--n", "0"], "--n is 0"),
+        (["--user", "u1", "--model", "srpo"], "run `gream rl` first"),
+        (["--user", "u1", "--export", "no/folder"], "is no folder that `gream export` wrote"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    workspace: Workspace, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recommend", "--workspace", str(workspace.root), *options]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
+
+
+def test_an_empty_workspace_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(GreamError, match="has no trained model: run `gream sft` first"):
+        run(Workspace(tmp_path), RecommendSettings(user="u1"))
+
+
+def test_ids_may_hold_commas_and_unknown_ones_are_looked_up_as_titles() -> None:
+    assert listed(TITLES, ["1,4", "2,3"]) == ("1", "4", "2,3")
+    with pytest.raises(GreamError, match=r"by that title there are 1 \(Velta \(1995\)\), 4 \(Velta Returns\)"):
+        listed(TITLES, ["velta"])
+
+
+def test_the_question_of_a_user(workspace: Workspace) -> None:
+    source = workspace_source(workspace)
+    question = make_question(source, RecommendSettings(user="u3", exclude_seen=True, seed=5))
+    assert question.history == source.histories()["u3"], "the last interactions included"
+    assert question.exclude == frozenset(question.history)
+    assert question.seed == 5
+
+
+def item_of(identifier: Identifier) -> Item | None:
+    known = {("<|a_1|>", "<|b_2|>"): "short", ("<|a_1|>", "<|b_2|>", "<|c_3|>"): "long"}
+    return Item(known[identifier], known[identifier].upper()) if identifier in known else None
+
+
+def test_identifiers_become_items_when_they_are_complete() -> None:
+    pieces = Pieces(item_of, 3)
+    text, found = "", []
+    for token in (
+        "liked ",
+        "<|a_1|>",
+        "<|b_2|>",
+        "<|c_3|>",
+        "<|a_1|>",
+        "<|b_2|>",
+        ", ",
+        "<|a_9|>",
+        " end",
+        " <",
+        "<|a_1|>",
+    ):
+        text += token
+        found.append(list(pieces.grow(text)))
+    long, short = Item("long", "LONG"), Item("short", "SHORT")
+    assert found == [
+        [Text("liked ")], [], [], [long], [], [], [short, Text(", ")], [], [Text("<|a_9|> end")], [Text(" ")], [Text("<")],
+    ]  # fmt: skip
+    assert list(pieces.grow(text, ended=True)) == [Text("<|a_1|>")]
+
+
+@given(st.lists(st.sampled_from(["<|a_1|>", "<|b_2|>", "<|c_3|>", "<|", "<", "a", ", ", "é", "<think>", "\n"])))
+def test_nothing_of_a_response_is_lost_or_repeated(tokens: list[str]) -> None:
+    pieces, text, shown = Pieces(item_of, 3), "", []
+    for token in tokens:
+        text += token
+        shown.extend(pieces.grow(text))
+    shown.extend(pieces.grow(text, ended=True))
+    spelled = {"short": "<|a_1|><|b_2|>", "long": "<|a_1|><|b_2|><|c_3|>"}
+    assert "".join(spelled[one.item_id] if isinstance(one, Item) else one.text for one in shown) == text
