@@ -1,4 +1,4 @@
-"""What all tests share. Set before torch is imported anywhere: one thread, no network, the environment's bin on PATH."""
+"""What all tests share; set before torch is imported: one thread, no network, the environment's bin on PATH."""
 
 import os
 import sys

@@ -94,7 +94,8 @@ def launch(
     scratch(workspace).mkdir(mode=0o700, parents=True, exist_ok=True)
     recent: deque[str] = deque(maxlen=400)
     child: subprocess.Popen[bytes] | None = None
-    bar = tqdm(desc=name, unit="step", dynamic_ncols=True, mininterval=0.5)
+    # A terminal shows that time goes by; a file is not filled with it.
+    bar = tqdm(desc=name, unit="step", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 15)
     try:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ {shlex.join(command)}\n")
@@ -163,9 +164,7 @@ def _show(bar: "tqdm[None]", progress: Progress | None) -> None:
         bar.total = progress.total
     if progress.note is not None:
         bar.set_postfix_str(progress.note, refresh=False)
-    if progress.done is not None:
-        bar.n = progress.done
-    bar.refresh()
+    bar.update(0 if progress.done is None else progress.done - bar.n)
 
 
 def failure(name: str, code: int, output: Sequence[str], log: Path) -> str:

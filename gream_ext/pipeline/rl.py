@@ -1,7 +1,8 @@
 """Stage ``rl``: reinforcement learning by Verl's own launcher, from the model after SFT; merged by Verl's own merger.
 
 Verl checkpoints into ``rl/checkpoints/`` and goes on from the last one after an interruption. Its metrics stand in
-``rl/metrics.jsonl``, one line a step, the merged Hugging Face model with its tokenizer in ``srpo/``.
+``rl/metrics.jsonl``, one line a step, the merged Hugging Face model with its tokenizer in ``srpo/``. Where the files of
+the workspace are is in the recipes, which have a key ``workspace``.
 """
 
 import json
@@ -16,7 +17,8 @@ from typing import Any
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
-from gream_ext.pipeline.shipped import recipe_folder
+from gream_ext.plugins import rl_metrics
+from gream_ext.plugins.recipes_path import recipes_folder
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 
@@ -26,15 +28,15 @@ RAY_PREFIX = re.compile(r"^\(\w+ pid=\d+[^)]*\)\s*")
 BARE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./-]*")
 """A string that Hydra's grammar takes for itself without quotes."""
 OURS = (
+    "workspace",
     "data.train_files",
     "data.val_files",
     "actor_rollout_ref.model.path",
     "trainer.default_local_dir",
     "trainer.resume_mode",
-    "trainer.logger",
     "hydra.run.dir",
 )
-"""Keys that this stage sets: they are the workspace's files."""
+"""Keys that are not the user's to set here: they say which files of the workspace are meant."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +64,19 @@ def run(workspace: Workspace, settings: RlSettings) -> None:
             raise GreamError(f"{path} is missing: run `gream {command}` first")
     folder = workspace.path("rl", "checkpoints")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
-        log = next_metrics(folder)
-        launch(
-            training_command(workspace, settings),
-            name="rl",
-            workspace=workspace,
-            environment={"VERL_FILE_LOGGER_PATH": str(log.resolve())},
-            progress=Reading(),
-        )
+        launch(training_command(workspace, settings), name="rl", workspace=workspace, progress=Reading())
         mark_trained(folder)
     merge(workspace, folder)
-    join_metrics(folder, _metrics(workspace))
+    join_metrics(_metrics(workspace))
     shutil.rmtree(folder)
 
 
 def training_command(workspace: Workspace, settings: RlSettings) -> list[str]:
     """``python -m verl.trainer.main_ppo '+gream=[…]'`` with the workspace's files."""
-    folder = workspace.path("rl", "checkpoints").resolve()
     keys: dict[str, Any] = {
-        "data.train_files": str(workspace.rl_train.resolve()),
-        "data.val_files": str(workspace.rl_valid.resolve()),
-        "actor_rollout_ref.model.path": str(workspace.model("sft").resolve()),
-        "trainer.default_local_dir": str(folder),
+        "workspace": str(workspace.root.resolve()),
         "trainer.resume_mode": "auto",
-        "trainer.logger": ["console", "file"],
-        "hydra.run.dir": str(folder / "hydra"),
+        "hydra.run.dir": str(workspace.path("rl", "checkpoints", "hydra").resolve()),
         **settings.overrides,
     }
     words = [f"{key}={hydra_word(value)}" for key, value in keys.items()]
@@ -136,18 +126,12 @@ def merge(workspace: Workspace, folder: Path) -> None:
         launch(merger, name="rl-merge", workspace=workspace)
 
 
-def next_metrics(folder: Path) -> Path:
-    """A file for the metrics of this attempt: Verl's logger begins its file anew each time it starts."""
-    attempts = folder / "metrics"
-    attempts.mkdir(parents=True, exist_ok=True)
-    return attempts / f"{len(list(attempts.iterdir())) + 1:03d}.jsonl"
-
-
-def join_metrics(folder: Path, target: Path) -> None:
-    """All attempts' metrics in one file, in order; a step that was done again stands there again, later."""
-    with whole(target) as draft, draft.open("wb") as joined:
-        for attempt in sorted((folder / "metrics").glob("*.jsonl")):
-            joined.writelines(line for line in attempt.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+def join_metrics(path: Path) -> None:
+    """The metrics of all attempts in one file: Verl's logger begins its file anew each time it starts."""
+    rows = rl_metrics.read(path)
+    with whole(path) as draft:
+        draft.write_text("".join(json.dumps({"step": row.pop("step"), "data": row}) + "\n" for row in rows))
+    rl_metrics.earlier(path).unlink(missing_ok=True)
 
 
 def _metrics(workspace: Workspace) -> Path:
@@ -155,7 +139,7 @@ def _metrics(workspace: Workspace) -> Path:
 
 
 def _reads(workspace: Workspace, settings: RlSettings) -> Sequence[Path]:
-    recipes = [recipe_folder() / "gream" / f"{name}.yaml" for name in settings.recipes]
+    recipes = [recipes_folder() / "gream" / f"{name}.yaml" for name in ("common", *settings.recipes)]
     shipped = [recipe for recipe in recipes if recipe.exists()]
     return workspace.rl_train, workspace.rl_valid, workspace.model("sft"), *shipped
 

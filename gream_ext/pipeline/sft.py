@@ -151,7 +151,7 @@ def finish(folder: Path, model: Path) -> None:
 def _tidy(folder: Path) -> None:
     for leftover in [*folder.glob("checkpoint-*"), _datasets(folder)]:
         shutil.rmtree(leftover, ignore_errors=True)
-    for name in (IDENTITY, TRAINED):
+    for name in (IDENTITY, TRAINED, "training_args.bin"):  # the last is a pickle
         (folder / name).unlink(missing_ok=True)
 
 

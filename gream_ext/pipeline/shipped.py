@@ -1,25 +1,18 @@
-"""The recipes that come with the package."""
+"""The recipes that come with the package, by name."""
 
 from pathlib import Path
 
-import gream_ext
 from gream_ext.errors import GreamError
-
-
-def recipe_folder() -> Path:
-    """The folder of the recipes: inside an installed wheel, beside the package in a checkout."""
-    package = Path(gream_ext.__file__).parent
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
+from gream_ext.plugins.recipes_path import recipes_folder
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe by its path or by the name of a shipped one, with or without ``recipes/`` and ``.yaml``.
+    """A recipe for LLaMA-Factory: by its path, or a shipped one by its name (``recipes/`` and ``.yaml`` may be missing).
 
     Raises:
         GreamError: if there is none.
     """
-    shipped = recipe_folder()
+    shipped = recipes_folder()
     bare = name.removeprefix("recipes/")
     for path in (Path(name), shipped / bare, shipped / f"{bare}.yaml"):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Launching: log, progress, what a failure says, and that no process of the launched one is left, and no other touched."""
+"""Launching: log, progress, what a failure says; none of its processes is left, and no other is touched."""
 
 import json
 import os
@@ -26,7 +26,8 @@ FAMILY = """
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     # A daemon: a session of its own, its parent gone, deaf to SIGTERM.
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    subprocess.run([sys.executable, "-c", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)"])
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)"
+    subprocess.run([sys.executable, "-c", start])
     # One that hides its environment and its name, as Ray's agents do, but has a file of the scratch folder open.
     open(os.path.join(os.environ["RAY_TMPDIR"], "agent.log"), "w").write("x")
     with open(os.path.join(os.environ["RAY_TMPDIR"], "agent.log")) as log:
@@ -50,7 +51,8 @@ def test_output_goes_to_the_log_and_bars_to_the_bar(workspace: Workspace) -> Non
     launch(
         python(r"""
             import sys
-            print("first"); sys.stderr.write("  0%|    | 0/3 [00:00<?, ?it/s]\r 33%|█   | 1/3 [00:01<00:02]\r"); sys.stderr.flush()
+            print("first", flush=True)
+            print("  0%|    | 0/3 [00:00<?]\r 33%|█   | 1/3 [00:01<00:02]\r", end="", file=sys.stderr, flush=True)
             print("\x1b[31mcolour\x1b[0m é"); sys.stdout.buffer.write(b"\xff no newline")
         """),
         name="x",
@@ -172,8 +174,8 @@ def test_after_kill_9_the_next_run_removes_what_was_left_and_only_that(
     caller.wait()
     assert len(left) == 4 and all(process.is_running() for process in left)
     launch(python("print('next')"), name="y", workspace=workspace)
-    gone, alive = psutil.wait_procs(left, timeout=1)
-    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    psutil.wait_procs(left, timeout=1)
+    assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert bystander.poll() is None
 
 
