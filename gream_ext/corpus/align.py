@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from gream_ext.corpus.draw import interleaved, shuffled
-from gream_ext.corpus.files import Row, list_dataset, row, write_rows
+from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
 from gream_ext.corpus.prompts import WINDOW, drawn_wording
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
@@ -112,7 +112,7 @@ def run(workspace: Workspace, settings: AlignSettings) -> None:
     )
     total = settings.epochs * sum(task_rows(source, settings).values())
     write_rows(workspace.align, align_rows(source, settings), total, "corpus align")
-    list_dataset(workspace, "align", epochs=settings.epochs > 1)
+    write_dataset_info(workspace)
 
 
 def corpus_reads(workspace: Workspace) -> Sequence[Path]:
@@ -126,5 +126,5 @@ STAGE = Stage(
     settings=AlignSettings,
     run=run,
     reads=lambda workspace, settings: corpus_reads(workspace),
-    writes=lambda workspace, settings: [workspace.align],
+    writes=lambda workspace, settings: [workspace.align, dataset_info_path(workspace)],
 )

@@ -1,5 +1,6 @@
 """What the corpus knows of each item: its identifier, its words, its traits."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ COMMON_SHARE = 0.6
 """A category that more of the catalogue than this carries says nothing about an item."""
 YEAR_SHARE = 0.05
 """A year that at least this share of the catalogue carries is an era of its own; others count by decade."""
+RESERVED = re.compile(r"<(?=\||/?(?:think|answer)>)")
 YEAR_NAMES = ("year", "release_year")
 
 
@@ -102,7 +104,7 @@ def item_traits(
         ranked = sorted(dict.fromkeys(own), key=lambda category: (spread[category], category))
         telling = [category for category in ranked if spread[category] <= COMMON_SHARE * len(categories)]
         era = year if years_spread[year] >= YEAR_SHARE * len(years) else f"{year[:3]}0s" if year else ""
-        traits.append(tuple(trait for trait in (*(telling or ranked[:1]), brand, era) if trait))
+        traits.append(tuple(_line(trait) for trait in (*(telling or ranked[:1]), brand, era) if trait))
     return traits
 
 
@@ -116,11 +118,15 @@ def _year(attributes: Iterable[str]) -> str:
 
 def _text(record: Mapping[str, str | None], enriched: str | None) -> str:
     """The encoded text of section 4.1: the title and the enriched description, without one the composite text."""
-    return (
-        "\n".join(part for part in (record["title"], enriched) if part) if enriched else (record["text"] or "").strip()
-    )
+    told = "\n".join(part for part in (record["title"], enriched) if part) if enriched else record["text"] or ""
+    return _plain(told).strip()
 
 
 def _line(text: str | None) -> str:
     """A title or description on one line: a prompt must not be broken up by it."""
-    return " ".join((text or "").split())
+    return " ".join(_plain(text or "").split())
+
+
+def _plain(text: str) -> str:
+    """``text`` with nothing in it that a tokenizer takes for a marker, an identifier or the end of a message."""
+    return RESERVED.sub("< ", text)

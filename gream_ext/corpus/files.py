@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from gream_ext.errors import GreamError
-from gream_ext.workspace import Workspace, read_json, whole, write_json
+from gream_ext.workspace import Workspace, whole, write_json
 
 Kind = Literal["align", "reason"]
 Row = dict[str, Any]
@@ -47,13 +47,25 @@ def read_rows(path: Path, made_by: str) -> Iterator[Row]:
         raise GreamError(f"{path} is missing: run `gream {made_by}` first") from None
 
 
-def list_dataset(workspace: Workspace, kind: Kind, epochs: bool) -> None:
-    """Enter ``align`` or ``reason`` in corpus/dataset_info.json; the other entry stays as it is."""
-    path = workspace.corpus / "dataset_info.json"
-    known: Mapping[str, Any] = read_json(path, "corpus align") if path.exists() else {}
-    columns = {"messages": "messages", **({"epoch": "epoch"} if epochs else {})}
-    entry = {"file_name": f"{kind}.jsonl", "formatting": f"gream_{kind}", "columns": columns, "tags": TAGS}
-    write_json(path, dict(sorted({**known, kind: entry}.items())))
+def dataset_info_path(workspace: Workspace) -> Path:
+    return workspace.corpus / "dataset_info.json"
+
+
+def write_dataset_info(workspace: Workspace) -> None:
+    """List both data sets for LLaMA-Factory; always the same, so that each stage may write it.
+
+    The converters ``gream_align`` and ``gream_reason`` find the field ``epoch`` of a row by themselves.
+    """
+    entries = {
+        kind: {
+            "file_name": f"{kind}.jsonl",
+            "formatting": f"gream_{kind}",
+            "columns": {"messages": "messages"},
+            "tags": TAGS,
+        }
+        for kind in ("align", "reason")
+    }
+    write_json(dataset_info_path(workspace), entries)
 
 
 def row(kind: Kind, task: str, epoch: int | None, messages: list[dict[str, str]], **more: str) -> Row:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 from gream_ext.corpus.align import check_range, corpus_reads, load_catalogue
 from gream_ext.corpus.draw import shuffled
-from gream_ext.corpus.files import Row, list_dataset, row, write_rows
+from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt, drawn_wording, system_text
 from gream_ext.corpus.validate import MAX_WORDS, validate_reasoning
 from gream_ext.errors import GreamError
@@ -112,7 +112,7 @@ def run(workspace: Workspace, settings: ReasonSettings) -> None:
     with whole(rejected_path(workspace)) as draft, draft.open("w", encoding="utf-8") as rejected:
         rows = reason_rows(teacher, source, settings, rejected, reasons)
         accepted = write_rows(workspace.reason, rows, total, "corpus reason")
-    list_dataset(workspace, "reason", epochs=settings.epochs > 1)
+    write_dataset_info(workspace)
     told = "".join(f", {reason} {count}" for reason, count in sorted(reasons.items()))
     print(f"corpus reason: {accepted} of {total} answers accepted{told}", file=sys.stderr)
 
@@ -127,5 +127,5 @@ STAGE = Stage(
     settings=ReasonSettings,
     run=run,
     reads=lambda workspace, settings: [*corpus_reads(workspace), workspace.embeddings],
-    writes=lambda workspace, settings: [workspace.reason, rejected_path(workspace)],
+    writes=lambda workspace, settings: [workspace.reason, rejected_path(workspace), dataset_info_path(workspace)],
 )
