@@ -59,7 +59,7 @@ def expected_insertions(n_align: int, n_reason: int, gamma: float = 1.5) -> floa
     2250.225
     """
     slope = gamma * n_reason / (n_align * n_align) if n_align else 0.0
-    rising = min(n_align, math.floor(1 / slope)) if slope else n_align
+    rising = math.floor(1 / slope) if slope * n_align > 1 else n_align
     return min(float(n_reason), slope * rising * (rising + 1) / 2 + (n_align - rising))
 
 
