@@ -64,7 +64,7 @@ def run(workspace: Workspace, settings: RlSettings) -> None:
             raise GreamError(f"{path} is missing: run `gream {command}` first")
     folder = workspace.path("rl", "checkpoints")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
-        launch(training_command(workspace, settings), name="rl", workspace=workspace, progress=Reading())
+        launch(training_command(workspace, settings), name="rl", workspace=workspace, progress=read_progress)
         mark_trained(folder)
     merge(workspace, folder)
     join_metrics(_metrics(workspace))
@@ -105,13 +105,11 @@ def hydra_word(value: Any) -> str:
     return str(value)
 
 
-class Reading:
-    """Reads Verl's progress off its output: the bar "Training Progress", and the mean reward of each step."""
-
-    def __call__(self, line: str) -> Progress | None:
-        bare = RAY_PREFIX.sub("", line)
-        found = SCORE.search(bare)
-        return Progress(note=f"reward {float(found[1]):.3f}") if found else bar_progress(bare, "Training Progress")
+def read_progress(line: str) -> Progress | None:
+    """Read Verl's progress off its output: the bar "Training Progress", and the mean reward of each step."""
+    bare = RAY_PREFIX.sub("", line)
+    found = SCORE.search(bare)
+    return Progress(note=f"reward {float(found[1]):.3f}") if found else bar_progress(bare, "Training Progress")
 
 
 def merge(workspace: Workspace, folder: Path) -> None:

@@ -6,6 +6,7 @@ The type of a field says what it accepts: ``str``, ``int``, ``float``, ``bool``,
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ WORDS: dict[Any, str] = {
     Path: "a path",
     Any: "any value",
 }
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +114,12 @@ def _typed(kind: Kind, value: Any) -> Any:
         return value
     if kind.base is dict:
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return dict(value)
+            return _numbers(value)
     elif kind.base is bool:
         if isinstance(value, bool):
             return value
     elif kind.base in (int, float):
-        # YAML 1.1 takes 1e-4 for a string; a whole number may be written 1e5 or 3.0.
+        # Words of a command line are strings, and so is 1e-4 in YAML 1.1; a whole number may be written 1e5 or 3.0.
         if isinstance(value, int | float | str) and not isinstance(value, bool):
             try:
                 number = float(value)
@@ -133,6 +135,15 @@ def _typed(kind: Kind, value: Any) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return kind.base(str(value))
     raise ValueError(f"must be {WORDS[kind.base]}, not {value!r}")
+
+
+def _numbers(value: Any) -> Any:
+    """The values of a mapping with 1e-4 as a number, which YAML 1.1 takes for a string."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
 def build(settings: type, values: Mapping[str, Any], where: str) -> Any:

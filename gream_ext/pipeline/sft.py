@@ -21,7 +21,10 @@ from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 
 LOSS = re.compile(r"^\{.*'loss': '?([-+.\deE]+)")
-PLAIN = re.compile(r"[A-Za-z_./][\w./-]*|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
+"""A string that YAML takes for itself without quotes, unless it is one of `WORDS`."""
+WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+UNPRINTED = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff\u2028\u2029]")
 WEIGHTS = ("*.safetensors", "*.bin")
 OURS = ("model_name_or_path", "dataset_dir", "output_dir", "overwrite_output_dir")
 """Keys that this stage sets: they are the workspace's files."""
@@ -55,7 +58,7 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
         drop_unfinished(folder)
         words, environment = training_command(workspace, settings, recipe)
         caches = {"HF_DATASETS_CACHE": str(_datasets(folder).resolve()), **environment}
-        launch(words, name="sft", workspace=workspace, environment=caches, progress=Reading())
+        launch(words, name="sft", workspace=workspace, environment=caches, progress=read_progress)
         mark_trained(folder)
     if (folder / "adapter_config.json").exists():
         merge_adapter(workspace, folder, recipe, settings.overrides)
@@ -89,21 +92,16 @@ def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) 
 
 def yaml_word(value: Any) -> str:
     """A value as LLaMA-Factory reads it off ``key=value``: YAML, on one line."""
-    if (
-        isinstance(value, str)
-        and PLAIN.fullmatch(value)
-        and value.lower() not in ("true", "false", "null", "yes", "no")
-    ):
+    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
         return value
-    return json.dumps(value)
+    # JSON is YAML, except for characters that YAML does not print and for JSON's pairs of surrogates.
+    return UNPRINTED.sub(lambda found: f"\\U{ord(found[0]):08x}", json.dumps(value, ensure_ascii=False))
 
 
-class Reading:
-    """Reads LLaMA-Factory's progress off its output: the bar without a name, and the loss."""
-
-    def __call__(self, line: str) -> Progress | None:
-        found = LOSS.match(line)
-        return Progress(note=f"loss {float(found[1]):.3f}") if found else bar_progress(line, "")
+def read_progress(line: str) -> Progress | None:
+    """Read LLaMA-Factory's progress off its output: the bar without a name, and the loss."""
+    found = LOSS.match(line)
+    return Progress(note=f"loss {float(found[1]):.3f}") if found else bar_progress(line, "")
 
 
 def drop_unfinished(folder: Path) -> None:

@@ -7,7 +7,7 @@ from gream_ext.plugins.recipes_path import recipes_folder
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe for LLaMA-Factory: by its path, or a shipped one by its name (``recipes/`` and ``.yaml`` may be missing).
+    """A recipe for LLaMA-Factory by its path, or a shipped one by its name; ``recipes/`` and ``.yaml`` may be missing.
 
     Raises:
         GreamError: if there is none.

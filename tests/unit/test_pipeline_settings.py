@@ -31,6 +31,7 @@ from gream_ext.stage import option
         (list[str], ["a", 1], ["a", "1"]),
         (tuple[int, ...], [1, 2], (1, 2)),
         (dict[str, Any], {"a": [1]}, {"a": [1]}),
+        (dict[str, Any], {"lr": "1e-4", "b": {"c": ["2.5E+3", "1e"]}}, {"lr": 1e-4, "b": {"c": [2500.0, "1e"]}}),
         (Path, "a/b", Path("a/b")),
         (Literal["x", "y"], "y", "y"),
     ],
@@ -93,7 +94,7 @@ class Many:
         st.floats(allow_nan=False, allow_infinity=False),
         st.none() | st.text().filter(lambda text: text not in ("none", "null")),
         st.lists(st.booleans()).map(tuple),
-        st.dictionaries(st.text(), st.none() | st.integers() | st.lists(st.text())),
+        st.dictionaries(st.text(), st.none() | st.integers() | st.lists(st.text("abc 1."))),
     )
 )
 def test_settings_survive_the_way_through_plain_values(settings: Many) -> None:

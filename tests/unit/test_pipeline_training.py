@@ -1,0 +1,184 @@
+"""The stages that launch a framework: their command lines, what they refuse, what they keep for the next attempt."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gream_ext.errors import GreamError
+from gream_ext.pipeline import rl, sft
+from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
+from gream_ext.pipeline.launch import Progress
+from gream_ext.pipeline.rl import RlSettings, hydra_word
+from gream_ext.pipeline.sft import SftSettings, training_command, yaml_word
+from gream_ext.pipeline.shipped import find_recipe
+from gream_ext.workspace import Workspace
+
+
+def keys_of(words: list[str]) -> dict[str, Any]:
+    return {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
+
+
+def test_sft_runs_the_unmodified_launcher_with_the_files_of_the_workspace(tmp_path: Path) -> None:
+    settings = SftSettings(overrides={"num_train_epochs": 2.5, "deepspeed": None, "lora_target": "q_proj,v_proj"})
+    words, environment = training_command(Workspace(tmp_path), settings, tmp_path / "r.yaml")
+    assert words[1:5] == ["-m", "llamafactory.cli", "train", str(tmp_path / "r.yaml")]
+    assert environment == {}
+    assert keys_of(words[5:]) == {
+        "num_train_epochs": 2.5,
+        "deepspeed": None,
+        "lora_target": "q_proj,v_proj",
+        "model_name_or_path": str(tmp_path / "base_model"),
+        "dataset_dir": str(tmp_path / "corpus"),
+        "output_dir": str(tmp_path / "sft.training"),
+        "overwrite_output_dir": False,
+    }
+
+
+def test_several_processes_also_where_a_path_has_a_blank(tmp_path: Path) -> None:
+    """llamafactory-cli splits its torchrun command at blanks; there torchrun gets the words from us."""
+    plain, environment = training_command(Workspace(tmp_path / "w"), SftSettings(processes=2), tmp_path / "r.yaml")
+    assert plain[2] == "llamafactory.cli"
+    assert environment["FORCE_TORCHRUN"] == "1" and environment["NPROC_PER_NODE"] == "2"
+    words, environment = training_command(Workspace(tmp_path / "w w"), SftSettings(processes=2), tmp_path / "r.yaml")
+    assert "torch.distributed.run llama" not in shlex.join(words)
+    assert words[1:3] == ["-m", "torch.distributed.run"] and "llamafactory.launcher" in words and environment == {}
+    assert keys_of([word for word in words if "=" in word])["output_dir"] == str(tmp_path / "w w" / "sft.training")
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text() | FINITE))
+def test_values_survive_llamafactorys_command_line(value: Any) -> None:
+    from omegaconf import OmegaConf
+
+    read = OmegaConf.to_container(OmegaConf.from_cli([f"key={yaml_word(value)}"]), resolve=False)
+    assert isinstance(read, dict) and read["key"] == value
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs", "Cc"])),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=4,
+    )
+)
+def test_values_survive_hydras_command_line(value: Any) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    def text(parsed: Any) -> Any:
+        return [text(inner) for inner in parsed] if isinstance(parsed, list) else getattr(parsed, "text", parsed)
+
+    override = OverridesParser.create().parse_overrides([f"key={hydra_word(value)}"])[0]
+    assert text(override.value()) == value
+
+
+def test_rl_runs_the_unmodified_launcher(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "a workspace")
+    words = rl.training_command(workspace, RlSettings(overrides={"trainer.total_training_steps": 2}))
+    assert words[1:4] == ["-m", "verl.trainer.main_ppo", "+gream=[srpo,cpu]"]
+    assert f"workspace='{workspace.root}'" in words
+    assert "trainer.resume_mode=auto" in words and words[-1] == "trainer.total_training_steps=2"
+
+
+@pytest.mark.parametrize("key", ["workspace", "+data.train_files", "actor_rollout_ref.model.path"])
+def test_rl_refuses_keys_that_are_the_workspaces(workspace: Workspace, key: str) -> None:
+    with pytest.raises(GreamError, match="cannot be overridden"):
+        rl.run(workspace, RlSettings(overrides={key: "x"}))
+
+
+def test_sft_refuses_keys_that_are_the_workspaces(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("{}")
+    with pytest.raises(GreamError, match="'output_dir' cannot be overridden"):
+        sft.run(workspace, SftSettings(recipe=str(tmp_path / "r.yaml"), overrides={"output_dir": "x"}))
+    with pytest.raises(GreamError, match="run `gream base-model` first"):
+        sft.run(workspace, SftSettings(recipe=str(tmp_path / "r.yaml")))
+    with pytest.raises(GreamError, match="run `gream corpus rl` first"):
+        rl.run(workspace, RlSettings())
+
+
+def test_recipes_are_found_by_path_or_name(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{}")
+    assert find_recipe(str(mine)) == mine.resolve()
+    assert find_recipe("gream/srpo").name == find_recipe("recipes/gream/srpo.yaml").name == "srpo.yaml"
+    with pytest.raises(GreamError, match="there is no recipe nothing"):
+        find_recipe("nothing")
+
+
+def test_progress_of_both_frameworks() -> None:
+    loss = "{'loss': '4.5012', 'grad_norm': '1.2', 'learning_rate': '1e-05', 'epoch': '0.1'}"
+    assert sft.read_progress(loss) == Progress(note="loss 4.501")
+    assert sft.read_progress("{'loss': 4.5012, 'epoch': 0.1}") == Progress(note="loss 4.501")
+    assert sft.read_progress("  2%|▏    | 3/150 [00:05<04:01]") == Progress(3, 150)
+    assert sft.read_progress("Running tokenizer on dataset: 10%|█ | 3/30 [00:05<04:01]") is None
+    bar = "(TaskRunnerV1 pid=7) Training Progress:  50%|█████     | 1/2 [00:07<00:07]"
+    assert rl.read_progress(bar) == Progress(1, 2)
+    step = "(TaskRunnerV1 pid=7) step:2 - gream/kept:0.5 - critic/score/mean:0.123456 - perf/x:1"
+    assert rl.read_progress(step) == Progress(note="reward 0.123")
+    assert rl.read_progress("(TaskRunnerV1 pid=7) hello") is None
+
+
+def test_an_attempt_belongs_to_its_settings_and_inputs(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "training"
+    data.write_text("a")
+    assert not open_attempt(folder, identity(SftSettings(), [data]))
+    (folder / "checkpoint-5").mkdir()
+    assert not open_attempt(folder, identity(SftSettings(), [data]))
+    assert (folder / "checkpoint-5").exists(), "the same training goes on"
+    mark_trained(folder)
+    assert open_attempt(folder, identity(SftSettings(), [data]))
+    data.write_text("b")
+    assert not open_attempt(folder, identity(SftSettings(), [data]))
+    assert not (folder / "checkpoint-5").exists(), "a checkpoint of other data is never resumed"
+    assert not open_attempt(folder, identity(SftSettings(processes=2), [data]))
+
+
+def test_half_written_checkpoints_are_dropped(tmp_path: Path) -> None:
+    for name in (
+        "checkpoint-5/trainer_state.json",
+        "checkpoint-10/model.safetensors",
+        "model.safetensors",
+        "log.jsonl",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    sft.drop_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-5", "log.jsonl"]
+
+
+def test_the_training_folder_becomes_the_model_in_one_step(tmp_path: Path) -> None:
+    folder, model = tmp_path / "sft.training", tmp_path / "sft"
+    open_attempt(folder, {"settings": 1})
+    mark_trained(folder)
+    with pytest.raises(GreamError, match="has no model"):
+        sft.finish(folder, model)
+    for name in ("model.safetensors", "trainer_log.jsonl", "checkpoint-5/model.safetensors", "datasets_cache/x"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("new")
+    model.mkdir()
+    (model / "old").write_text("")
+    sft.finish(folder, model)
+    assert sorted(path.name for path in model.iterdir()) == ["model.safetensors", "trainer_log.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["sft"]
+
+
+def test_metrics_of_all_attempts_become_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    (tmp_path / "metrics.earlier.jsonl").write_text('{"step": 1, "data": {"a": 1}}\n{"step": 2, "data": {"a": 2}}\n')
+    path.write_text('{"step": 2, "data": {"a": 3}}\n{"step": 3, "data": {"a": 4}}\n{"step": 4, "da')
+    rl.join_metrics(path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == [{"step": step, "data": {"a": value}} for step, value in ((1, 1), (2, 3), (3, 4))]
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_no_checkpoint_to_merge_is_said(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(GreamError, match=r"trainer\.save_freq"):
+        rl.merge(workspace, tmp_path)
