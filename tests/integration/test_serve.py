@@ -1,0 +1,153 @@
+"""``gream serve`` as a process of its own, on a model that knows nothing."""
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("uvicorn")
+
+from tests.support.tiny_workspace import make_model_workspace  # noqa: E402
+
+pytestmark = pytest.mark.integration
+ITEMS = {f"i{number}" for number in range(40)}
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of a service on a free port; the process is gone afterwards, whatever happens."""
+    command = [sys.executable, "-m", "gream_ext.cli", "serve", "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "http://127.0.0.1:" in line, line + (process.stderr.read() if process.stderr else "")
+        yield line.split()[-1].rstrip("/"), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    workspace = make_model_workspace(tmp_path_factory.mktemp("serve"))
+    options = ("--body-seconds", "1.5", "--max-tokens", "40")
+    with serving("--workspace", str(workspace.root), *options) as (address, _):
+        yield address
+
+
+def test_every_path_answers(address: str) -> None:
+    with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        answer = client.post("/recommend", json={"user_id": "u3", "n": 7, "exclude_history": True}).json()
+        named = [item["item_id"] for item in answer["items"]]
+        seen = {item["item_id"] for item in client.get("/users/u3").json()["history"]}
+        assert len(named) == len(set(named)) == 7
+        assert set(named) <= ITEMS - seen
+        title = answer["items"][0]["title"]
+        assert client.get("/items", params={"query": title}).json()["items"][0]["title"] == title
+        with client.stream("POST", "/reason", json={"history": ["i1", "i2"], "seed": 1}) as response:
+            events = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
+        assert events[-1]["type"] == "answer"
+        assert "<title>" in client.get("/").text
+        assert "gream_requests_total" in client.get("/metrics").text
+
+
+def test_many_clients_at_once_and_bad_ones_among_them(address: str) -> None:
+    """The good requests are all answered with real items, whatever else arrives."""
+
+    async def good(client: Any, number: int) -> bool:
+        body = {"history": [f"i{number % 40}", f"i{number * 7 % 40}"], "n": 1 + number % 10}
+        response = await client.post("/recommend", json=body)
+        named = [item["item_id"] for item in response.json()["items"]]
+        return response.status_code == 200 and len(named) == 1 + number % 10 and set(named) <= ITEMS
+
+    async def bad(client: Any, number: int) -> bool:
+        bodies = [b"{", b"x" * 70_000, b'{"history": ["nope"]}', b'{"n": -1}']
+        response = await client.post(
+            "/recommend", content=bodies[number % 4], headers={"content-type": "application/json"}
+        )
+        return response.status_code in (413, 422) and "Traceback" not in response.text
+
+    async def leaving(client: Any, number: int) -> bool:
+        async with client.stream("POST", "/reason", json={"history": ["i1"]}) as response:
+            async for _ in response.aiter_lines():
+                break
+        return True
+
+    async def slow() -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rsplit(":", 1)[1]))
+        head = "POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+        writer.write(head.encode())
+        await writer.drain()
+        answer = await reader.read(20)
+        writer.close()
+        return b"408" in answer
+
+    async def everybody() -> list[bool]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=60, limits=limits) as client:
+            work = [good(client, n) for n in range(200)] + [bad(client, n) for n in range(24)]
+            work += [leaving(client, n) for n in range(6)] + [slow() for _ in range(3)]
+            return list(await asyncio.gather(*work))
+
+    assert all(asyncio.run(everybody()))
+    assert httpx.get(f"{address}/health", trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_told_and_leaves_the_port(number: signal.Signals, tmp_path: Path) -> None:
+    workspace = make_model_workspace(tmp_path)
+    with serving("--workspace", str(workspace.root)) as (address, process):
+        process.send_signal(number)
+        start = time.monotonic()
+        process.wait(20)
+        assert time.monotonic() - start < 10
+        assert "Traceback" not in (process.stderr.read() if process.stderr else "")
+        with socket.create_server(("127.0.0.1", int(address.rsplit(":", 1)[1]))):
+            pass
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    workspace = make_model_workspace(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "gream_ext.cli", "serve", "--workspace", str(workspace.root)]
+        command += ["--port", str(taken.getsockname()[1])]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    assert "cannot listen on 127.0.0.1" in ended.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_export_serves_too(tmp_path: Path) -> None:
+    workspace = make_model_workspace(tmp_path / "workspace")
+    command = [sys.executable, "-m", "gream_ext.cli", "export", "--workspace", str(workspace.root)]
+    subprocess.run([*command, "--output", str(tmp_path / "export")], check=True, capture_output=True, timeout=120)
+    shutil.rmtree(workspace.root)
+    with serving("--export", str(tmp_path / "export"), "--workspace", str(tmp_path / "none")) as (address, _):
+        answer = httpx.post(f"{address}/recommend", json={"history": ["i5"]}, trust_env=False, timeout=30)
+        assert len(answer.json()["items"]) == 10
+        assert httpx.get(f"{address}/about", trust_env=False).json()["users"] == 0
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here")
+def test_the_page_in_a_real_browser(address: str, tmp_path: Path) -> None:
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom", f"{address}/",
+    ]  # fmt: skip
+    page = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+    assert page.count('class="score"') == 10, "recommendations for a new user"
+    assert "40 items." in page
+    assert '<p class="error" id="error" role="alert" hidden' in page
