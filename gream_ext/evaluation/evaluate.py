@@ -1,0 +1,191 @@
+"""Stage ``evaluate``: recommend to every held-out user in direct or reasoning mode, and measure."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gream_ext.errors import GreamError
+from gream_ext.evaluation.baselines import check_cutoffs, popular_items
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace
+
+if TYPE_CHECKING:
+    from gream_ext.data.histories import Case
+    from gream_ext.evaluation.answers import Task
+
+DIRECT_AT_ONCE = 128
+"""Users of one piece of work in direct mode; after each piece an interruption costs nothing."""
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Which model, which mode, whom, and how to decode; defaults are the paper's (6.1.2)."""
+
+    model: str = option("sft", help="sft, srpo or base_model of the workspace, or the folder of another model")
+    mode: Literal["direct", "reason"] = option("direct", help="beam search, or samples that reason first")
+    split: Literal["test", "valid"] = option("test", help="the interaction that is asked for")
+    exclude_seen: bool = option(False, help="never recommend what stands in the user's history")
+    cutoffs: tuple[int, ...] = option((1, 5, 10), help="cutoffs of recall and NDCG, k of Pass@k")
+    beams: int = option(20, help="direct mode: width of the beam, and items a user")
+    n: int = option(10, help="reasoning mode: samples a user")
+    temperature: float = option(0.7, help="reasoning mode: temperature")
+    top_p: float = option(0.9, help="reasoning mode: top-p")
+    max_new_tokens: int = option(512, help="reasoning mode: longest response, in tokens")
+    constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
+    beta: float = option(0.5, help="reasoning mode: exponent of the residual reward (eq. 14)")
+    window: int | None = option(None, help="items of a history that a prompt shows; none: as in training, or 20")
+    system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
+    limit: int | None = option(None, help="only the first users, for a trial; none: all")
+    seed: int = option(0, help="seed of the samples")
+    device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="number format; auto: as saved")
+    processes: int = option(1, help="processes that share the users, each with the model in memory")
+    threads: int | None = option(None, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS")
+    prompts_at_once: int = option(64, help="direct mode: prompts computed together")
+    rows_at_once: int = option(512, help="reasoning mode: samples computed together")
+
+    def __post_init__(self) -> None:
+        for name in ("beams", "n", "max_new_tokens", "processes", "prompts_at_once", "rows_at_once"):
+            if getattr(self, name) < 1:
+                raise GreamError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("window", "limit", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise GreamError(f"{name} must be at least 1 or none, not {value}")
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or not 0 < self.beta <= 1:
+            raise GreamError("temperature must be from 0 on, top_p and beta above 0 and at most 1")
+        if not self.constrained and self.exclude_seen and self.mode == "reason":
+            raise GreamError("exclude_seen needs constrained answers in reasoning mode: leave constrained on")
+        check_cutoffs(self.cutoffs, self.beams if self.mode == "direct" else self.n)
+
+
+def model_folder(workspace: Workspace, model: str) -> Path:
+    """The folder of a model by its name in the workspace, or by its path."""
+    named = workspace.model(model)
+    return named if "/" not in model and (named / "config.json").exists() else Path(model)
+
+
+def output(workspace: Workspace, settings: EvaluateSettings) -> Path:
+    """The stem of the files; a model that is named by its path is called by its folder."""
+    from gream_ext.evaluation.protocol import stem
+
+    name = Path(settings.model).resolve().name if "/" in settings.model else settings.model
+    return stem(workspace, name, settings.mode, settings.split, settings.exclude_seen)
+
+
+def run(workspace: Workspace, settings: EvaluateSettings) -> None:
+    import polars as pl
+    from tqdm import tqdm
+
+    from gream_ext.data.histories import evaluation_cases, training_histories
+    from gream_ext.evaluation.protocol import summarise, write_evaluation
+    from gream_ext.evaluation.shards import Shards, answer_all, identity
+    from gream_ext.items.index import ItemIndex
+
+    task = make_task(workspace, settings)
+    if not (task.model / "config.json").exists():
+        raise GreamError(f"model {settings.model!r}: {task.model} is no model folder; train it or name another")
+    index = ItemIndex.load(workspace.item_index)
+    cases = evaluation_cases(workspace, settings.split)[: settings.limit]
+    check_cases(cases, index)
+    decoding = {name: value for name, value in asdict(settings).items() if name not in NOT_DECODING}
+    about = {**decoding, "window": task.window, "system_prompt": task.system_prompt, "model": str(settings.model)}
+    path = output(workspace, settings)
+    shards = Shards(path, identity(about, [task.model, workspace.item_index, workspace.interactions]))
+
+    size = DIRECT_AT_ONCE if settings.mode == "direct" else max(1, settings.rows_at_once // settings.n)
+    chunks = {number: cases[begin : begin + size] for number, begin in enumerate(range(0, len(cases), size))}
+    done = {number: rows for number, some in chunks.items() if (rows := shards.read(number, some)) is not None}
+    with tqdm(total=len(cases), initial=sum(map(len, done.values())), unit="user", desc=settings.mode) as bar:
+        missing = {number: some for number, some in chunks.items() if number not in done}
+        for number, rows in answer_all(task, missing, settings.processes):
+            done[number] = shards.write(number, rows)
+            bar.update(len(rows))
+    rows = pl.concat([done[number] for number in range(len(chunks))])
+    check_rows(rows, index)
+    popular = popular_items(training_histories(workspace), index.item_ids)
+    figures = summarise(rows, settings.mode, settings.cutoffs, len(index), popular)
+    write_evaluation(path, rows, {**about, **figures}, about)
+    shards.remove()
+    shown = ("recall", "ndcg") if settings.mode == "direct" else ("pass",)
+    text = ", ".join(
+        f"{name}@{cutoff} {figures[f'{name}@{cutoff}']:.4f}" for name in shown for cutoff in settings.cutoffs
+    )
+    print(f"evaluate: {settings.model} {settings.mode} {settings.split}: {text} ({figures['users']} users)")
+
+
+NOT_DECODING = ("processes", "threads", "prompts_at_once", "rows_at_once", "device", "cutoffs", "limit", "model")
+"""Settings that change no user's answer, and the model, which stands apart."""
+
+
+def make_task(workspace: Workspace, settings: EvaluateSettings) -> "Task":
+    """How the workers answer. A model is asked in the way that it was trained with."""
+    from gream_ext.corpus.prompts import WINDOW
+    from gream_ext.evaluation.answers import Task
+    from gream_ext.inference.engines.base import Sampling
+    from gream_ext.inference.source import prompt_settings
+
+    trained_with = prompt_settings(workspace)
+    system_prompt = settings.system_prompt
+    if system_prompt == "auto":
+        system_prompt = trained_with.get("system_prompt", "full")
+    threads = settings.threads
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, (os.cpu_count() or 1) // settings.processes)
+    return Task(
+        model=model_folder(workspace, settings.model),
+        item_index=workspace.item_index,
+        mode=settings.mode,
+        beams=settings.beams,
+        sampling=Sampling(
+            settings.n, settings.temperature, settings.top_p, settings.max_new_tokens, settings.constrained
+        ),
+        exclude_seen=settings.exclude_seen,
+        window=settings.window or trained_with.get("window", WINDOW),
+        system_prompt=system_prompt,
+        beta=settings.beta,
+        seed=settings.seed,
+        device=settings.device,
+        dtype=settings.dtype,
+        prompts_at_once=settings.prompts_at_once,
+        rows_at_once=settings.rows_at_once,
+        threads=threads,
+    )
+
+
+def check_cases(cases: "Sequence[Case]", index: Any) -> None:
+    """`GreamError` when there is nobody to evaluate, or an item that the index does not know."""
+    if not cases:
+        raise GreamError("there is no user to evaluate: run `gream prepare` on more data")
+    for case in cases:
+        for item in (*case.history, case.target):
+            if item not in index.position:
+                raise GreamError(
+                    f"user {case.user_id!r}: item {item!r} is not in the item index: build the index again"
+                )
+
+
+def check_rows(rows: Any, index: Any) -> None:
+    """Every recommendation is a real item, and no list holds one twice; anything else is a fault of ours."""
+    for user, items in rows.select("user_id", "recommendations").rows():
+        if len(set(items)) != len(items) or not all(item in index.position for item in items):
+            raise RuntimeError(f"user {user!r} was recommended what is no item, or an item twice: {items}")
+
+
+def _reads(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:
+    return [model_folder(workspace, settings.model), workspace.item_index, workspace.interactions]
+
+
+def _writes(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:
+    from gream_ext.evaluation.protocol import files
+
+    return files(output(workspace, settings))
+
+
+def _label(settings: EvaluateSettings) -> str:
+    seen = " unseen" if settings.exclude_seen else ""
+    return f"evaluate {settings.model} {settings.mode} {settings.split}{seen}"
+
+
+STAGE = Stage(name="evaluate", settings=EvaluateSettings, run=run, reads=_reads, writes=_writes, label=_label)

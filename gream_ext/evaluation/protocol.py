@@ -1,0 +1,164 @@
+"""What an evaluation leaves behind, how its figures are taken from it, and how two are compared.
+
+One row a user, one file an evaluation, the same columns for models and baselines: any figure can
+be taken again later, and any two evaluations of the same users can be paired.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gream_ext.errors import GreamError
+from gream_ext.evaluation.metrics import Comparison, bootstrap, first_k, ndcg_at, paired, pass_at_k, ranks, recall_at
+from gream_ext.workspace import Schema, Workspace, read_metadata, read_table, write_json, write_table
+
+EVALUATION = Schema(
+    "evaluation",
+    1,
+    {
+        "user_id": "String",
+        "target": "String",
+        "recommendations": "List(String)",  # item ids, best first; reasoning mode: by votes
+        "scores": "List(Float32)",  # direct mode: log-probability; reasoning mode: share of the samples
+        # Reasoning mode, one entry a sample, in the order of sampling; empty in direct mode.
+        "item": "List(String)",  # null where the sample names no real item
+        "matched_levels": "List(Int32)",
+        "reward": "List(Float32)",
+        "status": "List(String)",
+        "well_formed": "List(Boolean)",
+        "truncated": "List(Boolean)",
+        "tokens": "List(Int32)",
+        "text": "List(String)",
+    },
+)
+SAMPLED = tuple(EVALUATION.columns)[4:]
+DECODING = ("mode", "split", "exclude_seen", "n", "temperature", "top_p", "max_new_tokens", "constrained", "beams")
+"""Settings that two evaluations of one kind must share to be compared."""
+
+
+def stem(workspace: Workspace, model: str, mode: str, split: str, exclude_seen: bool) -> Path:
+    """``evaluation/<model>/<mode>-<split>[-unseen]``, to which ``.parquet`` and ``.json`` are added."""
+    path = workspace.evaluation(model, mode, split)
+    return path.with_name(f"{path.name}-unseen") if exclude_seen else path
+
+
+def files(path: Path) -> list[Path]:
+    """The two files of an evaluation."""
+    return [path.with_name(f"{path.name}.parquet"), path.with_name(f"{path.name}.json")]
+
+
+def write_evaluation(path: Path, rows: pl.DataFrame, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Write both files of an evaluation, the rows with their ``settings``."""
+    table, about = files(path)
+    write_table(rows, table, EVALUATION, {"settings": dict(settings)})
+    write_json(about, dict(summary))
+
+
+def read_evaluation(path: Path) -> pl.DataFrame:
+    """The rows of an evaluation, by its stem or its Parquet file."""
+    return read_table(_table(path), EVALUATION, "evaluate")
+
+
+def values(rows: pl.DataFrame, column: str) -> np.ndarray:
+    """One figure of each user, float64 [users].
+
+    ``recall@k`` and ``ndcg@k`` of the recommendations; of reasoning mode's samples ``pass@k`` (the
+    unbiased estimator), ``first@k`` (one of the first k), and the means of ``reward``,
+    ``matched_levels``, ``well_formed``, ``truncated`` and ``tokens``, and of ``answered`` (a real item).
+    `GreamError` for anything else and for samples that are not there.
+    """
+    name, _, cutoff = column.partition("@")
+    if name in ("recall", "ndcg") and cutoff.isdigit():
+        places = ranks(rows["target"].to_list(), rows["recommendations"].to_list())
+        return (recall_at if name == "recall" else ndcg_at)(places, int(cutoff))
+    known = ("reward", "matched_levels", "well_formed", "truncated", "tokens", "answered", "pass", "first")
+    if name not in known or bool(cutoff) != (name in ("pass", "first")) or (cutoff and not cutoff.isdigit()):
+        raise GreamError(
+            f"{column!r} is no figure of an evaluation: take recall@k, ndcg@k, {', '.join(known)} (pass@k)"
+        )
+    counts = rows["item"].list.len()
+    if rows.is_empty() or counts.min() == 0 or counts.min() != counts.max():
+        raise GreamError(f"{column} needs the samples of reasoning mode, as many for every user")
+    if name in ("pass", "first"):
+        correct = np.array(
+            [[item == target for item in items] for items, target in rows.select("item", "target").rows()]
+        )
+        try:
+            if name == "first":
+                return first_k(correct, int(cutoff))
+            return pass_at_k(correct.sum(1), correct.shape[1], int(cutoff))
+        except ValueError as error:
+            raise GreamError(f"{column}: {error}") from None
+    if name == "answered":
+        return np.array([[item is not None for item in items] for items in rows["item"].to_list()]).mean(1)
+    return np.array(rows[name].to_list(), dtype=np.float64).mean(1)
+
+
+def compare(first: Path | pl.DataFrame, second: Path | pl.DataFrame, column: str) -> Comparison:
+    """Second minus first in ``column`` (see `values`), paired over users.
+
+    ``compare(before, after, "reward")`` is the gain of RL in mean residual reward. `GreamError` unless
+    both have the same users and targets, decoded the same way where both are of one mode.
+    """
+    for one in (first, second):
+        if isinstance(one, Path):
+            read_metadata(_table(one), EVALUATION, "evaluate")
+    if isinstance(first, Path) and isinstance(second, Path):
+        _check_decoding(first, second)
+    rows = [read_evaluation(one) if isinstance(one, Path) else one for one in (first, second)]
+    rows = [one.sort("user_id") for one in rows]
+    for name in ("user_id", "target"):
+        if rows[0][name].to_list() != rows[1][name].to_list():
+            raise GreamError(f"these evaluations cannot be paired: they differ in {name}; evaluate the same users")
+    return paired(values(rows[0], column), values(rows[1], column))
+
+
+def summarise(
+    rows: pl.DataFrame, mode: str, cutoffs: Sequence[int], items: int, popular: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The figures of an evaluation, each with its 95 % interval over users under ``intervals``.
+
+    ``items`` counts the catalogue; ``popular`` are its popular items. ``coverage`` is the share of the
+    catalogue that somebody is recommended, ``popular_share`` the popular items' share of what is
+    recommended, both within the longest cutoff; ``validity`` the share of the answers that are real items.
+    """
+    if mode == "direct":
+        columns = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in cutoffs]
+    else:
+        columns = [f"{name}@{cutoff}" for name in ("pass", "first") for cutoff in cutoffs]
+        columns += ["well_formed", "answered", "truncated", "reward", "tokens"]
+    figures: dict[str, Any] = {"users": len(rows)}
+    intervals = {}
+    for column in columns:
+        interval = bootstrap(values(rows, column))
+        figures[column] = interval.mean
+        intervals[column] = [interval.low, interval.high]
+    recommended = [items_[: max(cutoffs)] for items_ in rows["recommendations"].to_list()]
+    emitted = [item for items_ in recommended for item in items_]
+    figures["coverage"] = len(set(emitted)) / items
+    figures["popular_share"] = float(np.isin(emitted, list(popular)).mean()) if emitted and popular else None
+    if mode == "reason":
+        figures["mean_reward"] = figures["reward"]
+        figures["statuses"] = dict(sorted(rows["status"].explode().value_counts().rows()))
+        named, real = int(rows["well_formed"].explode().sum() or 0), int(rows["item"].explode().count())
+        figures["validity"] = real / named if named else None
+    else:
+        figures["validity"] = 1.0
+    return {**figures, "intervals": intervals}
+
+
+def _table(path: Path) -> Path:
+    return path if path.suffix == ".parquet" else files(path)[0]
+
+
+def _check_decoding(first: Path, second: Path) -> None:
+    ours, theirs = (read_metadata(_table(one), EVALUATION, "evaluate").get("settings", {}) for one in (first, second))
+    for name in DECODING:
+        if name in ours and name in theirs and ours[name] != theirs[name]:
+            raise GreamError(
+                f"{first} and {second} cannot be compared: {name} is {ours[name]!r} in one and {theirs[name]!r} in the "
+                "other; evaluate again"
+            )

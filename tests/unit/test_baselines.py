@@ -1,0 +1,97 @@
+"""Most popular and Markov, by hand and as a stage."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gream_ext.data.histories import evaluation_cases, training_histories
+from gream_ext.errors import GreamError
+from gream_ext.evaluation.baselines import (
+    STAGE,
+    BaselinesSettings,
+    markov_ranker,
+    popular_items,
+    popular_ranker,
+    popularity,
+)
+from gream_ext.evaluation.protocol import read_evaluation, values
+from gream_ext.workspace import INTERACTIONS, write_table
+from tests.support.synthetic import make_workspace
+
+HISTORIES = {"u1": ("a", "b", "c"), "u2": ("a", "b"), "u3": ("b", "a", "c", "d")}
+ITEMS = ("e", "d", "c", "b", "a")
+
+
+def test_popular_by_hand():
+    assert popularity(HISTORIES, ITEMS) == {"b": 3, "a": 3, "c": 2, "d": 1, "e": 0}
+    rank = popular_ranker(HISTORIES, ITEMS)
+    assert rank(("d",), (), 3) == [("b", 3.0), ("a", 3.0), ("c", 2.0)]
+    assert [item for item, _ in rank(("d",), {"b", "c"}, 9)] == ["a", "d", "e"]
+    assert popular_items(HISTORIES, ITEMS) == ["b"]
+
+
+def test_markov_by_hand():
+    rank = markov_ranker(HISTORIES, ITEMS)
+    # a is followed by b twice and by c once; then by popularity.
+    assert [item for item, _ in rank(("d", "a"), (), 5)] == ["b", "c", "a", "d", "e"]
+    # b is followed by c and a once each: a is more popular.
+    assert [item for item, _ in rank(("b",), {"c"}, 5)] == ["a", "b", "d", "e"]
+    for history in ((), ("e",)):
+        assert [item for item, _ in rank(history, (), 5)] == ["b", "a", "c", "d", "e"]
+    scores = [score for _, score in rank(("a",), (), 5)]
+    assert scores == sorted(scores, reverse=True) and scores[0] == pytest.approx(2.3)
+
+
+def test_the_stage_equals_a_slow_reference_and_is_deterministic(tmp_path):
+    workspace = make_workspace(tmp_path)
+    STAGE.run(workspace, BaselinesSettings())
+    rows = read_evaluation(workspace.path("evaluation", "markov", "direct-test-unseen"))
+    train, cases = training_histories(workspace), evaluation_cases(workspace, "test")
+    popular = Counter(item for history in train.values() for item in history)
+    pairs = Counter(pair for history in train.values() for pair in pairwise(history))
+    assert rows["user_id"].to_list() == [case.user_id for case in cases]
+    for case, recommended in zip(cases, rows["recommendations"].to_list(), strict=True):
+        assert len(set(recommended)) == 20 and not set(recommended) & set(case.history)
+        keys = [(-pairs[case.history[-1], item], -popular[item]) for item in recommended]
+        assert keys == sorted(keys)
+    rows = read_evaluation(workspace.path("evaluation", "markov", "direct-test"))
+    assert values(rows, "recall@10").mean() > 0.5  # the made-up walk is nearly Markov
+    before = {path: path.read_bytes() for path in STAGE.writes(workspace, BaselinesSettings())}
+    assert len(before) == 8
+    STAGE.run(workspace, BaselinesSettings())
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_they_are_fitted_on_training_interactions_only(tmp_path):
+    workspace = make_workspace(tmp_path)
+    STAGE.run(workspace, BaselinesSettings())
+    before = read_evaluation(workspace.path("evaluation", "popular", "direct-test"))
+    # Other held-out interactions, same training ones: the same popular items.
+    frame = pl.read_parquet(workspace.interactions)
+    held_out = pl.when(pl.col("split") == "train").then("item_id").otherwise(pl.lit("i79"))
+    write_table(frame.with_columns(item_id=held_out), workspace.interactions, INTERACTIONS)
+    STAGE.run(workspace, BaselinesSettings())
+    after = read_evaluation(workspace.path("evaluation", "popular", "direct-test"))
+    assert before["recommendations"].to_list() == after["recommendations"].to_list()
+    assert set(after["target"].to_list()) == {"i79"}
+
+
+def test_the_history_at_test_time_ends_with_the_validation_item(tmp_path):
+    workspace = make_workspace(tmp_path)
+    frame = pl.read_parquet(workspace.interactions)
+    STAGE.run(workspace, BaselinesSettings())
+    markov = read_evaluation(workspace.path("evaluation", "markov", "direct-test"))
+    rank = markov_ranker(training_histories(workspace), pl.read_parquet(workspace.item_index)["item_id"].to_list())
+    valid = dict(frame.filter(pl.col("split") == "valid").select("user_id", "item_id").rows())
+    for user, recommended in markov.select("user_id", "recommendations").rows():
+        assert [item for item, _ in rank((valid[user],), (), 20)] == recommended
+
+
+def test_cutoffs_beyond_the_list_are_refused():
+    for cutoffs in ((), (0,), (1, 21)):
+        with pytest.raises(GreamError, match="cutoffs must be from 1 to 20"):
+            BaselinesSettings(cutoffs=cutoffs)
+    assert np.all(np.array(BaselinesSettings().cutoffs) > 0)

@@ -1,0 +1,189 @@
+"""The stage ``evaluate`` on a model that knows nothing: everybody is counted, whatever interrupts it."""
+
+import json
+
+import polars as pl
+import pytest
+
+from gream_ext.data.histories import Case, evaluation_cases
+from gream_ext.errors import GreamError
+from gream_ext.evaluation import shards
+from gream_ext.evaluation.answers import reasoned_row, user_seed
+from gream_ext.evaluation.evaluate import STAGE, EvaluateSettings
+from gream_ext.evaluation.protocol import compare, read_evaluation
+from gream_ext.inference.modes import Reasoning
+from gream_ext.items.index import ItemIndex
+from gream_ext.workspace import INTERACTIONS, write_table
+from tests.support.synthetic import make_workspace, synthetic_index
+from tests.support.tiny_models import tiny_chat_model
+
+REASON = {"mode": "reason", "n": 3, "cutoffs": (1, 3), "max_new_tokens": 5, "system_prompt": "short"}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    workspace = make_workspace(tmp_path_factory.mktemp("a place") / "runs")
+    for name, seed in (("sft", 0), ("srpo", 1)):
+        model, tokenizer = tiny_chat_model(ItemIndex.load(workspace.item_index), seed)
+        model.save_pretrained(workspace.model(name))
+        tokenizer.save_pretrained(workspace.model(name))
+    return workspace
+
+
+def written(workspace, settings):
+    return [path.read_bytes() for path in STAGE.writes(workspace, settings)]
+
+
+def test_direct_mode_counts_every_user(workspace):
+    settings = EvaluateSettings(prompts_at_once=7)
+    STAGE.run(workspace, settings)
+    rows = read_evaluation(workspace.evaluation("sft", "direct", "test"))
+    cases = evaluation_cases(workspace, "test")
+    assert rows.select("user_id", "target").rows() == [(case.user_id, case.target) for case in cases]
+    known = set(ItemIndex.load(workspace.item_index).item_ids)
+    for items, scores in rows.select("recommendations", "scores").rows():
+        assert len(set(items)) == 20 and set(items) <= known and scores == sorted(scores, reverse=True)
+    about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
+    assert about["users"] == 60 and about["validity"] == 1.0 and about["beams"] == 20 and about["window"] == 20
+    assert {"recall@1", "recall@5", "recall@10", "ndcg@10", "coverage", "intervals"} <= about.keys()
+    before = written(workspace, settings)
+    STAGE.run(workspace, EvaluateSettings(prompts_at_once=60))
+    after = read_evaluation(workspace.evaluation("sft", "direct", "test"))
+    assert [sorted(items) for items in after["recommendations"]] == [sorted(items) for items in rows["recommendations"]]
+    STAGE.run(workspace, settings)
+    assert written(workspace, settings) == before
+
+
+def test_what_was_seen_can_be_left_out(workspace):
+    settings = EvaluateSettings(exclude_seen=True, split="valid")
+    STAGE.run(workspace, settings)
+    rows = read_evaluation(workspace.path("evaluation", "sft", "direct-valid-unseen"))
+    for case, items in zip(evaluation_cases(workspace, "valid"), rows["recommendations"].to_list(), strict=True):
+        assert items and not set(items) & set(case.history)
+
+
+def test_reasoning_mode_keeps_every_sample(workspace):
+    settings = EvaluateSettings(**REASON, rows_at_once=30)
+    STAGE.run(workspace, settings)
+    rows = read_evaluation(workspace.evaluation("sft", "reason", "test"))
+    assert len(rows) == 60 and set(rows["item"].list.len()) == {3} == set(rows["text"].list.len())
+    about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
+    assert {"pass@1", "pass@3", "first@3", "well_formed", "mean_reward", "validity", "statuses"} <= about.keys()
+    assert about["system_prompt"] == "short" and about["users"] == 60
+    # Other batches, the same samples; another seed, others.
+    STAGE.run(workspace, EvaluateSettings(**REASON, rows_at_once=512))
+    again = read_evaluation(workspace.evaluation("sft", "reason", "test"))
+    assert again["text"].to_list() == rows["text"].to_list()
+    STAGE.run(workspace, EvaluateSettings(**REASON, seed=1))
+    other = read_evaluation(workspace.evaluation("sft", "reason", "test"))
+    assert other["text"].to_list() != rows["text"].to_list()
+
+
+def test_two_models_are_paired(workspace):
+    for model in ("sft", "srpo"):
+        STAGE.run(workspace, EvaluateSettings(model=model, limit=20))
+    stems = [workspace.evaluation(model, "direct", "test") for model in ("sft", "srpo")]
+    found = compare(*stems, "recall@10")
+    assert found.users == 20 and found.low <= found.difference <= found.high
+    with pytest.raises(GreamError, match="needs the samples"):
+        compare(*stems, "reward")
+
+
+def test_it_goes_on_where_it_was_interrupted(workspace, monkeypatch):
+    settings = EvaluateSettings(**REASON, rows_at_once=30)
+    STAGE.run(workspace, settings)
+    expected = written(workspace, settings)
+    for path in STAGE.writes(workspace, settings):
+        path.unlink()
+    answer, answered = shards.answer, []
+
+    def interrupted(modes, task, cases):
+        if len(answered) == 3:
+            raise KeyboardInterrupt
+        answered.append([case.user_id for case in cases])
+        return answer(modes, task, cases)
+
+    monkeypatch.setattr(shards, "answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(workspace, settings)
+    assert not any(path.exists() for path in STAGE.writes(workspace, settings))
+    monkeypatch.setattr(shards, "answer", lambda *given: answered.append(0) or answer(*given))
+    STAGE.run(workspace, settings)
+    assert written(workspace, settings) == expected
+    assert len(answered) == 6  # 60 users, ten at a time, three pieces before and three after
+    assert not list(workspace.path("evaluation", "sft").glob(".*"))
+
+
+def test_pieces_of_another_evaluation_are_not_used(workspace, tmp_path):
+    path = tmp_path / "sft" / "direct-test"
+    cases = [Case("u1", ("i1",), "i2")]
+    rows = read_evaluation(workspace.evaluation("sft", "direct", "test")).head(1).with_columns(user_id=pl.lit("u1"))
+    first = shards.Shards(path, "one")
+    first.write(0, rows)
+    assert shards.Shards(path, "one").read(0, cases).equals(rows)
+    assert shards.Shards(path, "one").read(0, [Case("u2", (), "i1")]) is None
+    first.folder.joinpath("000000.parquet").write_bytes(b"half a file")
+    assert shards.Shards(path, "one").read(0, cases) is None
+    assert shards.Shards(path, "two").read(0, cases) is None and not first.folder.exists()
+    about = {"beams": 20}
+    key = shards.identity(about, [workspace.item_index])
+    assert key == shards.identity({"beams": 20}, [workspace.item_index])
+    assert key != shards.identity({"beams": 10}, [workspace.item_index])
+    assert key != shards.identity(about, [workspace.interactions])
+
+
+def test_a_sample_is_scored_as_rl_scores_it():
+    index = synthetic_index([f"i{number}" for number in range(40)], "colliding")
+    target, near = "i9", "i17"
+    texts = [f"<think>so</think> <answer>{index.text(item)}</answer>" for item in (target, near)]
+    samples = [
+        Reasoning(texts[0], target, "answered", True, "answer", 9),
+        Reasoning(texts[1], near, "answered", True, "answer", 9),
+        Reasoning("<think>so", None, "truncated", False, "length", 2),
+    ]
+    row = reasoned_row(index, Case("u", ("i1",), target), samples, beta=0.5)
+    assert row["status"] == ["exact", "partial", "unfinished_reasoning"]
+    assert row["well_formed"] == [True, True, False] and row["truncated"] == [False, False, True]
+    assert row["matched_levels"][0] == 5 and 1 <= row["matched_levels"][1] < 5
+    assert row["reward"] == pytest.approx([1.0, (row["matched_levels"][1] / 5) ** 0.5, 0.0])
+    assert row["item"] == [target, near, None] and row["recommendations"] == [target, near]
+
+
+def test_a_users_seed_is_the_users_own():
+    assert user_seed(0, "u1") == user_seed(0, "u1") != user_seed(1, "u1") != user_seed(0, "u2")
+
+
+def test_mistakes_are_named_before_the_work(workspace, tmp_path):
+    for wrong in (
+        {"beams": 0},
+        {"beams": 5},
+        {"n": 3, "mode": "reason"},
+        {"limit": 0},
+        {"top_p": 0.0},
+        {"beta": 2.0},
+        {"mode": "reason", "constrained": False, "exclude_seen": True},
+    ):
+        with pytest.raises(GreamError):
+            EvaluateSettings(**wrong)
+    with pytest.raises(GreamError, match="no model folder"):
+        STAGE.run(workspace, EvaluateSettings(model="nonsense"))
+    other = make_workspace(tmp_path)
+    frame = pl.read_parquet(other.interactions).with_columns(item_id=pl.lit("stranger"))
+    write_table(frame, other.interactions, INTERACTIONS)
+    with pytest.raises(GreamError, match="'stranger' is not in the item index"):
+        STAGE.run(other, EvaluateSettings(model=str(workspace.model("sft"))))
+
+
+def test_a_model_by_its_folder_and_its_label(workspace):
+    settings = EvaluateSettings(model=str(workspace.model("srpo")), limit=3, mode="direct")
+    STAGE.run(workspace, settings)
+    assert STAGE.writes(workspace, settings)[0] == workspace.path("evaluation", "srpo", "direct-test.parquet")
+    assert STAGE.label_of(EvaluateSettings(exclude_seen=True)) == "evaluate sft direct test unseen"
+
+
+def test_the_module_of_the_stage_imports_fast():
+    import subprocess
+    import sys
+
+    code = "import sys, gream_ext.evaluation.evaluate, gream_ext.evaluation.baselines; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
