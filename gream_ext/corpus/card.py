@@ -24,7 +24,7 @@ class CardSettings:
 
     tokenizer: str = option("base_model", help="folder of the tokenizer, in the workspace or anywhere")
     cutoff: int = option(2048, help="cutoff_len of the training recipe: longer rows are counted")
-    sample: int = option(0, help="rows of each task whose tokens are counted; 0: all")
+    sample: int = option(20_000, help="rows of each task whose tokens are counted; 0: all")
 
     def __post_init__(self) -> None:
         check_range(self, "cutoff", least=1)
@@ -102,17 +102,19 @@ def histogram(lengths: Counter[int]) -> list[list[int]]:
 
 def token_lengths(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> list[tuple[int, int]]:
     """Tokens of prompt and response of each row, with the chat template where the tokenizer has one."""
-    prompts, wholes = [], []
+    prompts, responses = [], []
     for row in rows:
         messages = row["messages"]
         if tokenizer.chat_template:
-            prompts.append(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
-            wholes.append(tokenizer.apply_chat_template(messages, tokenize=False))
+            asked = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+            whole = tokenizer.apply_chat_template(messages, tokenize=False)
         else:
-            prompts.append("\n".join(message["content"] for message in messages[:-1]) + "\n")
-            wholes.append(prompts[-1] + messages[-1]["content"])
-    ids = tokenizer([*prompts, *wholes], add_special_tokens=False)["input_ids"]
-    return [(len(prompt), len(ids[len(rows) + row]) - len(prompt)) for row, prompt in enumerate(ids[: len(rows)])]
+            asked = "\n".join(message["content"] for message in messages[:-1]) + "\n"
+            whole = asked + messages[-1]["content"]
+        prompts.append(asked)
+        responses.append(whole.removeprefix(asked))
+    ids = tokenizer([*prompts, *responses], add_special_tokens=False)["input_ids"]
+    return [(len(ids[row]), len(ids[len(rows) + row])) for row in range(len(rows))]
 
 
 def make_card(
