@@ -23,7 +23,10 @@ from gream_ext.plugins.verl import cpu, estimator, internals
 class Check(Callback):
     """``hydra.callbacks.gream`` of every recipe."""
 
-    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Before Hydra makes a folder for the run."""
+        # verl hands this to Ray with interpolations as they stand.
+        OmegaConf.resolve(config.ray_kwargs)
         try:
             check(config)
             if config.trainer.device == "cpu":
@@ -44,8 +47,8 @@ def check(config: DictConfig) -> None:
 
     if "srpo" not in ADV_ESTIMATOR_REGISTRY:
         raise GreamError(
-            "verl did not load gream_ext: install gream-ext with its entry points (in a source tree `pip install -e .`) "
-            "and let VERL_USE_EXTERNAL_PLUGINS be unset or name gream"
+            "verl did not load gream_ext: install gream-ext with its entry points (`pip install -e .` in a source "
+            "tree) and let VERL_USE_EXTERNAL_PLUGINS be unset or name gream"
         )
     if config.algorithm.adv_estimator == "srpo":
         estimator.options(config.algorithm)

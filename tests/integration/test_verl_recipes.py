@@ -1,0 +1,131 @@
+"""Our recipes against verl's real configuration: composed by Hydra, checked by verl, turned into its dataclasses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("verl")
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from gream_ext.errors import GreamError
+from gream_ext.plugins.recipes_path import recipes_folder
+from gream_ext.plugins.verl import recipe, registered
+
+pytestmark = pytest.mark.integration
+
+RECIPES = sorted(
+    path.stem for path in (recipes_folder() / "gream").glob("*.yaml") if path.stem not in ("common", "cpu")
+)
+
+
+@pytest.fixture
+def composed(tmp_path):
+    """Compose a recipe as verl's launcher does, with data that are there."""
+    import verl
+
+    (tmp_path / "rl").mkdir()
+    for name in ("train", "valid"):
+        (tmp_path / "rl" / f"{name}.parquet").touch()
+
+    def compose_recipe(*names, **overrides):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+            return compose(
+                "ppo_trainer",
+                [f"+gream=[{','.join(names)}]", f"workspace={tmp_path}", *(f"{k}={v}" for k, v in overrides.items())],
+                return_hydra_config=True,
+            )
+
+    yield compose_recipe
+    GlobalHydra.instance().clear()
+
+
+def test_everything_is_registered():
+    assert registered() == dict.fromkeys(registered(), "")
+
+
+@pytest.mark.parametrize("cpu", [False, True])
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_composes(composed, name, cpu):
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    config = composed(*([name, "cpu"] if cpu else [name]))
+    recipe.check(config)
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    assert rollout.name == ("transformers" if cpu else "sglang")
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    assert actor.loss_agg_mode == "seq-mean-token-mean"
+    assert (actor.use_kl_loss, actor.kl_loss_coef, actor.optim.weight_decay) == (True, 0.001, 0.01)
+    assert config.hydra.callbacks.gream._target_ == "gream_ext.plugins.verl.recipe.Check"
+    assert need_reference_policy(config)
+    assert not need_critic(config)
+    OmegaConf.to_container(config.trainer, resolve=True)
+
+
+def test_hyper_parameters_of_the_paper(composed):
+    config = composed("srpo")
+    rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
+    assert (rollout.n, rollout.temperature, rollout.top_p) == (10, 0.5, 1.0)
+    assert (config.data.train_batch_size, actor.ppo_mini_batch_size, actor.optim.lr) == (256, 128, 4e-6)
+    assert dict(config.algorithm.srpo) == {"k": 4, "success_threshold": 1.0, "bonus": True}
+
+
+def test_ablations_of_table_3(composed):
+    """GRPO with a binary reward, + residual reward, + bonus: each filtered by what its reward is made of."""
+    found = {}
+    for name in ("grpo", "grpo_residual", "srpo"):
+        config = composed(name)
+        reward = config.reward.custom_reward_function.reward_kwargs.binary
+        found[name] = (config.algorithm.adv_estimator, reward, config.trainer.v1.sampler.sampler_kwargs.metric)
+    assert found == {
+        "grpo": ("grpo", True, "acc"),
+        "grpo_residual": ("grpo", False, "matched_levels"),
+        "srpo": ("srpo", False, "matched_levels"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ({"algorithm.use_kl_in_reward": "true"}, "use_kl_in_reward"),
+        ({"+algorithm.srpo.kk": "3"}, "no option 'kk'"),
+        ({"+reward.custom_reward_function.reward_kwargs.betta": "0.3"}, "no option 'betta'"),
+        ({"reward.custom_reward_function.reward_kwargs.beta": "2"}, "beta must be"),
+        ({"data.train_files": "nowhere.parquet"}, "nowhere.parquet is missing"),
+        ({"trainer.v1.trainer_mode": "colocate_async"}, "trainer_mode=sync"),
+    ],
+)
+def test_recipe_refuses(composed, overrides, complaint):
+    with pytest.raises(GreamError, match=complaint):
+        recipe.check(composed("srpo", **overrides))
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "sentence"),
+    [
+        ({"VERL_USE_EXTERNAL_PLUGINS": "none"}, [], "gream: verl did not load gream_ext"),
+        ({}, ["workspace=nowhere"], "gream: nowhere/rl/train.parquet is missing"),
+    ],
+)
+def test_launcher_ends_with_one_sentence(tmp_path, environment, arguments, sentence):
+    """What verl would hide ends the unmodified launcher before it starts Ray."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-m", "verl.trainer.main_ppo", "+gream=[srpo,cpu]", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(sentence)
+    assert "Ray" not in done.stdout + done.stderr

@@ -1,0 +1,72 @@
+import pytest
+
+from gream_ext.plugins.verl.groups import BELOW_FLOOR, FAILED, KEPT, SAME, Group, StepRecord, bonus_metrics, judge
+
+
+def group(*levels, tokens=0):
+    return Group(levels, [(level / 5) ** 0.5 for level in levels], tokens, levels, len(levels))
+
+
+@pytest.mark.parametrize(
+    ("values", "min_level", "verdict"),
+    [
+        ((0, 0, 1), 1, KEPT),
+        ((0, 0, 0), 1, SAME),
+        ((5, 5, 5), 1, SAME),
+        ((0, 1, 1), 2, BELOW_FLOOR),
+        ((0, 1, 2), 2, KEPT),
+        ((2, 2), 3, SAME),
+        ((3,), 1, FAILED),
+        ((), 1, FAILED),
+    ],
+)
+def test_judge(values, min_level, verdict):
+    assert judge(group(*values), min_level) == verdict
+
+
+def test_ten_equal_rewards_are_the_same():
+    """The standard deviation of ten times (2/4)^½ is 1.1e-16 in Python's floats, not 0."""
+    assert judge(group(*[2] * 10)) == SAME
+
+
+def test_record_by_hand():
+    record = StepRecord()
+    for values, tokens in (((0, 5), 30), ((0, 0), 20), ((1, 1), 10), ((), 0)):
+        each = group(*values, tokens=tokens)
+        record.add(each, judge(each))
+    record.refills = 3
+    metrics = record.metrics(highest=5, srpo={"k": 1, "success_threshold": 1.0, "bonus": True})
+    assert metrics["gream/groups/kept"] == 1
+    assert metrics["gream/groups/kept_rate"] == 0.25
+    assert metrics["gream/groups/refills"] == 3
+    assert metrics["gream/groups/evicted_same"] == 2
+    assert metrics["gream/groups/evicted_same_at_0"] == metrics["gream/groups/evicted_same_at_1"] == 1
+    assert metrics["gream/groups/evicted_failed"] == 1
+    assert metrics["gream/groups/evicted_below_floor"] == 0
+    assert metrics["gream/rollouts/all"] == 6
+    assert metrics["gream/rollouts/wasted"] == 4
+    assert metrics["gream/tokens/all"] == 60
+    assert metrics["gream/tokens/wasted"] == 30
+    assert metrics["gream/rollouts/reward"] == pytest.approx((1 + 2 * 0.2**0.5) / 6)
+    assert [metrics[f"gream/levels/{level}"] for level in range(6)] == pytest.approx([3 / 6, 2 / 6, 0, 0, 0, 1 / 6])
+    # G=2, c=1, k=1: ρ=σ=½.
+    assert metrics["gream/srpo/rho"] == metrics["gream/srpo/sigma"] == 0.5
+
+
+def test_share_of_the_bonus_by_hand():
+    # Rewards 1 and 0: dense ±1/√2, bonus ±1.
+    found = bonus_metrics([group(5, 0)], 1, 1.0, True)
+    assert found["gream/srpo/bonus_share"] == pytest.approx(1 / (1 + 2**-0.5), abs=1e-5)
+    assert bonus_metrics([group(5, 0)], 1, 1.0, False)["gream/srpo/bonus_share"] == 0.0
+    assert bonus_metrics([group(1, 0)], 4, 1.0, True)["gream/srpo/bonus_share"] == 0.0
+
+
+def test_binary_rewards_report_levels_too():
+    record = StepRecord()
+    record.add(Group([0, 1], [0.0, 1.0], 0, [3, 5], 2), KEPT)
+    assert record.metrics(highest=5)["gream/levels/3"] == 0.5
+    assert "gream/srpo/rho" not in record.metrics(highest=5)
+
+
+def test_a_step_without_rollouts():
+    assert StepRecord().metrics(highest=0)["gream/rollouts/reward"] == 0.0
