@@ -143,18 +143,33 @@ def rl_charts(steps: Sequence[RlStep], length: int | None = None) -> list[Chart]
         keys = [Key(name, tone, "box") for name, _, tone in layers]
         picture = stacked_chart([float(step.step) for step in levelled], layers, "RL step", "share of rollouts")
         charts.append(chart("Matched levels", caption, [picture], keys))
-    for title, caption, name, unit in (
-        ("Response length", "Mean tokens of a response.", "response_length", "tokens"),
-        ("Groups kept by the filter", "Groups whose rollouts differ in reward.", "kept_groups", "share of groups"),
-        ("Well-formed responses", "Rollouts with one answer in its place.", "well_formed", "share of rollouts"),
+    charts.extend(_measure_charts(steps))
+    return charts
+
+
+def _measure_charts(steps: Sequence[RlStep]) -> list[Chart]:
+    """What else Verl logged: how long responses are, and which of them are of use."""
+    charts = []
+    for title, caption, unit, lines in (
+        ("Response length", "Mean tokens of a response.", "tokens", [("response_length", "tokens", "dark")]),
+        (
+            "Of use",
+            "Responses with one answer in its place, and groups that the filter keeps because their rewards differ.",
+            "share",
+            [("well_formed", "well-formed responses", "ours"), ("kept_groups", "kept groups", "dark")],
+        ),
     ):
-        own = [step for step in steps if getattr(step, name) is not None]
-        if len(own) > 1:
-            line = Series(title, [float(step.step) for step in own], [getattr(step, name) for step in own], "dark")
-            percent = unit.startswith("share")
-            picture = line_chart([line], "RL step", unit, y_low=0.0, y_high=1.0 if percent else None, percent=percent,
-                                 height=200)  # fmt: skip
-            charts.append(chart(title, caption, [picture]))
+        series = []
+        for name, label, tone in lines:
+            own = [step for step in steps if getattr(step, name) is not None]
+            if len(own) > 1:
+                xs = [float(step.step) for step in own]
+                series.append(Series(label, xs, [getattr(step, name) for step in own], tone))
+        if series:
+            share = unit == "share"
+            picture = line_chart(series, "RL step", unit, y_low=0.0, y_high=1.0 if share else None, percent=share)
+            keys = [Key(one.name, one.tone) for one in series] if share else []
+            charts.append(chart(title, caption, [picture], keys))
     return charts
 
 
@@ -164,15 +179,24 @@ def level_tone(level: int, count: int) -> str:
 
 
 def comparison_charts(comparisons: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """One chart of paired differences for each metric, in the order they come."""
+    """One chart of paired differences for each mode, in the order they come."""
     charts = []
-    for metric in dict.fromkeys(str(one["metric"]) for one in comparisons):
-        own = [one for one in comparisons if one["metric"] == metric]
+    for mode, title in (("direct", "Direct mode"), ("reason", "Reasoning mode")):
+        own = [one for one in comparisons if one["mode"] == mode]
+        if not own:
+            continue
+        metrics = list(dict.fromkeys(metric_name(one["metric"]) for one in own))
         intervals = [
-            Interval(one["name"], one["difference"], one["low"], one["high"], "ours" if one["low"] > 0 else "dark")
+            Interval(
+                one["name"] if len(metrics) == 1 else f"{one['name']}, {metric_name(one['metric'])}",
+                one["difference"],
+                one["low"],
+                one["high"],
+                "ours" if one["low"] > 0 else "dark",
+            )
             for one in own
         ]
-        caption = f"Mean over the same {own[0]['users']:,} users, paired, with 95 % intervals; green is above zero."
-        name = f"Difference in {metric_name(metric)}"
-        charts.append(chart(name, caption, [interval_chart(intervals, name.lower())]))
+        caption = f"Over the same {own[0]['users']:,} users, paired, with 95 % intervals; green is above zero."
+        picture = interval_chart(intervals, f"difference in {' and '.join(metrics)}")
+        charts.append(chart(f"{title}: differences in {' and '.join(metrics)}", caption, [picture]))
     return charts

@@ -11,17 +11,21 @@ from gream_ext import __version__
 from gream_ext.evaluation.report_charts import comparison_charts, rl_charts, sft_charts
 from gream_ext.evaluation.report_curves import RlStep, SftStep
 from gream_ext.evaluation.report_index import index_bars, index_facts
-from gream_ext.evaluation.report_table import results_table
+from gream_ext.evaluation.report_table import metric_name, results_table, terminal_table
 
 LEAD = (
     "A language model that recommends from a user’s history in two modes: direct, which names the next items at once, "
     "and reasoning, which explains first. This page shows what it was trained on, how training went and how well it "
     "recommends to users it was never told about."
 )
+USERS_NOTE = (
+    "Drawn by the seed, half of them among the test users whose next item direct mode found. That item is green. The "
+    "reasoning is the first sample, whatever it says."
+)
 MISSING = {
     "baselines": "No baselines yet: `gream baselines` measures most popular and Markov.",
-    "sft": "The model after supervised training has not been evaluated yet: `gream evaluate --model sft`.",
-    "srpo": "No figures for the model after reinforcement learning yet: `gream rl`, then `gream evaluate --model srpo`.",
+    "sft": "The model after supervised training is not evaluated yet: `gream evaluate --model sft`.",
+    "srpo": "No figures after reinforcement learning yet: `gream rl`, then `gream evaluate --model srpo`.",
 }
 
 
@@ -40,7 +44,7 @@ def page(
         "lead": LEAD,
         "style": Markup(style),
         "banner": banner,
-        "missing": [text for key, text in MISSING.items() if not report.get(key)],
+        "missing": [*(text for key, text in MISSING.items() if not report.get(key)), *(report.get("notes") or [])],
         "tiles": tiles(report),
         "table": results_table(report),
         "comparisons": comparison_charts(report.get("comparisons") or []),
@@ -52,7 +56,7 @@ def page(
         "index_bars": index_bars(report.get("index") or {}),
         "index_note": "How well the identifiers, which the model speaks instead of titles, are made.",
         "users": users,
-        "users_note": "Test users, drawn by the seed and not chosen. The item they really turned to next is green.",
+        "users_note": USERS_NOTE,
         "stages": stage_bars(report.get("stages") or {}),
         "stages_note": f"{duration(sum((report.get('stages') or {}).values()))} in all, as recorded by each stage.",
         "facts": facts(report),
@@ -156,6 +160,25 @@ def rl_note(report: Mapping[str, Any], steps: Sequence[RlStep]) -> str:
         )
         note += f" (paired standard error {error:.4f})." if error is not None else "."
     return note
+
+
+def terminal_text(report: Mapping[str, Any]) -> str:
+    """The results for a terminal: the table, the gain of RL, and the paired differences."""
+    table = results_table(report)
+    lines = [terminal_table(table) if table else "nothing evaluated yet"]
+    rl = report.get("rl") or {}
+    if rl.get("reward_after") is not None:
+        lines.append(
+            f"\nmean reward on {rl['prompts']:,} validation prompts: {rl['reward_before']:.4f} before RL, "
+            f"{rl['reward_after']:.4f} after, paired standard error {rl['standard_error']:.4f}"
+        )
+    for one in report.get("comparisons") or []:
+        lines.append(
+            f"{one['name']}, {metric_name(one['metric'])}: {one['difference']:+.4f}, 95 % interval "
+            f"{one['low']:+.4f} to {one['high']:+.4f} ({one['users']:,} users)"
+        )
+    lines.extend(report.get("notes") or [])
+    return "\n".join(lines)
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -134,7 +134,7 @@ def test_charts_of_training_and_rl() -> None:
     steps = [RlStep(n, 0.2 + n / 100, (0.5, 0.3, 0.2), 100.0, 0.0, 0.6, None, None) for n in range(1, 9)]
     charts = rl_charts(steps, 2)
     assert [chart.title for chart in charts] == [
-        "Mean reward", "Matched levels", "Response length", "Groups kept by the filter",
+        "Mean reward", "Matched levels", "Response length", "Of use",
     ]  # fmt: skip
     assert [key.name for key in charts[1].keys] == ["exact", "1 matched", "0 matched"]
     assert sft_charts([]) == rl_charts([]) == []
@@ -145,12 +145,22 @@ def test_charts_of_training_and_rl() -> None:
             ElementTree.fromstring(str(picture))
 
 
-def test_one_chart_of_differences_for_each_metric() -> None:
+def test_one_chart_of_differences_for_each_mode() -> None:
     rows = [
-        {"name": f"one − {metric}", "metric": metric, "difference": 0.1, "low": 0.05, "high": 0.15, "users": 7}
-        for metric in ("recall@10", "pass@1", "recall@10")
+        {
+            "name": f"one − {metric}",
+            "mode": "reason" if "pass" in metric else "direct",
+            "metric": metric,
+            "difference": 0.1,
+            "low": 0.05,
+            "high": 0.15,
+            "users": 7,
+        }
+        for metric in ("recall@10", "pass@1", "recall@10", "pass@10")
     ]
-    assert [chart.title for chart in comparison_charts(rows)] == ["Difference in Recall@10", "Difference in Pass@1"]
+    assert [chart.title for chart in comparison_charts(rows)] == [
+        "Direct mode: differences in Recall@10", "Reasoning mode: differences in Pass@1 and Pass@10",
+    ]  # fmt: skip
 
 
 def test_a_reasoning_in_paragraphs_with_titles() -> None:

@@ -1,0 +1,49 @@
+"""Stage ``report``: report.json and report.html from whatever a workspace holds so far, and a table on the terminal."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace, whole, write_json
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    title: str | None = option(None, help="title of the page")
+    users: int = option(4, help="test users to show with their histories and recommendations")
+    seed: int = option(0, help="seed by which these users are drawn")
+    other_runs: list[str] = option([], help="workspaces of the same flow with other seeds, to compare over seeds")
+    banner: str | None = option(None, help="a line at the top of the page, e.g. that the data are made up")
+
+
+def run(workspace: Workspace, settings: ReportSettings) -> None:
+    from gream_ext.evaluation.report_curves import rl_steps, sft_steps
+    from gream_ext.evaluation.report_data import gather, title_paths
+    from gream_ext.evaluation.report_page import page, terminal_text
+    from gream_ext.evaluation.report_users import users
+
+    report = gather(workspace, title_paths(settings.other_runs), settings.title)
+    shown = users(workspace, settings.users, settings.seed)
+    text = page(report, sft_steps(workspace), rl_steps(workspace), shown, settings.banner or "")
+    write_json(workspace.path("report.json"), report)
+    with whole(workspace.path("report.html")) as draft:
+        draft.write_text(text, encoding="utf-8")
+    print(terminal_text(report))
+    print(f"report: {workspace.path('report.html')}")
+
+
+def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
+    """Everything there is; what a later stage adds makes the report out of date."""
+    fixed = [workspace.statistics, workspace.path("index_quality.json"), workspace.path("rl", "metrics.jsonl"),
+             workspace.model("sft") / "curriculum_log.jsonl"]  # fmt: skip
+    found = [*workspace.path("evaluation").rglob("*-*.json"), *workspace.path("stages").glob("*.json")]
+    return [path for path in (*fixed, *sorted(found)) if path.exists() and path.name != "report.json"]
+
+
+STAGE = Stage(
+    name="report",
+    settings=ReportSettings,
+    run=run,
+    reads=_reads,
+    writes=lambda workspace, settings: [workspace.path("report.json"), workspace.path("report.html")],
+)
