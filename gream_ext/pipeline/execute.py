@@ -1,8 +1,12 @@
 """Run one stage or command the way the command line does: one at a time in a workspace, skipped if up to date."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gream_ext.pipeline.lock import lock
+from gream_ext.pipeline.processes import MARK, descendants, mark, sweep, undisturbed
 from gream_ext.pipeline.record import is_command, run_stage
 from gream_ext.stage import Stage
 from gream_ext.workspace import Workspace
@@ -17,10 +21,32 @@ def execute(stage: Stage, workspace: Workspace, settings: Any, force: bool = Fal
     if is_command(stage, workspace, settings):
         stage.run(workspace, settings)
         return
-    with lock(workspace):
+    with holding(workspace):
         outcome = run_stage(stage, workspace, settings, force)
     label = stage.label_of(settings)
     print(f"{label}: done in {duration(outcome.seconds)}" if outcome.ran else f"{label}: up to date")
+
+
+@contextmanager
+def holding(workspace: Workspace) -> Iterator[None]:
+    """Have the workspace to oneself: no other run, no process that an earlier one left, none left afterwards.
+
+    What is started meanwhile inherits the mark by which it is found. Processes of the caller that were there before
+    do not have it.
+    """
+    with lock(workspace):
+        before = os.environ.get(MARK)
+        os.environ[MARK] = mark(workspace)
+        try:
+            with undisturbed():
+                sweep(workspace)
+            yield
+        finally:
+            with undisturbed():
+                sweep(workspace, spared=descendants())  # Python ends what is still its own
+            os.environ.pop(MARK)
+            if before is not None:
+                os.environ[MARK] = before
 
 
 def duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from typing import IO
 from tqdm import tqdm
 
 from gream_ext.errors import GreamError
-from gream_ext.pipeline.processes import MARK, mark, scratch, sweep, undisturbed
+from gream_ext.pipeline.processes import MARK, descendants, mark, scratch, sweep, undisturbed
 from gream_ext.workspace import Workspace
 
 POLL = 0.5
@@ -87,8 +87,9 @@ def launch(
     Raises:
         LaunchError: with the last telling lines of the output, if the launcher fails.
     """
+    others = descendants()
     with undisturbed():
-        sweep(workspace)
+        sweep(workspace, spared=others)
     log = workspace.log(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     scratch(workspace).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def launch(
             bar.close()
             if child and child.poll() is None:
                 child.terminate()
-            sweep(workspace)
+            sweep(workspace, spared=others)
             if child:
                 child.wait()
     if code:

@@ -1,7 +1,8 @@
 """The processes that belong to a workspace, found and ended, and no others.
 
-A launched framework carries a mark in its environment that its children inherit. Ray's agents overwrite theirs (they
-rename themselves), but keep files open in Ray's folder, which is this workspace's own: that gives them away.
+What a stage starts, a framework's launcher above all, carries a mark in its environment that its children inherit.
+Ray's agents overwrite theirs (they rename themselves), but keep files open in Ray's folder, which is this workspace's
+own: that gives them away.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,9 +39,14 @@ def scratch(workspace: Workspace) -> Path:
     return base / f"gream-{os.getuid()}-{mark(workspace)[:8]}"
 
 
-def belonging(workspace: Workspace) -> list[psutil.Process]:
-    """Living processes that a framework launched for this workspace consists of, never the caller or its ancestors."""
-    own = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+def descendants() -> set[int]:
+    """The processes that the caller has started and that still belong to it."""
+    return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def belonging(workspace: Workspace, spared: Collection[int] = ()) -> list[psutil.Process]:
+    """Living processes that carry this workspace's mark, never the caller, its ancestors, or those spared."""
+    own = {os.getpid(), *(process.pid for process in psutil.Process().parents()), *spared}
     wanted, folder = mark(workspace), str(scratch(workspace)) + os.sep
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
@@ -57,27 +63,27 @@ def belonging(workspace: Workspace) -> list[psutil.Process]:
     return [process for pid, process in found.items() if pid not in own]
 
 
-def end(processes: Sequence[psutil.Process], grace: float = GRACE) -> None:
-    """Ask the processes to end, and end those that have not after ``grace`` seconds."""
+def end(processes: Sequence[psutil.Process]) -> None:
+    """Ask the processes to end, and end those that have not after `GRACE` seconds."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=grace)
+    _, alive = psutil.wait_procs(processes, timeout=GRACE)
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=grace)
+    psutil.wait_procs(alive, timeout=GRACE)
 
 
-def sweep(workspace: Workspace, grace: float = GRACE) -> int:
-    """End every process of this workspace and remove its scratch folder; returns how many there were."""
+def sweep(workspace: Workspace, spared: Collection[int] = ()) -> int:
+    """End every process of this workspace but those spared, and remove its scratch folder; returns their number."""
     ended = 0
     for _ in range(5):  # what was just being started is found in the next round
-        found = belonging(workspace)
+        found = belonging(workspace, spared)
         if not found:
             break
         ended += len(found)
-        end(found, grace)
+        end(found)
     shutil.rmtree(scratch(workspace), ignore_errors=True)
     return ended
 

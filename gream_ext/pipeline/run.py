@@ -17,12 +17,11 @@ from typing import Any
 
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import settings as settings_of
-from gream_ext.pipeline.execute import duration
-from gream_ext.pipeline.lock import lock
+from gream_ext.pipeline.execute import duration, holding
 from gream_ext.pipeline.record import is_command, is_current, run_stage, slug
 from gream_ext.pipeline.table import find
 from gream_ext.stage import Stage, option
-from gream_ext.workspace import Workspace
+from gream_ext.workspace import Workspace, read_json
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def run(workspace: Workspace, settings: RunSettings) -> None:
         print(plan(workspace, steps, settings.force))
         return
     start = time.monotonic()
-    with lock(workspace):
+    with holding(workspace):
         for number, step in enumerate(steps, start=1):
             heading = f"[{number}/{len(steps)}] {step.label}"
             print(f"== {heading}", flush=True)
@@ -108,7 +107,16 @@ def run(workspace: Workspace, settings: RunSettings) -> None:
             sys.stderr.flush()
             verb = "done in" if outcome.ran else "up to date; it took"
             print(f"   {verb} {duration(outcome.seconds)}", flush=True)
+            if step.stage.name == "report" and not outcome.ran:
+                show_results(workspace)
     print(f"== All {len(steps)} steps are done ({duration(time.monotonic() - start)} now); files: {workspace.root}")
+
+
+def show_results(workspace: Workspace) -> None:
+    """The table of a report that was not written anew."""
+    from gream_ext.evaluation.report_page import terminal_text
+
+    print(terminal_text(read_json(workspace.path("report.json"), "report")))
 
 
 def plan(workspace: Workspace, steps: list[Step], force: bool) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gream_ext.pipeline import processes
 from gream_ext.pipeline.launch import LaunchError, Progress, bar_progress, child_environment, failure, launch
 from gream_ext.pipeline.processes import MARK, belonging, mark, scratch, sweep
 from gream_ext.workspace import Workspace
@@ -108,7 +109,7 @@ def test_the_environment_of_a_launcher(workspace: Workspace, monkeypatch: pytest
 def test_nothing_is_left_when_the_launcher_ends(
     workspace: Workspace, bystander: "subprocess.Popen[bytes]", end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gream_ext.pipeline.processes.sweep.__defaults__", (0.5,))
+    monkeypatch.setattr(processes, "GRACE", 0.5)
     command = python(FAMILY + f"\n    {end}")
     if end:
         with pytest.raises(LaunchError):
@@ -130,7 +131,7 @@ CALLER = """
     run = lambda workspace, settings: launch([sys.executable, "-c", sys.argv[2]], name="x", workspace=workspace)
     stage = Stage("embed", settings, run, writes=lambda workspace, settings: [workspace.path("made")])
     table.Entry.load = lambda entry: stage
-    processes.sweep.__defaults__ = (float(sys.argv[3]),)
+    processes.GRACE = float(sys.argv[3])
     sys.exit(main(["embed", "--workspace", sys.argv[1]]))
 """
 
@@ -167,7 +168,7 @@ def test_nothing_is_left_after_an_interruption(
 def test_after_kill_9_the_next_run_removes_what_was_left_and_only_that(
     workspace: Workspace, bystander: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gream_ext.pipeline.processes.sweep.__defaults__", (0.5,))
+    monkeypatch.setattr(processes, "GRACE", 0.5)
     caller = start_caller(workspace, grace=0.5)
     left = belonging(workspace)
     caller.kill()
