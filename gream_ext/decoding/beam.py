@@ -57,7 +57,7 @@ class _Search:
         count = len(prompts)
         nodes = np.full((count, 1), ROOT, dtype=np.int64)
         scores = torch.zeros(count, 1, device=device)
-        continuation = start(self.model, prompts, list(range(count)))
+        continuation = start(self.model, prompts, list(range(count)), room=max(1, trie.levels - 1))
         features = continuation.first
         for level in range(trie.levels):
             gains, children = self._follow(features, nodes, level)

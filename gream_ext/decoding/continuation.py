@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gream_ext.decoding.language_model import LanguageModel, padded
-from gream_ext.decoding.shared_prompt import SharedPromptCache
+from gream_ext.decoding.shared_prompt import ROOM, SharedPromptCache
 
 TOKENS_AT_ONCE = 16_384
 """Prompt tokens that one forward call takes; bounds the memory of the activations."""
@@ -32,19 +32,28 @@ class Continuation(Protocol):
         """Let the rows be these of the present ones (int64 [new rows]): reorder, repeat, drop."""
 
 
-def start(model: LanguageModel, prompts: Sequence[Sequence[int]], prompt_of_row: Sequence[int]) -> Continuation:
-    """Compute ``prompts`` (token ids, none empty) and stand ready to continue them."""
-    kind = Shared if model.shares_prompts else Copied
-    return kind(model, prompts, prompt_of_row)
+def start(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], prompt_of_row: Sequence[int], room: int = ROOM
+) -> Continuation:
+    """Compute ``prompts`` (token ids, none empty) and stand ready to continue them, by ``room`` tokens at first."""
+    if model.shares_prompts:
+        return Shared(model, prompts, prompt_of_row, room)
+    return Copied(model, prompts, prompt_of_row)
 
 
 class Shared:
     """A continuation whose rows attend to one copy of their prompt."""
 
-    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]], prompt_of_row: Sequence[int]):
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        prompt_of_row: Sequence[int],
+        room: int = ROOM,
+    ):
         self._model = model
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-        self._cache = SharedPromptCache(lengths, torch.tensor(prompt_of_row, device=model.device))
+        self._cache = SharedPromptCache(lengths, torch.tensor(prompt_of_row, device=model.device), room)
         self._lengths = lengths[self._cache.prompt_of_row]
         features = []
         # Padding stands after the tokens: causal attention needs no mask then, and takes its fast way.

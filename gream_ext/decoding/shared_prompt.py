@@ -32,9 +32,10 @@ class _RowLayer(DynamicLayer):
     own_keys: Tensor
     own_values: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = ROOM) -> None:
         super().__init__()
         self.filled = 0
+        self.room = room
 
     def get_seq_length(self) -> int:
         return self.filled
@@ -44,7 +45,7 @@ class _RowLayer(DynamicLayer):
             self.own_keys, self.own_values = key_states[:, :, :0], value_states[:, :, :0]
             self.is_initialized = True
         if self.filled == self.own_keys.shape[2]:
-            self.own_keys, self.own_values = _longer(self.own_keys), _longer(self.own_values)
+            self.own_keys, self.own_values = (_longer(states, self.room) for states in (self.own_keys, self.own_values))
         self.own_keys[:, :, self.filled] = key_states[:, :, 0]
         self.own_values[:, :, self.filled] = value_states[:, :, 0]
         self.filled += 1
@@ -55,20 +56,22 @@ class _RowLayer(DynamicLayer):
             self.own_keys, self.own_values = self.own_keys[rows], self.own_values[rows]
 
 
-def _longer(states: Tensor) -> Tensor:
+def _longer(states: Tensor, room: int) -> Tensor:
     rows, heads, _, width = states.shape
-    return torch.cat([states, states.new_zeros(rows, heads, ROOM, width)], dim=2)
+    return torch.cat([states, states.new_zeros(rows, heads, room, width)], dim=2)
 
 
 class SharedPromptCache(Cache):
     """Keys and values of prompts, one copy each, and of the rows that continue them.
 
     ``lengths`` int64 [prompts] counts the tokens of each prompt, ``prompt_of_row`` int64 [rows]
-    says which prompt a row continues, ``steps`` how many tokens each row has so far.
+    says which prompt a row continues, ``steps`` how many tokens each row has so far. ``room`` is
+    for how many more tokens a row makes room at once.
     """
 
-    def __init__(self, lengths: Tensor, prompt_of_row: Tensor):
-        super().__init__(layer_class_to_replicate=_RowLayer)
+    def __init__(self, lengths: Tensor, prompt_of_row: Tensor, room: int = ROOM):
+        super().__init__(layers=[])
+        self.room = room
         self.lengths = lengths
         self.prompt_of_row = prompt_of_row
         self.steps = 0
@@ -84,6 +87,8 @@ class SharedPromptCache(Cache):
         if type(cache) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in cache.layers):
             raise NotImplementedError("this model keeps its memory in another form")
         layers: list[Any] = list(cache.layers)
+        if not self.layers:
+            self.layers = [_RowLayer(self.room) for _ in layers]
         count = layers[0].keys.shape[0]
         for number, layer in enumerate(layers):
             if begin == 0:
