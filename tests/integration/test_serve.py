@@ -18,6 +18,7 @@ import pytest
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
+from tests.support.browser import browser_page, chromium  # noqa: E402
 from tests.support.tiny_workspace import make_model_workspace  # noqa: E402
 
 pytestmark = pytest.mark.integration
@@ -141,13 +142,42 @@ def test_an_export_serves_too(tmp_path: Path) -> None:
         assert httpx.get(f"{address}/about", trust_env=False).json()["users"] == 0
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium here")
-def test_the_page_in_a_real_browser(address: str, tmp_path: Path) -> None:
-    command = [
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom", f"{address}/",
-    ]  # fmt: skip
-    page = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
-    assert page.count('class="score"') == 10, "recommendations for a new user"
-    assert "40 items." in page
-    assert '<p class="error" id="error" role="alert" hidden' in page
+@pytest.mark.skipif(not chromium(), reason="no Chromium here")
+def test_the_page_in_a_real_browser(address: str) -> None:
+    with browser_page() as page:
+        page.open(f"{address}/")
+        page.wait_for("document.querySelectorAll('#direct li').length == 10")
+        assert "40 items." in page.evaluate("document.querySelector('#about').textContent")
+
+        # Build a history by searching titles with the keyboard.
+        title = httpx.get(f"{address}/items?query=the", trust_env=False).json()["items"][0]["title"]
+        page.write("#query", title.lower())
+        page.wait_for("document.querySelectorAll('#found li').length > 0")
+        page.press("Enter")
+        page.wait_for("document.querySelectorAll('#history li').length == 1")
+        assert title in page.evaluate("document.querySelector('#history').textContent")
+        page.wait_for(f"!document.querySelector('#direct').textContent.includes({json.dumps(title)})")
+
+        # Take a user's history, and one item out of it.
+        page.write("#user", "u3")
+        page.evaluate("document.querySelector('#user').dispatchEvent(new Event('change'))")
+        page.wait_for("document.querySelectorAll('#history li').length > 5")
+        length = page.evaluate("document.querySelectorAll('#history li').length")
+        page.click("#history .remove")
+        assert page.evaluate("document.querySelectorAll('#history li').length") == length - 1
+
+        # The reasoning streams in and ends with an answer, or says why there is none.
+        page.click("#explain")
+        page.wait_for("document.querySelector('#reasoning').textContent.length > 0")
+        page.wait_for("!document.querySelector('#answer').hidden")
+        assert page.evaluate("document.querySelector('#error').hidden")
+        assert not page.evaluate("document.querySelector('#explain').disabled")
+
+        page.evaluate(
+            "document.querySelector('#category').value = document.querySelector('#category').options[1].value"
+        )
+        page.evaluate("document.querySelector('#category').dispatchEvent(new Event('change'))")
+        page.wait_for(
+            "[...document.querySelectorAll('#direct .categories')].every("
+            "one => one.textContent.includes(document.querySelector('#category').value))"
+        )

@@ -175,7 +175,7 @@ at("user").addEventListener("input", async () => {
     fail(error.message);
   }
 });
-at("user").addEventListener("change", async () => {
+async function takeUser() {
   if (!at("user").value) return;
   try {
     const body = await get(`users/${encodeURIComponent(at("user").value)}`);
@@ -185,7 +185,8 @@ at("user").addEventListener("change", async () => {
   } catch (error) {
     fail(error.message);
   }
-});
+}
+at("user").addEventListener("change", takeUser);
 
 // Reasoning, as server-sent events read off a POST.
 function receive(event) {
