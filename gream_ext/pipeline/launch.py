@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # several processes with all threads each get in each other's way: 9 times slower
     "KMP_BLOCKTIME": "0",
     "OMP_WAIT_POLICY": "PASSIVE",
-    # glibc gives large blocks back to the system at once, so every step faults its logits in again: a quarter of the time.
+    # glibc gives large blocks back at once, so that every step faults its memory in again: a quarter of the time.
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "TOKENIZERS_PARALLELISM": "false",
@@ -176,5 +176,5 @@ def failure(name: str, code: int, output: Sequence[str], log: Path) -> str:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     lines = [re.sub(r"^\([^()]*pid=\d+[^()]*\)\s*|^\[rank\d+\]:\s*", "", line).strip() for line in output]
     telling = [line for line in lines if ERROR.match(line)] or [line for line in lines if line][-3:]
-    told = list(dict.fromkeys(telling))[-3:]
+    told = [line.removeprefix("gream_ext.errors.GreamError: ") for line in dict.fromkeys(telling)][-3:]
     return "\n".join([f"{name}: the launcher {how}; its log is {log}", *(f"  {line[:500]}" for line in told)])
