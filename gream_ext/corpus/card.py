@@ -111,8 +111,8 @@ def token_lengths(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> 
         else:
             asked = "\n".join(message["content"] for message in messages[:-1]) + "\n"
             whole = asked + messages[-1]["content"]
-        prompts.append(asked)
-        responses.append(whole.removeprefix(asked))
+        prompts.append(str(asked))
+        responses.append(str(whole).removeprefix(str(asked)))
     ids = tokenizer([*prompts, *responses], add_special_tokens=False)["input_ids"]
     return [(len(ids[row]), len(ids[len(rows) + row])) for row in range(len(rows))]
 
