@@ -12,6 +12,7 @@ from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
+from gream_ext.errors import GreamError
 
 _IMPOSSIBLE = float("-inf")
 
@@ -76,6 +77,8 @@ class _Search:
             # A beam that is complete or dead goes along with any token; nothing is read from it again.
             last = np.maximum(trie.tokens[nodes], 0).ravel()
             features = continuation.advance(torch.from_numpy(last).to(device))
+        if bool(torch.isnan(scores).any()):
+            raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
         return nodes, scores.cpu().numpy()
 
     def _follow(self, features: Tensor, nodes: np.ndarray, level: int) -> tuple[Tensor, np.ndarray]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gream_ext.errors import GreamError
+
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _ATTEMPTS = np.uint64(1 << 20)
 
@@ -43,9 +45,12 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: np.ndarray, st
 
     ``logits`` float32 [rows, vocabulary]; ``seeds`` uint64 [rows]. The log-probability is that of
     the whole distribution, not of the nucleus. Temperature 0 takes the likeliest token, with
-    its log-probability at temperature 1. Returns int64 [rows] and float32 [rows].
+    its log-probability at temperature 1. Returns int64 [rows] and float32 [rows]. `GreamError`
+    where the logits are no numbers.
     """
     probabilities = torch.softmax(_warm(logits, temperature), dim=-1)
+    if not bool(torch.isfinite(probabilities[:, 0]).all()):
+        raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
     tokens = logits.argmax(-1) if temperature == 0 else _draw_from(probabilities, top_p, seeds, step)
     return tokens, probabilities.gather(1, tokens[:, None])[:, 0].log()
 

@@ -55,7 +55,11 @@ class LanguageModel:
             with torch.inference_mode():
                 self._traits.plain_head = self._head_explains_logits()
                 self._traits.shares_prompts = self._shared_attention_agrees()
-            _traits[self.model] = self._traits
+                logits = self._probed_logits()
+            weighed = bool(torch.isfinite(logits).all() and logits.any())
+            # Weights that are not there yet, or broken, tell nothing for later.
+            if weighed:
+                _traits[self.model] = self._traits
 
     @classmethod
     def of(cls, model: Union["PreTrainedModel", "LanguageModel"]) -> "LanguageModel":
@@ -91,12 +95,17 @@ class LanguageModel:
         bias = None if self.head.bias is None else self.head.bias[token_ids]
         return torch.nn.functional.linear(features, self.head.weight[token_ids], bias).float()
 
+    def _probe(self) -> Tensor:
+        return torch.tensor([_PROBE[0]], device=self.device)
+
+    def _probed_logits(self) -> Tensor:
+        return cast(Tensor, self.model(input_ids=self._probe()).logits)
+
     def _head_explains_logits(self) -> bool:
         if self.head is None or self.model.base_model is self.model:
             return False
-        probe = torch.tensor([_PROBE[0]], device=self.device)
-        expected = self.model(input_ids=probe).logits
-        hidden = getattr(self.model.base_model(input_ids=probe), "last_hidden_state", None)
+        expected = self._probed_logits()
+        hidden = getattr(self.model.base_model(input_ids=self._probe()), "last_hidden_state", None)
         if hidden is None or hidden.shape[:2] != expected.shape[:2]:
             return False
         return _close(self.head(hidden), expected)

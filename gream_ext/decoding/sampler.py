@@ -25,7 +25,7 @@ Processor = Callable[[Tensor, Tensor], Tensor]
 """``(input_ids, scores) -> scores`` as transformers' logits processors; rows are padded on the left.
 
 Rows come and go. A processor that treats rows differently has ``at_rows(numbers)``, which returns
-the processor for these rows of the call, in this order.
+the processor for these rows of the call, in this order; it leaves the scores that it is given alone.
 """
 
 ROWS_AT_ONCE = 512
@@ -185,11 +185,14 @@ class _Batch:
         logits = self.model.logits(features)
         if self.so_far is None:
             return draw(logits, temperature, top_p, self.seeds, step)
-        processed = logits.clone()
+        processed = logits
         for processor in self.processors:
             if hasattr(processor, "at_rows"):
-                processor = processor.at_rows(self.numbers)
-            processed = processor(self.so_far, processed)
+                processed = processor.at_rows(self.numbers)(self.so_far, processed)
+            else:
+                processed = processor(self.so_far, processed.clone())
+        if processed is logits:
+            return draw(logits, temperature, top_p, self.seeds, step)
         tokens, logprobs = draw(processed, temperature, top_p, self.seeds, step)
         changed = torch.nonzero((processed != logits).any(-1))[:, 0]
         if len(changed):

@@ -8,6 +8,7 @@ from gream_ext.decoding.beam import search
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
+from gream_ext.errors import GreamError
 from tests.support.tiny_models import tiny_gemma2, tiny_llama, tiny_qwen3
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15, 16, 17, 18]]
@@ -108,3 +109,10 @@ def test_an_empty_sub_catalogue_fails_alone():
 def test_a_catalogue_of_one_item():
     (ranking,) = search(LanguageModel(tiny_qwen3()), ItemTrie.build(np.array([[20, 30]])), PROMPTS[:1], 20)
     assert ranking.rows.tolist() == [0] and ranking.scores.tolist() == [0.0]
+
+
+def test_a_broken_model_recommends_nothing():
+    model = tiny_qwen3()
+    model.model.embed_tokens.weight.data[5] = float("nan")
+    with pytest.raises(GreamError, match="no numbers"):
+        search(LanguageModel(model), ItemTrie.build(catalogue()), PROMPTS, 5)

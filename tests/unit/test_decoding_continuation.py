@@ -89,3 +89,13 @@ def test_half_precision_goes_the_same_way():
         tokens = torch.arange(2, 8)
         ours, theirs = shared.advance(tokens), copied.advance(tokens)
     torch.testing.assert_close(ours, theirs, atol=0.1, rtol=0.1)
+
+
+def test_what_a_model_without_weights_shows_is_not_remembered():
+    model = tiny_gemma2()
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    LanguageModel(model)
+    model.load_state_dict(kept)
+    assert not LanguageModel(model).plain_head

@@ -158,3 +158,10 @@ def test_wrong_options_are_refused(model):
     with pytest.raises(GreamError, match="prompt 1 is empty"):
         sample_tokens(model, [[1], []], **SETTINGS)
     assert sample_tokens(model, [], **SETTINGS) == []
+
+
+def test_a_broken_model_is_named_rather_than_waited_for():
+    model = tiny_qwen3()
+    model.model.embed_tokens.weight.data[5] = float("nan")
+    with pytest.raises(GreamError, match="no numbers"):
+        sample_tokens(model, PROMPTS, seed=0, **SETTINGS)
