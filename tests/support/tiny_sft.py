@@ -5,9 +5,11 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 WORDS = [f"<|{level}_{code}|>" for level in "abcde" for code in range(8)]
@@ -81,16 +83,47 @@ def settings(model: Path, corpus: Path, output: Path, **keys: Any) -> dict[str, 
     }  # fmt: skip
 
 
-def train(keys: dict[str, Any], processes: int = 1, check: bool = True, **environment: str) -> str:
-    """Run ``llamafactory-cli train`` with these keys; returns what it printed."""
+def launcher(keys: dict[str, Any]) -> list[str]:
+    """The unmodified launcher's command line for these keys."""
     config = Path(keys["output_dir"]).with_suffix(".yaml")
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(yaml.safe_dump(keys))
+    return [str(Path(sys.executable).with_name("llamafactory-cli")), "train", str(config)]
+
+
+def train(keys: dict[str, Any], processes: int = 1, check: bool = True, **environment: str) -> str:
+    """Run ``llamafactory-cli train`` with these keys; returns what it printed."""
+    return _run(launcher(keys), environment_of(Path(keys["output_dir"]).parent, processes) | environment, check)
+
+
+def train_all(runs: list[dict[str, Any]], **environment: str) -> str:
+    """Several runs in one process, to import LLaMA-Factory once; what the launcher calls, without the launcher."""
+    code = (
+        "import json, sys\nfrom llamafactory.train.tuner import run_exp\n"
+        "for keys in json.load(sys.stdin): run_exp(keys)"
+    )
+    folder = Path(runs[0]["output_dir"]).parent
+    return _run([sys.executable, "-c", code], environment_of(folder) | environment, True, json.dumps(runs))
+
+
+def train_and_kill(keys: dict[str, Any], checkpoint: int, processes: int = 1) -> None:
+    """Launch a training and ``kill -9`` all its processes once it has written this checkpoint."""
+    state = Path(keys["output_dir"]) / f"checkpoint-{checkpoint}" / "trainer_state.json"
+    with (Path(keys["output_dir"]).with_suffix(".log")).open("w") as log:
+        run = psutil.Popen(launcher(keys), env=environment_of(state.parents[2], processes), stdout=log, stderr=log)
+        while not state.exists() and run.poll() is None:
+            time.sleep(0.005)
+        killed = [*run.children(recursive=True), run] if run.is_running() else []
+        for process in killed:
+            process.kill()
+        psutil.wait_procs(killed)
+    assert killed and run.returncode == -9, "the training ended before it could be killed"
+
+
+def _run(command: list[str], environment: dict[str, str], check: bool, given: str | None = None) -> str:
     run = subprocess.run(
-        [str(Path(sys.executable).with_name("llamafactory-cli")), "train", str(config)],
-        env=environment_of(config.parent, processes) | environment, text=True, timeout=300,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        command, env=environment, input=given, text=True, timeout=600, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert run.returncode == 0 or not check, run.stdout[-6000:]
     return run.stdout
 

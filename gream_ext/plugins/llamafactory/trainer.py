@@ -1,5 +1,6 @@
 """LLaMA-Factory's trainer with the order of the curriculum, and its log."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,25 @@ def _curriculum(trainer: CurriculumTrainer, dataset: Any) -> Curriculum:
     return Curriculum(np.asarray(tags[KIND][:], np.int8), np.asarray(tags[EPOCH][:], np.int32), settings)
 
 
+@cache
+def _load_checkpoints_on_several_cpu_processes() -> None:
+    """Let torch read an optimizer's state onto "cpu:0", which is what accelerate calls the CPU of process 0.
+
+    Without it transformers 5.5 cannot resume a CPU run of several processes: torch knows "cpu" only. A
+    later registration replaces none of torch's own; it is asked for what they left.
+    """
+
+    def deserialize(storage: Any, location: str) -> Any:
+        return storage if location.startswith("cpu:") else None
+
+    torch.serialization.register_package(1_000, lambda storage: None, deserialize)
+
+
 class CurriculumRun(TrainerCallback):
     """Tells the sampler which share is next, and logs what was planned and what was trained in each step."""
 
     def __init__(self, trainer: CurriculumTrainer, curriculum: Curriculum):
+        _load_checkpoints_on_several_cpu_processes()
         self.trainer = trainer
         self.curriculum = curriculum
         self.sampler = CurriculumSampler(curriculum)
