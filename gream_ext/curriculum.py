@@ -146,6 +146,8 @@ class Curriculum:
     epochs: np.ndarray
     """[rows] the one epoch that a row belongs to, from 1; 0: every epoch."""
     settings: CurriculumSettings
+    lengths: np.ndarray | None = None
+    """[rows] tokens. With them the rows inside a batch run from short to long: micro-batches need less padding."""
 
     def __post_init__(self) -> None:
         for epoch in range(1, self.settings.epochs + 1):
@@ -208,7 +210,8 @@ class Curriculum:
             epoch = int(self.plan.epoch[position])
             if epoch != loaded:
                 loaded, batches = epoch, self.batches(epoch)
-            yield batches[(position - start) % len(batches)]
+            batch = batches[(position - start) % len(batches)]
+            yield batch if self.lengths is None else batch[np.argsort(self.lengths[batch], kind="stable")]
 
 
 def _cut(rows: np.ndarray, batch_rows: int, rng: np.random.Generator) -> np.ndarray:

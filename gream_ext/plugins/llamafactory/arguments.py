@@ -42,6 +42,11 @@ class CurriculumArguments(FinetuningArguments):
     gream_uniform_unit: Literal["batch", "sample"] = field(
         default="batch", metadata={"help": "Uniform mixing permutes batches of one kind, or single rows."}
     )
+    gream_sort_rows: bool = field(
+        default=True,
+        metadata={"help": "Inside an optimizer step the rows run from short to long: its micro-batches need less "
+                  "padding, and the step's gradient is the same."},
+    )  # fmt: skip
     gream_seed: int | None = field(
         default=None, metadata={"help": "Seed of the order; by default data_seed, or else seed."}
     )
@@ -55,6 +60,7 @@ class CurriculumArguments(FinetuningArguments):
         _demand("gream_batch_unit", self.gream_batch_unit, self.gream_batch_unit in ("step", "micro"), "step or micro")
         _demand("gream_uniform_unit", self.gream_uniform_unit,
                 self.gream_uniform_unit in ("batch", "sample"), "batch or sample")  # fmt: skip
+        _demand("gream_sort_rows", self.gream_sort_rows, isinstance(self.gream_sort_rows, bool), "true or false")
         _demand("gream_seed", self.gream_seed,
                 self.gream_seed is None or _whole(self.gream_seed), "a whole number, 0 or more")  # fmt: skip
 
@@ -129,6 +135,8 @@ def _refuse(arguments: Mapping[str, Any]) -> None:
     for key, refused in reasons.items():
         if refused:
             raise GreamError(f"gream_curriculum does not go together with {key}: remove one of them")
+    if arguments.get("packing") and arguments["cutoff_len"] % 8 != 7:  # packing has taken 1 off
+        raise GreamError("packing needs a cutoff_len that is a multiple of 8: LLaMA-Factory pads packs to one")
     if arguments["gream_curriculum_epochs"] > epochs:
         raise GreamError(
             f"gream_curriculum_epochs: {arguments['gream_curriculum_epochs']} is more than num_train_epochs: {epochs:g}"

@@ -1,7 +1,7 @@
 """How a row keeps its kind and its epoch on the way from a data file to the trainer.
 
-The converters add two columns, the processors keep them and never pack rows that differ in
-them, and the collator turns them into a count of rows of each kind.
+The converters add two columns, the processors keep them, add the length, and never pack rows
+that differ in them, and the collator turns them into a count of rows of each kind.
 """
 
 from collections import defaultdict
@@ -16,8 +16,8 @@ from llamafactory.data.processor import PackedSupervisedDatasetProcessor, Superv
 from gream_ext.curriculum import ALIGN, KINDS, REASON
 from gream_ext.errors import GreamError
 
-KIND, EPOCH = "gream_kind", "gream_epoch"
-"""Columns of the data set that LLaMA-Factory trains on: int, index into `KINDS`; int, 0 for every epoch."""
+KIND, EPOCH, LENGTH = "gream_kind", "gream_epoch", "gream_length"
+"""Columns of the data set that LLaMA-Factory trains on: index into `KINDS`; 0 for every epoch; tokens."""
 COUNTS = "gream_counts"
 """Key of a collated batch: (rows of alignment data, rows of reasoning data)."""
 
@@ -56,8 +56,9 @@ def _process_groups(process: Any, examples: dict[str, list[Any]], groups: Iterab
     for rows in groups:
         kind, epoch = _tag(examples, rows[0])
         inputs = process({column: [values[row] for row in rows] for column, values in examples.items()})
-        made = len(inputs.get("input_ids", ()))
-        for column, values in {**inputs, KIND: [kind] * made, EPOCH: [epoch] * made}.items():
+        lengths = [len(ids) for ids in inputs.get("input_ids", ())]
+        tags = {KIND: [kind] * len(lengths), EPOCH: [epoch] * len(lengths), LENGTH: lengths}
+        for column, values in {**inputs, **tags}.items():
             results[column].extend(values)
     return results
 
@@ -91,6 +92,7 @@ class TaggedCollator(SFTDataCollatorWith4DAttentionMask):
         kinds = [feature.pop(KIND) for feature in features if KIND in feature]
         for feature in features:
             feature.pop(EPOCH, None)
+            feature.pop(LENGTH, None)
         batch = super().__call__(features)
         if kinds:
             batch[COUNTS] = (kinds.count(ALIGN), kinds.count(REASON))

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum, CurriculumSampler, CurriculumSettings
 from gream_ext.curriculum_log import PLAN_NAME, append_log, start_log
 from gream_ext.errors import GreamError
-from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND
+from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH
 from gream_ext.workspace import read_json, write_json
 
 FLUSH_STEPS = 50
@@ -48,7 +48,7 @@ class CurriculumTrainer(CustomSeq2SeqTrainer):
 
 def _curriculum(trainer: CurriculumTrainer, dataset: Any) -> Curriculum:
     keys, args = trainer.finetuning_args, trainer.args
-    missing = {KIND, EPOCH} - set(dataset.column_names)
+    missing = {KIND, EPOCH, LENGTH} - set(dataset.column_names)
     if missing:
         raise GreamError(
             "gream_curriculum: the training data do not say which rows are alignment and which reasoning data: "
@@ -67,7 +67,8 @@ def _curriculum(trainer: CurriculumTrainer, dataset: Any) -> Curriculum:
         seed=next(seed for seed in seeds if seed is not None),
     )
     tags = dataset.with_format("numpy")
-    return Curriculum(np.asarray(tags[KIND][:], np.int8), np.asarray(tags[EPOCH][:], np.int32), settings)
+    kinds, epochs, lengths = (np.asarray(tags[column][:], np.int32) for column in (KIND, EPOCH, LENGTH))
+    return Curriculum(kinds.astype(np.int8), epochs, settings, lengths if keys.gream_sort_rows else None)
 
 
 @cache
@@ -114,6 +115,7 @@ class CurriculumRun(TrainerCallback):
             "settings": vars(self.curriculum.settings),
             "rows": [dict(zip(KINDS, self.curriculum.row_counts(epoch + 1), strict=False))
                      for epoch in range(self.curriculum.settings.epochs)],
+            "sorted_rows": self.curriculum.lengths is not None,
             "steps": planned,
         }  # fmt: skip
         path = self.output_dir / PLAN_NAME
