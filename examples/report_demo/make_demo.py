@@ -11,6 +11,7 @@ import json
 import math
 import random
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gream_ext.curriculum import KINDS, PHASES, CurriculumSettings, plan_epoch
 from gream_ext.curriculum_log import LOG_NAME, append_log
 from gream_ext.data.histories import Case, evaluation_cases
 from gream_ext.evaluation.protocol import SAMPLED, stem, summarise, write_evaluation
+from gream_ext.items import quality
 from gream_ext.items.index import ItemIndex
 from gream_ext.rewards import compute_score
 from gream_ext.workspace import INTERACTIONS, ITEMS, Workspace, write_json, write_table
@@ -103,9 +105,24 @@ def make_shop(workspace: Workspace, users: int, items: int, chance: random.Rando
     counts = {"users": users, "items": items, "interactions": len(interactions)}
     write_json(workspace.statistics, {**counts, "sparsity": len(interactions) / users / items})
 
-    places = [number // len(GENRES) for number in range(items)]
-    codes = np.array([[n % len(GENRES), p // 16 % 4, p // 4 % 4, p % 4, 0] for n, p in enumerate(places)], np.int32)
-    ItemIndex(tuple(f"f{n}" for n in range(items)), codes, (len(GENRES), 4, 4, 4, 2)).save(workspace.item_index)
+    make_index(rows, chance).save(workspace.item_index)
+    errors = [{"quantisation_error": error} for error in (0.61, 0.47, 0.39, 0.33)]
+    write_json(workspace.path("index_quality.json"), {"levels": errors})
+    quality.run(workspace, quality.ReportSettings())
+
+
+def make_index(rows: Sequence[dict[str, Any]], chance: random.Random) -> ItemIndex:
+    """The first level is mostly the genre, the second the decade, the others chance; collisions get a slot."""
+    groups: Counter[tuple[int, ...]] = Counter()
+    codes = []
+    for row in rows:
+        genre = GENRES.index(row["categories"][0]) if chance.random() < 0.85 else chance.randrange(len(GENRES))
+        decade = (int(row["attributes"][0].split()[-1]) - 1962) // 11
+        own = (genre, decade, chance.randrange(6), chance.randrange(6))
+        codes.append([*own, groups[own]])
+        groups[own] += 1
+    sizes = (len(GENRES), 4, 6, 6, max(groups.values()) + 2)
+    return ItemIndex(tuple(row["item_id"] for row in rows), np.array(codes, np.int32), sizes)
 
 
 def _film(chance: random.Random, items: int, liked: Sequence[int]) -> int:
@@ -199,7 +216,7 @@ def direct_row(
     items: list[str] = []
     while len(items) < 20:
         items.extend({neighbour(case, index, chance)} - set(items))
-    difficulty = min(0.999, max(0.0, easy[case.user_id] + chance.gauss(0, 0.03)))
+    difficulty = min(0.999, max(0.0, easy[case.user_id] + chance.gauss(0, 0.012)))
     if difficulty < recall:
         # Every tenth of the hits at the first place more than at the tenth.
         items.insert(min(int(10 * (difficulty / recall) ** 1.1), 9), case.target)

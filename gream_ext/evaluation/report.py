@@ -34,8 +34,14 @@ def run(workspace: Workspace, settings: ReportSettings) -> None:
 
 def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
     """Everything there is; what a later stage adds makes the report out of date."""
-    fixed = [workspace.statistics, workspace.path("index_quality.json"), workspace.path("rl", "metrics.jsonl"),
-             workspace.model("sft") / "curriculum_log.jsonl"]  # fmt: skip
+    names = (
+        "statistics.json",
+        "index_quality.json",
+        "index_report.json",
+        "rl/metrics.jsonl",
+        "sft/curriculum_log.jsonl",
+    )
+    fixed = [workspace.path(name) for name in names]
     found = [*workspace.path("evaluation").rglob("*-*.json"), *workspace.path("stages").glob("*.json")]
     return [path for path in (*fixed, *sorted(found)) if path.exists() and path.name != "report.json"]
 

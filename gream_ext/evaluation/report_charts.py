@@ -13,7 +13,7 @@ from gream_ext.evaluation.report_svg import Region, Series, line_chart, stacked_
 from gream_ext.evaluation.report_table import metric_name
 
 KIND_TONES = {"align": "align", "reason": "reason", "mixed": "dark"}
-KIND_NAMES = {"align": "alignment", "reason": "reasoning", "mixed": "both mixed"}
+KIND_NAMES = {"align": "alignment steps", "reason": "reasoning steps", "mixed": "steps of mixed data"}
 STRIP_BINS = 240
 
 
@@ -39,7 +39,7 @@ def chart(title: str, caption: str, pictures: Sequence[str], keys: Sequence[Key]
     return Chart(title, caption, [Markup(picture) for picture in pictures], list(keys))
 
 
-def sft_charts(steps: Sequence[SftStep], gamma_note: str = "") -> list[Chart]:
+def sft_charts(steps: Sequence[SftStep]) -> list[Chart]:
     """Loss with alignment and reasoning told apart, and the mixture planned and real."""
     if not steps:
         return []
@@ -51,17 +51,19 @@ def sft_charts(steps: Sequence[SftStep], gamma_note: str = "") -> list[Chart]:
         xs, losses = [float(step.step) for step in own], [step.loss for step in own]
         lines.append(Series(kind, xs, losses, KIND_TONES[kind], "points"))
         lines.append(Series(kind, xs, smooth(losses, max(5, len(own) // 40)), KIND_TONES[kind]))
-        keys.append(Key(f"{KIND_NAMES[kind]} steps", KIND_TONES[kind]))
+        keys.append(Key(KIND_NAMES[kind], KIND_TONES[kind]))
     loss = chart(
         "Training loss",
-        "One point an optimizer step, which trains one kind of data; the lines are moving averages.",
+        "One point an optimizer step or log line, told apart by the kind of data; the lines are moving averages.",
         [line_chart(lines, "optimizer step", "loss", epochs, y_low=0.0, height=302)],
         keys,
     )
-    return [loss, curriculum_chart(steps, mixture(steps), epochs, gamma_note)]
+    if all(step.phase == "unplanned" for step in steps):
+        return [loss]
+    return [loss, curriculum_chart(steps, mixture(steps), epochs)]
 
 
-def curriculum_chart(steps: Sequence[SftStep], found: Mixture, epochs: Sequence[Region], note: str) -> Chart:
+def curriculum_chart(steps: Sequence[SftStep], found: Mixture, epochs: Sequence[Region]) -> Chart:
     """The insertion probability against the mixture that really happened, over a barcode of the steps."""
     xs = [float(step) for step in found.steps]
     leftovers = [Region("", start, end, shaded=True) for start, end in stretches_of(steps, "leftover")]
@@ -82,7 +84,7 @@ def curriculum_chart(steps: Sequence[SftStep], found: Mixture, epochs: Sequence[
         keys.append(Key("left-over reasoning", "leftover", "box"))
     return chart(
         "Curriculum: planned and real",
-        f"Chance that a reasoning step follows an alignment step{note}. The strip shows every step in order.",
+        "Chance that a reasoning step follows an alignment step. The strip shows every step in order.",
         [line_chart(lines, "optimizer step", "chance of reasoning", [*leftovers, *epochs], 0.0, percent=True), barcode],
         keys,
     )

@@ -55,9 +55,10 @@ class Mixture:
 
 
 def sft_steps(workspace: Workspace, model: str = "sft") -> list[SftStep]:
-    """The curriculum's log beside the model; empty where the curriculum was off or nothing was trained."""
+    """The curriculum's log beside the model, or where it was off LLaMA-Factory's own; empty before training."""
     steps = []
-    for row in read_log(workspace.model(model)):
+    logged = read_log(workspace.model(model))
+    for row in logged or _plain_log(workspace.model(model) / "trainer_log.jsonl"):
         rows = row.get("align_rows", 0) + row.get("reason_rows", 0)
         share = row.get("reason_rows", 0) / rows if rows else float(row["kind"] == "reason")
         steps.append(
@@ -72,6 +73,20 @@ def sft_steps(workspace: Workspace, model: str = "sft") -> list[SftStep]:
             )
         )
     return steps
+
+
+def _plain_log(path: Path) -> list[dict[str, Any]]:
+    """LLaMA-Factory's log as one of mixed steps, of which nothing was planned."""
+    rows = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+            epoch = math.ceil(float(row["epoch"])) or 1
+            rows.append({"step": int(row["current_steps"]), "loss": float(row["loss"]), "epoch": epoch,
+                         "kind": "mixed", "phase": "unplanned"})  # fmt: skip
+        except (ValueError, KeyError, TypeError):
+            continue
+    return rows
 
 
 def smooth(values: Sequence[float | None], span: int) -> list[float | None]:

@@ -99,7 +99,7 @@ def tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
 def _tile(what: str, figure: str, beside: str, change: float | None) -> dict[str, str]:
     tile = {"what": what, "figure": figure, "unit": "", "beside": beside, "change": "", "change_tone": ""}
     if change is not None:
-        tile |= {"change": f"{change:+.4f}", "change_tone": "gain" if change > 0 else "loss"}
+        tile |= {"change": f"{change:+.4f}", "change_tone": "gain" if change > 0 else "loss" if change < 0 else ""}
     return tile
 
 
@@ -140,9 +140,11 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 def sft_note(steps: Sequence[SftStep]) -> str:
     if not steps:
         return ""
-    reason = sum(step.kind == "reason" for step in steps)
+    reason, epochs = sum(step.kind == "reason" for step in steps), steps[-1].epoch
+    if not reason:
+        return f"{steps[-1].step:,} optimizer steps in {epochs} epochs by LLaMA-Factory, without the curriculum."
     return (
-        f"{len(steps):,} optimizer steps in {steps[-1].epoch} epochs by LLaMA-Factory, {reason:,} of them on reasoning "
+        f"{len(steps):,} optimizer steps in {epochs} epochs by LLaMA-Factory, {reason:,} of them on reasoning "
         "data. Alignment comes first; reasoning joins with growing probability (section 4.3 of the paper)."
     )
 
@@ -151,7 +153,7 @@ def rl_note(report: Mapping[str, Any], steps: Sequence[RlStep]) -> str:
     rl = report.get("rl") or {}
     if not steps and not rl:
         return "This workspace has no reinforcement learning yet: run `gream rl`."
-    note = f"{len(steps) or rl.get('steps'):,} steps of SRPO by Verl."
+    note = f"{len(steps):,} steps of SRPO by Verl." if steps else "Verl left no log of its steps in this workspace."
     if rl.get("reward_after") is not None:
         error = rl.get("standard_error")
         note += (

@@ -11,6 +11,7 @@ from gream_ext.evaluation.protocol import files, read_evaluation, stem
 from gream_ext.evaluation.report_reasoning import TitleOf, parts
 from gream_ext.identifiers import Identifier
 from gream_ext.items.index import ItemIndex
+from gream_ext.rewards import STATUSES
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
 SHOWN_HISTORY = 10
@@ -80,9 +81,10 @@ def example(
     target, recommended = direct["target"], direct["recommendations"][:SHOWN_ITEMS]
     shown = list(history)[-SHOWN_HISTORY:]
     badges = [place_text(recommended.index(target)) if target in recommended else "next item not among the ten"]
-    reasoning = []
+    reasoning, fault = [], ""
     if reason and reason["text"]:
         reasoning = parts(reason["text"][0], title_of)
+        fault = "" if reason["item"][0] else f"No recommendation: {STATUSES.get(reason['status'][0], 'it was cut')}."
         badges.append(f"named by {sum(item == target for item in reason['item'])} of {len(reason['item'])} reasonings")
     return {
         "user_id": direct["user_id"],
@@ -92,6 +94,7 @@ def example(
         "badge": ", ".join(badges),
         "badge_tone": "good" if target in recommended else "",
         "reasoning": reasoning,
+        "fault": fault,
         "direct": [
             {"title": titles.get(item) or item, "hit": item == target, "score": f"{score:.2f}"}
             for item, score in zip(recommended, direct["scores"], strict=False)

@@ -198,6 +198,21 @@ def test_what_cannot_be_paired_is_told_and_stops_nothing(workspace: Workspace) -
     assert "cannot be compared" in workspace.path("report.html").read_text()
 
 
+def test_without_any_log_of_training_the_figures_stand(workspace: Workspace) -> None:
+    workspace.path("rl", "metrics.jsonl").unlink()
+    (workspace.model("sft") / "curriculum_log.jsonl").unlink()
+    run(workspace, ReportSettings())
+    assert report_of(workspace)["rl"]["steps"] is None
+    assert report_of(workspace)["rl"]["reward_after"] is not None
+    assert "Verl left no log of its steps" in read_page_text(workspace)
+
+
+def read_page_text(workspace: Workspace) -> str:
+    text = workspace.path("report.html").read_text()
+    read_page(text)
+    return text
+
+
 def test_other_seeds_are_pooled_over_users(workspace: Workspace, tmp_path: Path) -> None:
     other = demo().make_demo(tmp_path / "other", users=60, items=96)
     record = other.path("stages", "sft.json")

@@ -116,6 +116,12 @@ def test_curves_are_read_from_the_logs(tmp_path: Path) -> None:
     (tmp_path / "sft").mkdir()
     (tmp_path / "sft" / "curriculum_log.jsonl").write_text(json.dumps(log) + "\n" + '{"step": 2, "ep')
     assert sft_steps(workspace) == [SftStep(1, 1, "align", "curriculum", 0.1, 7.0, 0.25)]
+    (tmp_path / "sft" / "curriculum_log.jsonl").unlink()
+    plain = {"current_steps": 10, "total_steps": 20, "loss": 3.5, "epoch": 0.5}
+    (tmp_path / "sft" / "trainer_log.jsonl").write_text(json.dumps(plain) + "\n" + '{"current_steps": 20}\n{')
+    steps = sft_steps(workspace)
+    assert [(step.step, step.epoch, step.kind, step.loss) for step in steps] == [(10, 1, "mixed", 3.5)]
+    assert [chart.title for chart in sft_charts(steps)] == ["Training loss"]
     (tmp_path / "rl").mkdir()
     rows = [
         {"step": 2, "data": {"critic/score/mean": 0.3, "gream/levels/0": 0.75, "gream/levels/2": 0.25}},
