@@ -156,15 +156,8 @@ def make_curves(workspace: Workspace, rl: bool, chance: random.Random) -> None:
 def rl_metrics(step: int, chance: random.Random) -> dict[str, float]:
     """What Verl's logger and our group filter in it write for one step."""
     grown = 1 - math.exp(-step / 25)
-    shares = [
-        0.46 - 0.13 * grown,
-        0.2,
-        0.13 + 0.02 * grown,
-        0.1 + 0.03 * grown,
-        0.07 + 0.04 * grown,
-        0.04 + 0.04 * grown,
-    ]
-    drawn = [max(0.002, share + chance.gauss(0, 0.012)) for share in shares]
+    shares = ((0.7, -0.05), (0.17, 0.0), (0.07, 0.02), (0.03, 0.015), (0.015, 0.005), (0.015, 0.01))
+    drawn = [max(0.002, share + rise * grown + chance.gauss(0, 0.006)) for share, rise in shares]
     levels = [share / sum(drawn) for share in drawn]
     return {
         "gream/rollouts/reward": sum(share * math.sqrt(level / 5) for level, share in enumerate(levels)),

@@ -20,5 +20,5 @@ picture() { # name, height, what to show of the page (a CSS selector; nothing: a
         --user-data-dir="$work/browser" --window-size="1180,$2" --screenshot="$images/$1.png" "file://$page" 2>/dev/null
 }
 picture report 1640
-picture report-training 1530 "#sft, #rl"
-picture report-users 1090 "#users"
+picture report-training 1600 "#sft, #rl"
+picture report-users 1145 "#users"
