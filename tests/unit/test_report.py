@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,14 @@ def demo() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pairs() -> Iterator[None]:
+    """The quality of the index is not what is tested here: a rough estimate will do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gream_ext.items.measures.PAIRS", 500)
+        yield
 
 
 @pytest.fixture(scope="module")
