@@ -47,7 +47,11 @@ def insertion_probability(i: int, n_align: int, n_reason: int, gamma: float = 1.
     """
     if n_align < 1 or n_reason < 0 or i < 1 or gamma < 0:
         raise ValueError(f"no probability for i={i}, n_align={n_align}, n_reason={n_reason}, gamma={gamma}")
-    return min(1.0, gamma * i * n_reason / (n_align * n_align))
+    return float(_p_insert(np.float64(i), n_align, n_reason, gamma))
+
+
+def _p_insert(i: np.ndarray | np.float64, n_align: int, n_reason: int, gamma: float) -> np.ndarray:
+    return np.minimum(1.0, gamma * i * n_reason / (n_align * n_align))
 
 
 def expected_insertions(n_align: int, n_reason: int, gamma: float = 1.5) -> float:
@@ -83,7 +87,7 @@ class Plan:
 
 def curriculum_epoch(n_align: int, n_reason: int, gamma: float, rng: np.random.Generator, epoch: int = 1) -> Plan:
     """The order of one curriculum epoch with so many batches of each kind."""
-    planned = np.array([insertion_probability(i, n_align, n_reason, gamma) for i in range(1, n_align + 1)])
+    planned = _p_insert(np.arange(1.0, n_align + 1), n_align, n_reason, gamma)
     inserted = rng.random(n_align) < planned
     inserted &= np.cumsum(inserted) <= n_reason
     after = np.flatnonzero(inserted) + 1

@@ -1,6 +1,7 @@
 """The keys of a training YAML, and what does not go together with them."""
 
 import difflib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ def _checked(parsed: tuple[Any, ...]) -> tuple[Any, ...]:
         for problem in internals.problems():
             raise GreamError(problem)
         _refuse(arguments)
-        _remove_unfinished_checkpoints(Path(arguments["output_dir"]), arguments)
+        _remove_unfinished_checkpoints(Path(arguments["output_dir"]))
     return parsed
 
 
@@ -143,21 +144,27 @@ def _refuse(arguments: Mapping[str, Any]) -> None:
         )
 
 
-def _remove_unfinished_checkpoints(output_dir: Path, arguments: Mapping[str, Any]) -> None:
-    """Take checkpoints out of the way that a kill left half written; LLaMA-Factory would resume from them.
+def _remove_unfinished_checkpoints(output_dir: Path) -> None:
+    """Remove checkpoints that a kill left half written; LLaMA-Factory would resume from the newest of them.
 
-    The trainer state is written last. Renaming is atomic, so every process of this run sees them gone.
+    The trainer writes its state last. Renaming is atomic, so every process of this run sees them gone.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    wanted = ["trainer_state.json"]
-    if not arguments.get("save_only_model"):
-        wanted += [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
-    for checkpoint in sorted(output_dir.glob("checkpoint-*")):
-        if all((checkpoint / name).exists() for name in wanted):
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        if not checkpoint.name.removeprefix("checkpoint-").isdigit() or _finished(checkpoint):
             continue
         aside = checkpoint.with_name(f".unfinished-{checkpoint.name}-{os.getpid()}")
         try:
             checkpoint.rename(aside)
-        except FileNotFoundError:
+        except FileNotFoundError:  # another process of this run was faster
             continue
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _finished(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except FileNotFoundError:
+        return not checkpoint.exists()
+    except ValueError:
+        return False
+    return True

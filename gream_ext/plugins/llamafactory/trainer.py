@@ -25,7 +25,7 @@ class CurriculumTrainer(CustomSeq2SeqTrainer):
     curriculum_run: "CurriculumRun | None" = None
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.finetuning_args.gream_curriculum:
+        if not getattr(self.finetuning_args, "gream_curriculum", False):
             return super()._get_train_sampler(*args, **kwargs)
         dataset = args[0] if args and args[0] is not None else self.train_dataset
         if self.curriculum_run is not None:

@@ -1,0 +1,141 @@
+"""The YAML keys in LLaMA-Factory's own argument parser: accepted, refused in a sentence, and the shipped recipes."""
+
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import gream_ext
+from gream_ext.errors import GreamError
+from gream_ext.plugins import llamafactory as plugin
+from gream_ext.plugins.llamafactory import internals
+
+ROOT = Path(gream_ext.__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("sft_*.yaml"))
+
+
+def parse(keys: dict[str, Any]) -> tuple[Any, ...]:
+    from llamafactory.hparams import get_train_args
+
+    return tuple(get_train_args(dict(keys)))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[str, Any]:
+    return {"model_name_or_path": str(tmp_path), "dataset_dir": str(tmp_path), "dataset": "align,reason",
+            "template": "qwen3_nothink", "stage": "sft", "do_train": True, "finetuning_type": "full", "use_cpu": True,
+            "output_dir": str(tmp_path / "out"), "report_to": "none", "gream_curriculum": True}  # fmt: skip
+
+
+def test_registrations_took_place() -> None:
+    assert plugin.problems() == []
+
+
+def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
+    *_, ours, _ = parse(keys)
+    told = {name: value for name, value in vars(ours).items() if name.startswith("gream_")}
+    assert told == {"gream_curriculum": True, "gream_curriculum_epochs": 2, "gream_gamma": 1.5,
+                    "gream_batch_unit": "step", "gream_uniform_unit": "batch", "gream_sort_rows": True,
+                    "gream_seed": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"gream_gamma": "fast"}, "gream_gamma must be a number, 0 or more, not 'fast'"),
+        ({"gream_gamma": -1}, "gream_gamma must be a number, 0 or more, not -1"),
+        ({"gream_gamma": float("nan")}, "gream_gamma must be a number, 0 or more, not nan"),
+        ({"gream_curriculum": "yes"}, "gream_curriculum must be true or false, not 'yes'"),
+        ({"gream_curriculum_epochs": 1.5}, "gream_curriculum_epochs must be a whole number, 0 or more, not 1.5"),
+        ({"gream_curriculum_epochs": 4}, "gream_curriculum_epochs: 4 is more than num_train_epochs: 3"),
+        ({"gream_batch_unit": "epoch"}, "gream_batch_unit must be step or micro, not 'epoch'"),
+        ({"gream_uniform_unit": "row"}, "gream_uniform_unit must be batch or sample, not 'row'"),
+        ({"gream_sort_rows": 1}, "gream_sort_rows must be true or false, not 1"),
+        ({"gream_seed": True}, "gream_seed must be a whole number, 0 or more, not True"),
+        ({"gream_gama": 2.0}, "unknown key gream_gama: did you mean gream_gamma?"),
+        ({"packing": True, "cutoff_len": 100}, "packing needs a cutoff_len that is a multiple of 8"),
+    ],
+)
+def test_wrong_values_are_refused_in_a_sentence(keys: dict[str, Any], wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(GreamError, match=f"^{re.escape(said)}"):
+        parse(keys | wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"stage": "pt"}, "stage: pt"),
+        ({"streaming": True, "max_steps": 5}, "streaming: true"),
+        ({"disable_shuffling": True}, "disable_shuffling: true"),
+        ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: group_by_length"),
+        ({"mix_strategy": "interleave_over"}, "mix_strategy: interleave_over"),
+        ({"accelerator_config": {"split_batches": True}}, "accelerator_config.split_batches: true"),
+        ({"accelerator_config": {"dispatch_batches": True}}, "accelerator_config.dispatch_batches: true"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size: true"),
+        ({"ignore_data_skip": True}, "ignore_data_skip: true"),
+        ({"num_train_epochs": 2.5}, "num_train_epochs: 2.5"),
+    ],
+)
+def test_options_that_break_the_order_are_refused(keys: dict[str, Any], option: dict[str, Any], said: str) -> None:
+    with pytest.raises(GreamError, match=re.escape(f"gream_curriculum does not go together with {said}")):
+        parse(keys | option)
+    if option.get("stage") != "pt":
+        parse(keys | option | {"gream_curriculum": False})
+
+
+def test_a_name_that_is_gone_is_said_with_the_version(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamafactory.train.sft import workflow
+
+    monkeypatch.setattr(workflow, "CustomSeq2SeqTrainer", None)
+    sentence = (
+        f"LLaMA-Factory {internals.version()} has no llamafactory.train.sft.workflow.CustomSeq2SeqTrainer."
+        "_get_train_sampler, which the curriculum needs: install llamafactory==0.9.5"
+    )
+    assert plugin.problems() == [sentence]
+    with pytest.raises(GreamError, match=f"^{re.escape(sentence)}$"):
+        parse(keys)
+    parse(keys | {"gream_curriculum": False})
+
+
+def test_a_module_without_a_name_is_not_touched() -> None:
+    module = types.ModuleType("llamafactory.data.loader")
+    module.SupervisedDatasetProcessor = object  # type: ignore[attr-defined]
+    with pytest.raises(GreamError, match=r"has no llamafactory.data.loader.SupervisedDatasetProcessor.preprocess"):
+        plugin.ADAPTATIONS["llamafactory.data.loader"](module)
+    assert module.SupervisedDatasetProcessor is object  # type: ignore[attr-defined]
+
+
+def test_half_written_checkpoints_are_removed_and_only_those(keys: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name, state in {
+        "checkpoint-1": "{}",
+        "checkpoint-2": None,
+        "checkpoint-3": '{"epo',
+        "checkpoint-mine": None,
+    }.items():
+        (out / name).mkdir(parents=True)
+        (out / name / "model.safetensors").touch()
+        if state is not None:
+            (out / name / "trainer_state.json").write_text(state)
+    *_, training, _, _ = parse(keys)
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint-1", "checkpoint-mine"]
+    assert training.resume_from_checkpoint == str(out / "checkpoint-1")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_parse(recipe: Path, tmp_path: Path) -> None:
+    keys = yaml.safe_load(recipe.read_text())
+    deepspeed = keys.pop("deepspeed", None)  # its configuration class needs the package itself
+    _, data, training, ours, _ = parse(keys | {"use_cpu": True, "output_dir": str(tmp_path)})
+    assert ours.gream_curriculum is True and data.dataset == ["align", "reason"] and training.num_train_epochs == 3
+    assert deepspeed is None or deepspeed["zero_optimization"]["stage"] == 3
+    assert f"llamafactory-cli train recipes/{recipe.name}" in recipe.read_text(), "the launch command stands at the top"
+
+
+def test_the_papers_hyper_parameters() -> None:
+    keys = yaml.safe_load((ROOT / "recipes" / "sft_paper_qwen3_4b.yaml").read_text())
+    told = ("learning_rate", "num_train_epochs", "finetuning_type", "gream_gamma", "gream_curriculum_epochs")
+    assert [keys[name] for name in told] == [5e-5, 3, "full", 1.5, 2]
