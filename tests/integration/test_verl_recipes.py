@@ -18,9 +18,8 @@ from gream_ext.plugins.verl import recipe, registered
 
 pytestmark = pytest.mark.integration
 
-RECIPES = sorted(
-    path.stem for path in (recipes_folder() / "gream").glob("*.yaml") if path.stem not in ("common", "cpu")
-)
+ADDITIONS = {"common", "cpu", "direct", "reason"}
+RECIPES = sorted({path.stem for path in (recipes_folder() / "gream").glob("*.yaml")} - ADDITIONS)
 
 
 @pytest.fixture
@@ -89,6 +88,27 @@ def test_ablations_of_table_3(composed):
         "grpo_residual": ("grpo", False, "matched_levels"),
         "srpo": ("srpo", False, "matched_levels"),
     }
+
+
+@pytest.mark.parametrize("mode", ["direct", "reason"])
+def test_regimes_of_figure_3(composed, tmp_path, mode):
+    """A recipe of a mode has verl's dataset class give the prompts of that mode alone."""
+    import polars as pl
+    from verl.utils.dataset.rl_dataset import get_dataset_class
+
+    data = composed("srpo", mode).data
+    dataset = get_dataset_class(data)
+    rows = [
+        {"prompt": [{"role": "user", "content": str(number)}], "extra_info": {"mode": each, "index": number}}
+        for number, each in enumerate(["direct", "reason", "reason"])
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "rl" / "train.parquet")
+    data.filter_overlong_prompts = False
+    read = dataset(data_files=data.train_files, tokenizer=None, config=data)
+    assert len(read) == {"direct": 1, "reason": 2}[mode]
+    data.mode = "other"
+    with pytest.raises(GreamError, match="must be direct or reason"):
+        dataset(data_files=data.train_files, tokenizer=None, config=data)
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,36 @@
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 
 from gream_ext.plugins.verl.server import RolloutServer, Tokens
 
 
-def serve(batches, requests, most=1024):
-    """Send requests at once; the lists of prompts that were generated together are left in ``batches``."""
+def serve(batches, requests, most=1024, worker=None):
+    """Send requests at once; the prompts that were taken together are left in ``batches``."""
 
-    async def generate(batch):
-        batches.append([request.prompt_ids for request in batch])
-        await asyncio.sleep(0.01)
-        if any(request.prompt_ids == [0] for request in batch):
-            raise RuntimeError("out of luck")
-        return [Tokens(token_ids=[*request.prompt_ids, 7]) for request in batch]
+    async def work(server):
+        while True:
+            batch = await server.take(worker or os.getpid())
+            batches.append([request.prompt_ids for request in batch])
+            if worker is not None:
+                return
+            failed = any(request.prompt_ids == [0] for request in batch)
+            responses = [Tokens(token_ids=[*request.prompt_ids, 7]) for request in batch]
+            await server.give([] if failed else responses, "out of luck" if failed else None)
 
     async def send():
-        server = RolloutServer(generate, quiet=0.01, most=most)
+        server = RolloutServer(quiet=0.01, most=most)
+        working = asyncio.create_task(work(server))
         calls = [
             server.generate(f"r{number}", prompt_ids=prompt, sampling_params={"temperature": 1.0}, image_data=None)
             for number, prompt in enumerate(requests)
         ]
-        return await asyncio.gather(*calls, return_exceptions=True)
+        responses = await asyncio.gather(*calls, return_exceptions=True)
+        working.cancel()
+        return responses
 
     return asyncio.run(send())
 
@@ -45,3 +54,16 @@ def test_an_error_reaches_every_request_of_the_batch_and_the_server_goes_on():
     assert [type(response) for response in responses] == [RuntimeError, RuntimeError, Tokens]
     with pytest.raises(RuntimeError, match="luck"):
         raise responses[0]
+
+
+def test_requests_fail_when_the_worker_dies():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (response,) = serve([], [[1]], worker=gone.pid)
+    assert "died while it was generating" in str(response)
+
+
+def test_its_process_loads_neither_torch_nor_verl():
+    code = "import sys, gream_ext.plugins.verl.server; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "transformers", "verl", "ray"} & set(loaded)

@@ -26,6 +26,9 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "transfer_queue": ("kv_batch_get", "kv_batch_put"),
     },
+    "dataset": {
+        "verl.utils.dataset.rl_dataset": ("RLHFDataset.maybe_filter_out_long_prompts",),
+    },
     "platform": {
         "verl.plugin.platform.platform_manager": ("PlatformRegistry.register", "set_platform", "get_platform"),
         "verl.plugin.platform.platform_base": ("PlatformBase",),

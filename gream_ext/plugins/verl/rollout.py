@@ -1,10 +1,12 @@
 """verl's rollout on a CPU: the training worker generates, with transformers.
 
 `TransformersReplica` is what the trainer talks to, `TransformersRollout` what lives in the worker
-and receives its weights. Between them stands a `WorkerServer`.
+and receives its weights. Between them stands a `RolloutServer`.
 """
 
 import hashlib
+import os
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +17,7 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
 from gream_ext.errors import GreamError
-from gream_ext.plugins.verl.server import Request, Tokens, WorkerServer
+from gream_ext.plugins.verl.server import Request, RolloutServer, Tokens
 
 OPTIONS = {"temperature", "top_p", "max_tokens", "max_new_tokens", "logprobs"}
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {"top_k": (-1, 0, None), "repetition_penalty": (1.0, None)}
@@ -24,9 +26,6 @@ WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {"top_k": (-1, 0, None), "repetitio
 
 class TransformersRollout(BaseRollout):
     """A copy of the model in the training worker, whole and in the way of generating."""
-
-    here: "TransformersRollout | None" = None
-    """The rollout of this process."""
 
     def __init__(self, config: Any, model_config: Any, device_mesh: Any, *_: Any, **__: Any) -> None:
         super().__init__(config, model_config, device_mesh)
@@ -37,8 +36,8 @@ class TransformersRollout(BaseRollout):
         self.model = AutoModelForCausalLM.from_config(self.model_config.hf_config).float().eval()
         self.global_steps: int | None = None
         self.seen: Counter[tuple[int, ...]] = Counter()
-        self.rank = int(torch.distributed.get_rank()) if torch.distributed.is_initialized() else 0
-        TransformersRollout.here = self
+        self.rank = int(os.environ.get("RANK", 0))
+        self.thread: threading.Thread | None = None
 
     async def resume(self, tags: list[str]) -> None:
         return
@@ -63,6 +62,23 @@ class TransformersRollout(BaseRollout):
             raise GreamError(f"the rollout transformers got no weight {sorted(missing - tied)[0]!r}")
         self.global_steps = kwargs.get("global_steps")
         self.seen.clear()
+        if self.thread is None:
+            self.thread = threading.Thread(target=self._serve, name="gream-rollout", daemon=True)
+            self.thread.start()
+
+    def _serve(self) -> None:
+        """Generate what the server has to do, until it is gone."""
+        server = ray.get_actor(server_name(self.rank))
+        try:
+            while True:
+                requests: list[Request] = ray.get(server.take.remote(os.getpid()))
+                try:
+                    responses, error = self.generate(requests), None
+                except Exception as failure:
+                    responses, error = [], f"{type(failure).__name__}: {failure}"
+                ray.get(server.give.remote(responses, error))
+        except ray.exceptions.RayError:
+            return
 
     def generate(self, requests: Sequence[Request]) -> list[Tokens]:
         """Sample one response for each request; those with equal options go together."""
@@ -112,12 +128,12 @@ class TransformersReplica(RolloutReplica):
     async def launch_servers(self) -> None:
         (worker,) = self.workers
         node = await worker.__ray_call__.remote(_node)
-        server = ray.remote(num_cpus=0)(WorkerServer).options(
-            name=f"gream_rollout_{self.replica_rank}{self.name_suffix}",
+        server = ray.remote(num_cpus=0)(RolloutServer).options(
+            name=server_name(self.replica_rank),
             max_concurrency=self.max_concurrency,
             scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False),
         )
-        self._server_handle = server.remote(worker, int(self.config.max_num_seqs))
+        self._server_handle = server.remote(most=int(self.config.max_num_seqs))
         self.servers = [self._server_handle]
         self._server_address = f"gream-rollout-{self.replica_rank}"
 
@@ -131,6 +147,11 @@ class TransformersReplica(RolloutReplica):
 
     async def stop_profile(self) -> None:
         return
+
+
+def server_name(replica: int) -> str:
+    """The Ray actor that serves a replica; the worker of that rank looks it up."""
+    return f"gream_rollout_{replica}"
 
 
 def _node(worker: Any) -> str:

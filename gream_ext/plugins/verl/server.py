@@ -1,13 +1,16 @@
 """The rollout's server: a small Ray actor that gathers requests into batches.
 
 verl's agent loops ask for one response at a time. Generating is done in the training worker
-(`gream_ext.plugins.verl.rollout`), which waits while rollouts are made; so this process needs
-neither torch nor verl, and starts fast.
+(`gream_ext.plugins.verl.rollout`), which has nothing else to do while rollouts are made: a thread
+there takes batches from this server and gives responses back. So the server's process needs
+neither torch nor verl and starts fast. That is why it does not hold the worker's handle either:
+with the annotations of its methods, a handle brings all of verl.
 """
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,58 +37,64 @@ class Tokens:
 
 
 class RolloutServer:
-    """Gathers requests until none has come for a while, and has them generated together.
+    """Gathers requests until none has come for ``quiet`` seconds, at most ``most``.
 
-    ``generate`` maps the requests of a batch to a coroutine of their responses; requests that
-    come in the meantime form the next batch. When it raises, every request of the batch does.
+    One worker, on this machine, calls `take` and `give` in turn. When it dies in between, the
+    requests that it had taken fail.
     """
 
-    def __init__(self, generate: Callable[[Sequence[Request]], Any], quiet: float = 0.05, most: int = 1024) -> None:
-        self._generate = generate
+    def __init__(self, quiet: float = 0.05, most: int = 1024) -> None:
         self._quiet = quiet
         self._most = most
         self._waiting: list[tuple[Request, asyncio.Future[Tokens]]] = []
+        self._taken: list[asyncio.Future[Tokens]] = []
         self._last_arrival = 0.0
-        self._task: asyncio.Task[None] | None = None
 
     async def generate(self, request_id: str, *, prompt_ids: Sequence[int], sampling_params: dict, **_: Any) -> Tokens:
         """One response; verl's names, of which those about images and the like are passed by."""
         future: asyncio.Future[Tokens] = asyncio.get_running_loop().create_future()
         self._waiting.append((Request([int(token) for token in prompt_ids], dict(sampling_params)), future))
         self._last_arrival = time.monotonic()
-        if self._task is None:
-            self._task = asyncio.create_task(self._work())
         return await future
 
-    async def _work(self) -> None:
-        while self._waiting:
-            while len(self._waiting) < self._most and time.monotonic() < self._last_arrival + self._quiet:
-                await asyncio.sleep(self._quiet / 5)
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            try:
-                responses = await self._generate([request for request, _ in batch])
-                for (_, future), tokens in zip(batch, responses, strict=True):
-                    future.set_result(tokens)
-            except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-        self._task = None
+    async def take(self, worker: int) -> list[Request]:
+        """The next batch, as soon as there is one; ``worker`` is the process that will make it."""
+        while not self._waiting or (
+            len(self._waiting) < self._most and time.monotonic() < self._last_arrival + self._quiet
+        ):
+            await asyncio.sleep(self._quiet / 5)
+        batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        self._taken = [future for _, future in batch]
+        self._watch = asyncio.create_task(self._watch_over(worker, self._taken))
+        return [request for request, _ in batch]
+
+    async def give(self, responses: Sequence[Tokens], error: str | None = None) -> None:
+        """The responses of the batch that was taken, or what went wrong."""
+        self._watch.cancel()
+        if error is not None:
+            self._fail(self._taken, error)
+            return
+        for future, tokens in zip(self._taken, responses, strict=True):
+            if not future.done():
+                future.set_result(tokens)
+
+    async def _watch_over(self, worker: int, taken: Sequence[asyncio.Future[Tokens]]) -> None:
+        while _alive(worker):
+            await asyncio.sleep(1)
+        self._fail(taken, f"the training worker, process {worker}, died while it was generating")
+
+    @staticmethod
+    def _fail(taken: Sequence[asyncio.Future[Tokens]], error: str) -> None:
+        for future in taken:
+            if not future.done():
+                future.set_exception(RuntimeError(error))
 
 
-class WorkerServer(RolloutServer):
-    """The Ray actor: a `RolloutServer` whose batches are generated in a training worker."""
-
-    def __init__(self, worker: Any, most: int) -> None:
-        async def generate(requests: Sequence[Request]) -> list[Tokens]:
-            return await worker.__ray_call__.remote(_in_worker, requests)
-
-        super().__init__(generate, most=most)
-
-
-def _in_worker(worker: Any, requests: Sequence[Request]) -> list[Tokens]:
-    from gream_ext.plugins.verl.rollout import TransformersRollout
-
-    if TransformersRollout.here is None:
-        raise RuntimeError("this worker has no rollout")
-    return TransformersRollout.here.generate(requests)
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
