@@ -28,6 +28,7 @@ from tests.support.tiny_sft import (
 )
 
 CURRICULUM = {"gream_curriculum": True, "gream_seed": 5}
+FILE_ORDER = {**CURRICULUM, "gream_sort_rows": False}
 SAVING = {"save_strategy": "steps", "save_steps": 5, "save_total_limit": 2}
 TWO = {"gradient_accumulation_steps": 1, "dataloader_num_workers": 1}
 """On two processes: as many rows in a step as on one, with accumulation."""
@@ -47,9 +48,10 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """A model with dropout, and a corpus whose alignment rows are drawn afresh for each epoch, unequally many."""
+    """Models, one with dropout, and a corpus whose alignment rows are drawn afresh for each epoch, unequally many."""
     root = tmp_path_factory.mktemp("curriculum")
     make_model(root / "model")
+    make_model(root / "dropout", dropout=0.1)
     align = [row for epoch, count in ((1, 51), (2, 54), (3, 50)) for row in make_rows("align", count, epoch)]
     write_corpus(root / "corpus", align + make_rows("align", 6), make_rows("reason", 22))
     return Runs(root)
@@ -58,14 +60,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.fixture(scope="module")
 def runs(prepared: Runs) -> Runs:
     """On one process: everything with our hook, after a run that was killed."""
-    killed = prepared.keys("killed", **CURRICULUM, **SAVING)
+    dropout = {**CURRICULUM, "model_name_or_path": str(prepared["dropout"])}
+    killed = prepared.keys("killed", **dropout, **SAVING)
     train_and_kill(killed, checkpoint=25)
     unfinished = prepared["killed"] / "checkpoint-9999"  # a kill while saving
     unfinished.mkdir()
     shutil.copy(prepared["model"] / "model.safetensors", unfinished)
     train_all([
-        prepared.keys("reference", **CURRICULUM),
         killed,
+        prepared.keys("not_killed", **dropout),
+        prepared.keys("reference", **FILE_ORDER),
+        prepared.keys("sorted", **CURRICULUM),
         prepared.keys("plain", dataset="align_plain,reason_plain"),
         prepared.keys("off"),
         prepared.keys("packed", **CURRICULUM, packing=True, neat_packing=True, cutoff_len=64, dataloader_num_workers=1),
@@ -93,10 +98,11 @@ def without_hook(prepared: Runs) -> Runs:
 
 @pytest.fixture(scope="module")
 def two_processes(prepared: Runs) -> Runs:
-    killed = prepared.keys("killed2", **CURRICULUM, **SAVING, **TWO)
+    dropout = {**CURRICULUM, **TWO, "model_name_or_path": str(prepared["dropout"])}
+    killed = prepared.keys("killed2", **dropout, **SAVING)
     train_and_kill(killed, checkpoint=30, processes=2)
     train(killed, processes=2)
-    train(prepared.keys("reference2", **CURRICULUM, **TWO), processes=2)
+    train(prepared.keys("not_killed2", **dropout), processes=2)
     return prepared
 
 
@@ -128,19 +134,24 @@ def test_logged_loss_is_the_trainers(runs: Runs) -> None:
 
 
 def test_after_kill_it_goes_on_with_the_batches_that_were_left(runs: Runs) -> None:
-    assert read_log(runs["killed"]) == read_log(runs["reference"])
+    assert read_log(runs["killed"]) == read_log(runs["not_killed"])
     assert not list(runs["killed"].glob("*9999*")) and not list(runs["killed"].glob(".unfinished*"))
 
 
 def test_on_two_processes_after_kill_too(two_processes: Runs) -> None:
-    assert read_log(two_processes["killed2"]) == read_log(two_processes["reference2"])
+    assert read_log(two_processes["killed2"]) == read_log(two_processes["not_killed2"])
 
 
 def test_two_processes_train_the_same_steps_as_one(runs: Runs, two_processes: Runs) -> None:
     told = ("step", "kind", "planned", "align_rows", "reason_rows")
-    assert columns(runs["reference"], *told) == columns(two_processes["reference2"], *told)
-    one, two = (np.array(columns(runs[name], "loss")) for name in ("reference", "reference2"))
+    assert columns(runs["not_killed"], *told) == columns(two_processes["not_killed2"], *told)
+    one, two = (np.array(columns(runs[name], "loss")) for name in ("not_killed", "not_killed2"))
     assert one == pytest.approx(two, rel=0.02)  # dropout differs
+
+
+def test_sorting_the_rows_of_a_step_changes_no_step(runs: Runs) -> None:
+    one, two = (np.array(columns(runs[name], "loss")) for name in ("reference", "sorted"))
+    assert one == pytest.approx(two, rel=1e-4)
 
 
 def test_without_our_keys_losses_are_those_without_our_hook(runs: Runs, without_hook: Runs) -> None:

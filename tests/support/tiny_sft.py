@@ -19,7 +19,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_model(folder: Path, hidden: int = 32, layers: int = 2, vocabulary: int = 320) -> Path:
+def make_model(folder: Path, hidden: int = 32, layers: int = 2, vocabulary: int = 320, dropout: float = 0.0) -> Path:
     """A randomly initialised Qwen3 with a byte-level tokenizer that knows `WORDS`; always the same."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
@@ -38,7 +38,7 @@ def make_model(folder: Path, hidden: int = 32, layers: int = 2, vocabulary: int 
         vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
         num_attention_heads=2, num_key_value_heads=1, head_dim=hidden // 2, max_position_embeddings=512,
         tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        attention_dropout=0.1,
+        attention_dropout=dropout,
     )  # fmt: skip
     Qwen3ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
