@@ -6,6 +6,7 @@ of a callback into warnings, so this leaves the process with `SystemExit`.
 """
 
 import inspect
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Check(Callback):
         """Before Hydra makes a folder for the run."""
         # verl hands this to Ray with interpolations as they stand.
         OmegaConf.resolve(config.ray_kwargs)
+        _quote_interpreter(config)
         try:
             check(config)
             if config.trainer.device == "cpu":
@@ -88,6 +90,13 @@ def _check_reward(config: DictConfig) -> None:
         rewards.compute_score("", "", "<|a_0|>", {}, **{**given, "levels": None, "shortest": None})
     except ValueError as error:
         raise GreamError(f"reward.custom_reward_function.reward_kwargs: {error}") from None
+
+
+def _quote_interpreter(config: DictConfig) -> None:
+    """Ray has a shell start its workers and does not quote the interpreter: with a space in its path none starts."""
+    runtime_env = config.ray_kwargs.ray_init.runtime_env
+    if runtime_env.get("py_executable") is None and shlex.quote(sys.executable) != sys.executable:
+        runtime_env.py_executable = shlex.quote(sys.executable)
 
 
 def _no_accelerator() -> None:

@@ -1,0 +1,199 @@
+"""The group filter on verl's real replay buffer, with a TransferQueue that is a dict."""
+
+import pytest
+import torch
+
+pytest.importorskip("verl")
+
+from verl.trainer.ppo.v1 import replay_buffer
+
+from gream_ext.errors import GreamError
+from gream_ext.plugins.verl import filter as group_filter
+
+pytestmark = pytest.mark.integration
+
+
+class Queue:
+    """TransferQueue's calls as verl and we make them."""
+
+    def __init__(self):
+        self.tags = {}
+        self.fields = {}
+
+    def kv_list(self, partition_id=None):
+        return {"train": {key: dict(tag) for key, tag in self.tags.items()}}
+
+    def kv_clear(self, keys, partition_id):
+        for key in keys:
+            self.tags.pop(key, None)
+            self.fields.pop(key, None)
+
+    def kv_batch_get(self, keys, partition_id, select_fields):
+        return {name: [self.fields[key][name] for key in keys] for name in select_fields}
+
+    def kv_batch_put(self, keys, partition_id, fields):
+        for number, key in enumerate(keys):
+            for name, values in fields.items():
+                self.fields[key][name] = values[number]
+
+
+class Rollouts:
+    """What agent loops would do: each prompt gets the next of the planned groups, a few polls later."""
+
+    def __init__(self, queue, plan):
+        self.queue, self.plan = queue, list(plan)
+        self.asked = 0
+        self.at_work = []
+
+    def ask(self, prompts):
+        for _ in range(prompts):
+            uid = f"uid{self.asked}"
+            self.queue.tags[uid] = {"is_prompt": True, "status": "pending", "global_steps": 1}
+            self.at_work.append((uid, self.plan[self.asked % len(self.plan)]))
+            self.asked += 1
+
+    def work(self, seconds):
+        """Instead of sleeping: one prompt is done."""
+        if not self.at_work:
+            return
+        uid, levels = self.at_work.pop(0)
+        for session, level in enumerate(levels):
+            key = f"{uid}_{session}_0"
+            info = {"score": (level / 5) ** 0.5, "matched_levels": level, "acc": float(level == 5), "well_formed": True}
+            self.queue.tags[key] = {"status": "success", "response_len": 10, "seq_len": 20}
+            self.queue.fields[key] = {
+                "extra_fields": {"reward_extra_info": info},
+                "response_mask": torch.ones(10),
+                "loss_mask": torch.ones(10),
+            }
+        self.queue.tags[uid]["status"] = "finished" if levels else "failure"
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """Sample one training batch of four groups; what became of the queue is in ``.queue``."""
+
+    def sample(plan, batch_size=4, **options):
+        queue = Queue()
+        rollouts = Rollouts(queue, plan)
+        for module in (replay_buffer, group_filter):
+            monkeypatch.setattr(module, "tq", queue)
+        monkeypatch.setattr(group_filter.time, "sleep", rollouts.work)
+        monkeypatch.setattr(group_filter.torch, "zeros_like", lambda values: [torch.zeros(len(v)) for v in values])
+        buffer = group_filter.GroupFilter(
+            trainer_mode="sync",
+            trainer_config={},
+            max_off_policy_threshold=8,
+            max_off_policy_strategy="drop",
+            sampler_kwargs=options,
+            refill_fn=rollouts.ask,
+        )
+        rollouts.ask(batch_size)
+        batch, metrics = buffer.sample(1, "train", batch_size)
+        sample.queue, sample.asked = queue, rollouts.asked
+        return batch, metrics
+
+    return sample
+
+
+GOOD, WRONG, LOW = (0, 1, 5), (0, 0, 0), (0, 1, 1)
+
+
+def test_keeps_what_has_signal(sampled):
+    batch, metrics = sampled([GOOD])
+    assert len(batch.keys) == 12
+    assert sampled.asked == 4
+    assert metrics["gream/groups/kept"] == 4
+    assert metrics["gream/groups/refills"] == 0
+
+
+def test_replaces_what_has_none(sampled):
+    batch, metrics = sampled([GOOD, WRONG, LOW])
+    assert len(batch.keys) == 12
+    assert metrics["gream/groups/kept"] == 4
+    assert metrics["gream/groups/evicted_same"] == metrics["gream/groups/evicted_same_at_0"] == 2
+    assert metrics["gream/groups/refills"] == sampled.asked - 4 == 2
+    assert metrics["gream/rollouts/wasted"] == 6
+    assert metrics["gream/tokens/wasted"] == 60
+    # Nothing is left in the queue but the batch.
+    assert set(sampled.queue.tags) == set(batch.keys)
+
+
+def test_floor(sampled):
+    _, metrics = sampled([GOOD, LOW], min_level=2)
+    assert metrics["gream/groups/evicted_below_floor"] > 0
+    assert metrics["gream/groups/kept"] == 4
+
+
+def test_binary_rewards_go_by_exactness(sampled):
+    """Two different levels, nobody exactly right: no signal in a binary reward."""
+    batch, metrics = sampled([LOW, GOOD], metric="acc")
+    assert metrics["gream/groups/evicted_same"] > 0
+    assert {key.split("_")[0] for key in batch.keys} <= {f"uid{number}" for number in range(1, 99, 2)}
+
+
+def test_refills_are_bounded_and_the_step_is_trained_on_what_there_is(sampled):
+    plan = [GOOD, *[WRONG] * 99]
+    batch, metrics = sampled(plan, max_refills=1.5)
+    assert metrics["gream/groups/refills"] == 6
+    assert sampled.asked == 10
+    assert len(batch.keys) == 3
+    assert set(sampled.queue.tags) == set(batch.keys)
+
+
+def test_a_step_without_any_signal_is_skipped(sampled, capsys):
+    """Every rollout wrong: no hang, no error, and nothing to learn from in the batch."""
+    batch, metrics = sampled([WRONG])
+    assert metrics["gream/groups/kept"] == 0
+    assert metrics["gream/groups/refills"] == 8
+    assert len(batch.keys) == 3
+    for key in batch.keys:
+        assert not sampled.queue.fields[key]["response_mask"].any()
+        assert not sampled.queue.fields[key]["loss_mask"].any()
+    assert "step skipped, none of 12 groups" in capsys.readouterr().out
+
+
+def test_or_fails_if_so_wanted(sampled):
+    with pytest.raises(GreamError, match="none of 12 groups"):
+        sampled([WRONG], when_empty="fail")
+
+
+def test_failed_rollouts(sampled):
+    _, metrics = sampled([(), GOOD, (5,)])
+    assert metrics["gream/groups/evicted_failed"] > 0
+    assert metrics["gream/groups/kept"] == 4
+    with pytest.raises(GreamError, match="every rollout of this step failed"):
+        sampled([()])
+
+
+def test_switched_off_it_keeps_everything_and_reports(sampled):
+    batch, metrics = sampled([WRONG, GOOD], enable=False)
+    assert len(batch.keys) == 12
+    assert metrics["gream/groups/refills"] == 0
+    assert metrics["gream/levels/0"] == 4 / 6
+
+
+def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
+    monkeypatch.setattr(Rollouts, "work", lambda self, seconds: None)
+    with pytest.raises(GreamError, match="no rollout came back"):
+        sampled([GOOD], patience=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"minlevel": 1}, "no option 'minlevel'"),
+        ({"metric": "score"}, "matched_levels or acc"),
+        ({"when_empty": "cry"}, "skip or fail"),
+        ({"metric": "acc", "min_level": 2}, "at most 1"),
+        ({"max_refills": -1}, "0 or more"),
+    ],
+)
+def test_refuses_wrong_options(options, complaint):
+    with pytest.raises(GreamError, match=complaint):
+        group_filter.read_options(options)
+
+
+def test_refuses_asynchronous_trainers():
+    with pytest.raises(GreamError, match="synchronous"):
+        group_filter.GroupFilter(trainer_mode="colocate_async", sampler_kwargs={})

@@ -1,0 +1,166 @@
+"""verl's unmodified launcher with our recipes on a CPU: trains, is killed, goes on, and is merged by verl's merger."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from gream_ext.plugins.rl_metrics import read
+from tests.support.tiny_policy import write_policy, write_prompts
+
+pytest.importorskip("verl")
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+SMALL = {
+    "data.train_batch_size": 4,
+    "data.max_prompt_length": 32,
+    "data.max_response_length": 8,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
+    "actor_rollout_ref.actor.optim.lr": 0.001,
+    "actor_rollout_ref.rollout.n": 4,
+    "actor_rollout_ref.rollout.temperature": 1.0,
+    "trainer.val_before_train": "false",
+    "trainer.test_freq": -1,
+    "trainer.save_freq": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder whose name has a space in it, with a policy and prompts."""
+    root = tmp_path_factory.mktemp("reinforcement run")
+    write_policy(root / "sft")
+    write_prompts(root / "rl" / "train.parquet", 64)
+    write_prompts(root / "rl" / "valid.parquet", 8, seed=1)
+    return root
+
+
+def start(workspace, python=sys.executable, **overrides):
+    arguments = [f"{key}={value}" for key, value in {"workspace": f"'{workspace}'", **SMALL, **overrides}.items()]
+    command = [str(python), "-m", "verl.trainer.main_ppo", "+gream=[srpo,cpu]", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local", "RAY_DEDUP_LOGS": "0"}
+    log = (workspace / "log.txt").open("w")
+    return subprocess.Popen(command, cwd=workspace, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def end(process, with_signal=signal.SIGKILL):
+    """Kill the launcher, and what it has started: Ray's processes outlive a launcher that is killed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(with_signal)
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, timeout=30)
+    process.wait(30)
+
+
+@contextlib.contextmanager
+def running(workspace, **overrides):
+    process = start(workspace, **overrides)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def log(workspace):
+    return (workspace / "log.txt").read_text(errors="replace")
+
+
+def wait(workspace, process, seconds=400):
+    assert process.wait(seconds) == 0, log(workspace)[-5000:]
+
+
+def test_two_workers_train_are_killed_and_go_on(workspace):
+    """Kill -9 after a checkpoint; the same command goes on from it, and the weights it trains reach the rollout."""
+    options = {"trainer.total_training_steps": 3, "trainer.n_gpus_per_node": 2}
+    latest = workspace / "rl" / "checkpoints" / "latest_checkpointed_iteration.txt"
+    with running(workspace, **options) as process:
+        deadline = time.monotonic() + 400
+        while not latest.exists():
+            assert process.poll() is None and time.monotonic() < deadline, log(workspace)[-5000:]
+            time.sleep(0.2)
+        end(process)
+    done = int(latest.read_text())
+    assert 1 <= done < 3
+    with running(workspace, **options) as process:
+        wait(workspace, process)
+    assert latest.read_text() == "3"
+    metrics = read(workspace / "rl" / "metrics.jsonl")
+    assert [line["step"] for line in metrics][-1] == 3
+    resumed = [json.loads(line)["step"] for line in (workspace / "rl" / "metrics.jsonl").read_text().splitlines()]
+    assert resumed == list(range(done + 1, 4))
+    for line in metrics:
+        assert line["gream/rollouts/all"] >= 16
+        assert 0 < line["gream/rollouts/well_formed"] <= 1
+        assert line["gream/srpo/sigma"] >= 0
+        # The actor computes the rollouts' log-probs anew: with weights that had not reached the rollout
+        # they would be others, at this learning rate by far.
+        assert line["training/rollout_probs_diff_max"] < 1e-3
+        assert line["actor/grad_norm"] > 0
+        assert line["actor/kl_loss"] >= 0
+
+
+def test_merged_weights_load_in_transformers(workspace):
+    """verl's own merger makes a Hugging Face model of the checkpoint; training has changed it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    actor = workspace / "rl" / "checkpoints" / "global_step_3" / "actor"
+    if not actor.exists():
+        pytest.skip("the training test did not come to its end")
+    target = workspace / "srpo"
+    merger = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
+    subprocess.run([*merger, "--local_dir", str(actor), "--target_dir", str(target)], check=True, timeout=300)
+    trained = AutoModelForCausalLM.from_pretrained(target).state_dict()
+    before = AutoModelForCausalLM.from_pretrained(workspace / "sft").state_dict()
+    assert trained.keys() == before.keys()
+    assert any((trained[name] - before[name]).abs().max() > 1e-4 for name in trained)
+    assert (
+        AutoTokenizer.from_pretrained(target).get_vocab()
+        == AutoTokenizer.from_pretrained(workspace / "sft").get_vocab()
+    )
+
+
+def test_every_rollout_wrong_neither_hangs_nor_breaks(workspace, tmp_path):
+    """Nothing is ever well-formed, so no group has signal: steps are skipped, and the policy stays as it was.
+
+    Run by an interpreter whose path has a space in it, as a user's home may.
+    """
+    import torch
+
+    (tmp_path / "an environment").symlink_to(sys.prefix)
+    python = tmp_path / "an environment" / "bin" / "python"
+    (tmp_path / "rl").mkdir()
+    (tmp_path / "sft").symlink_to(workspace / "sft")
+    for name in ("train", "valid"):
+        (tmp_path / "rl" / f"{name}.parquet").symlink_to(workspace / "rl" / f"{name}.parquet")
+    options = {
+        "+reward.custom_reward_function.reward_kwargs.mode": "reason",
+        "algorithm.rollout_correction.bypass_mode": "true",
+        "actor_rollout_ref.actor.optim.weight_decay": 0,
+        "trainer.total_training_steps": 2,
+        "trainer.v1.sampler.sampler_kwargs.max_refills": 1,
+    }
+    with running(tmp_path, python=python, **options) as process:
+        wait(tmp_path, process)
+    for line in read(tmp_path / "rl" / "metrics.jsonl"):
+        assert line["gream/groups/kept"] == 0
+        assert line["gream/groups/evicted_same_at_0"] == 8
+        assert line["gream/groups/refills"] == 4
+        assert line["actor/grad_norm"] == 0
+    assert "step skipped" in log(tmp_path)
+    checkpoint = tmp_path / "rl" / "checkpoints" / "global_step_2" / "actor" / "model_world_size_1_rank_0.pt"
+    weights = torch.load(checkpoint, weights_only=False)
+    from transformers import AutoModelForCausalLM
+
+    for name, tensor in AutoModelForCausalLM.from_pretrained(workspace / "sft").state_dict().items():
+        trained = weights[name].full_tensor() if hasattr(weights[name], "full_tensor") else weights[name]
+        assert torch.equal(trained, tensor), name
