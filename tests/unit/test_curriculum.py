@@ -186,6 +186,15 @@ def test_same_seed_same_order_and_another_epoch_another() -> None:
     assert (one.batches(1) != one.batches(2)).any()
 
 
+def test_lengths_sort_the_rows_of_a_batch_and_change_no_batch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, 70)
+    plain = curriculum_of(50, 20, epochs=2, batch_rows=8, seed=1)
+    with_lengths = Curriculum(plain.kinds, plain.epochs, plain.settings, lengths)
+    for batch, sorted_batch in zip(plain.share(1), with_lengths.share(1), strict=True):
+        assert sorted(batch) == sorted(sorted_batch)
+        assert (np.diff(lengths[sorted_batch]) >= 0).all()
+
+
 def test_an_epoch_without_rows_is_refused() -> None:
     with pytest.raises(GreamError, match=r"no row for epoch 3 of 3.*epoch. column of the data has \(2\)"):
         Curriculum(np.zeros(4, int), np.array([1, 1, 2, 2]), CurriculumSettings(epochs=3, batch_rows=2))
