@@ -45,9 +45,9 @@ def shared_levels(
 ) -> list[dict[str, Any]]:
     """What pairs of items have in common that share their first 1, 2, … levels; the first entry is a random index.
 
-    ``neighbours``, int [pairs, 2], are rows of items that follow one another in some history. ``share_category`` is estimated from
-    `PAIRS` pairs of items with categories, ``next_item`` (the pair are neighbours) is exact. Both are None where
-    there are no such pairs. A random index shares nothing but chance, so its figures are those of all pairs.
+    ``neighbours``, int [pairs, 2], are rows of items that follow one another in some history. ``share_category`` is
+    estimated from `PAIRS` pairs of items with categories, ``next_item`` (the pair are neighbours) is exact. Both are
+    None where there are no such pairs. A random index shares nothing but chance: its figures are those of all pairs.
     """
     chance = np.random.default_rng(seed)
     low, high = neighbours.min(axis=1), neighbours.max(axis=1)

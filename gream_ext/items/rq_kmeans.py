@@ -61,34 +61,48 @@ def _kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[fl
 
     Started from single rows, as usual, k-means fails on residuals: in many dimensions all of them are about as far
     from one another, so the centroid that happens to lie nearest the middle takes most rows and the others keep
-    their own. So it is started from the clusters found in a few principal components, then in more and more of them.
+    their own. So it is started from the clusters found in a few principal components (there with k-means++), then in
+    more and more of them.
     """
     components = _principal_components(rows, max(WARM_UP_WIDTHS), seed)
-    start: np.ndarray | None = None
-    for width in WARM_UP_WIDTHS:
-        if width >= rows.shape[1]:
-            break
+    group: np.ndarray = np.empty(0, dtype=np.int32)
+    for step, width in enumerate(WARM_UP_WIDTHS):
         narrow = np.ascontiguousarray(components[:, :width])
-        _, centroids = _lloyd(narrow, size, iterations, seed, None if start is None else _means(narrow, start, size))
-        start = _nearest(narrow, centroids)
-    return _lloyd(rows, size, iterations, seed, None if start is None else _means(rows, start, size))
+        start = _means(narrow, group, size) if step else _spread(narrow, size, seed)
+        group = _nearest(narrow, _lloyd(narrow, start, iterations, seed)[1])
+        if width >= components.shape[1]:
+            break
+    return _lloyd(rows, _means(rows, group, size), iterations, seed)
 
 
-def _lloyd(
-    rows: np.ndarray, size: int, iterations: int, seed: int, start: np.ndarray | None
-) -> tuple[float, np.ndarray]:
+def _lloyd(rows: np.ndarray, start: np.ndarray, iterations: int, seed: int) -> tuple[float, np.ndarray]:
+    """K-means from the centroids ``start``: the objective and the centroids."""
     import faiss
 
     kmeans: Any = faiss.Kmeans(
         rows.shape[1],
-        size,
+        len(start),
         niter=iterations,
         seed=seed,
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),  # faiss would train on a sample
     )
     kmeans.train(rows, init_centroids=start)
-    return float(kmeans.obj[-1]), np.array(kmeans.centroids, dtype=np.float32).reshape(size, -1)
+    return float(kmeans.obj[-1]), np.array(kmeans.centroids, dtype=np.float32).reshape(start.shape)
+
+
+def _spread(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Rows far from one another, float32 [size, width]: the start of k-means++ (Arthur and Vassilvitskii, 2007)."""
+    chance = np.random.default_rng(seed)
+    chosen = [int(chance.integers(len(rows)))]
+    distance = np.full(len(rows), np.inf, dtype=np.float32)
+    while len(chosen) < size:
+        away = rows - rows[chosen[-1]]
+        np.minimum(distance, np.einsum("ij,ij->i", away, away), out=distance)
+        reached = np.cumsum(distance, dtype=np.float64)
+        # Where every row lies on one that was chosen, any will do.
+        chosen.append(int(np.searchsorted(reached, chance.random() * reached[-1])) if reached[-1] else len(chosen))
+    return rows[chosen]
 
 
 def _principal_components(rows: np.ndarray, width: int, seed: int) -> np.ndarray:
