@@ -136,16 +136,14 @@ def test_the_whole_flow_killed_interrupted_and_finished(
     assert report["rl"]["steps"] == 2
     assert len(report["stages"]) >= 19
     assert "<html" in workspace.path("report.html").read_text()
-    assert [json.loads(line)["step"] for line in workspace.path("rl", "metrics.jsonl").read_text().splitlines()] == [
-        1,
-        2,
-    ]
+    metrics = workspace.path("rl", "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in metrics] == [1, 2]
 
     # A fourth run does nothing and says so, and still shows the results.
     before = output.stat().st_size
     process = start()
     assert process.wait(LONGEST) == 0
-    said = output.read_text()[before:]
+    said = output.read_bytes()[before:].decode()
     assert said.count("up to date") == 20
     assert "ecall@10" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a run", "a shop", "flow.yaml", "output.txt"], (
