@@ -26,6 +26,7 @@ SMALL = {
     "actor_rollout_ref.actor.optim.lr": 0.001,
     "actor_rollout_ref.rollout.n": 4,
     "actor_rollout_ref.rollout.temperature": 1.0,
+    "algorithm.rollout_correction.bypass_mode": "false",  # the actor computes the rollouts' log-probs anew
     "trainer.val_before_train": "false",
     "trainer.test_freq": -1,
     "trainer.save_freq": 1,
@@ -102,8 +103,7 @@ def test_two_workers_train_are_killed_and_go_on(workspace):
         assert line["gream/rollouts/all"] >= 16
         assert 0 < line["gream/rollouts/well_formed"] <= 1
         assert line["gream/srpo/sigma"] >= 0
-        # The actor computes the rollouts' log-probs anew: with weights that had not reached the rollout
-        # they would be others, at this learning rate by far.
+        # Of weights that had not reached the rollout these would be others, at this learning rate by far.
         assert line["training/rollout_probs_diff_max"] < 1e-3
         assert line["actor/grad_norm"] > 0
         assert line["actor/kl_loss"] >= 0

@@ -55,7 +55,8 @@ def check(config: DictConfig) -> None:
     if config.algorithm.adv_estimator == "srpo":
         estimator.options(config.algorithm)
     _check_reward(config)
-    if not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync":
+    ours = config.trainer.v1.sampler.custom_sampler.path == "pkg://gream_ext.plugins.verl.filter"
+    if ours and (not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync"):
         raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
     for name, path in (("data.train_files", config.data.train_files), ("data.val_files", config.data.val_files)):
         for file in [path] if isinstance(path, str) else path:
