@@ -3,7 +3,6 @@
 Its rows may not be redistributed: they are read where they are and never copied elsewhere than into a workspace.
 """
 
-import csv
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -60,14 +59,17 @@ def read(path: Path, ignored: Sequence[str]) -> Source:
         ratings, movies = (file.read_bytes() for file in found)
         name = str(found[0])
     plain = found[0].name == "u.data"
-    frame = pl.read_csv(
-        io.BytesIO(ratings),
-        separator="\t",
-        has_header=False,
-        skip_rows=0 if plain else 1,
-        new_columns=["user_id", "item_id", "rating", "timestamp"],
-        schema_overrides=[pl.String, pl.String, pl.Float64, pl.Int64],
-    )
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(ratings),
+            separator="\t",
+            has_header=False,
+            skip_rows=0 if plain else 1,
+            new_columns=["user_id", "item_id", "rating", "timestamp"],
+            schema_overrides=[pl.String, pl.String, pl.Float64, pl.Int64],
+        )
+    except pl.exceptions.PolarsError as error:
+        raise GreamError(f"{name} is not MovieLens-100K: {str(error).splitlines()[0]}") from None
     return Source(
         interactions=frame.drop("rating"),
         items=_plain_items(movies, ignored) if plain else _atomic_items(movies, ignored),
@@ -86,23 +88,35 @@ def _from_wheel(path: Path, name: str) -> bytes:
 
 def _atomic_items(movies: bytes, ignored: Sequence[str]) -> Iterator[tuple[str, ItemRecord]]:
     """RecBole's atomic file: a header with types, tabs, genres separated by blanks."""
-    rows = csv.reader(io.StringIO(movies.decode("utf-8")), delimiter="\t", quoting=csv.QUOTE_NONE)
-    next(rows)
-    for line, (item, title, year, genres) in enumerate(rows, start=2):
-        fields = {"item_id": item, "title": title, "categories": genres.split(), "year": year}
+    for line, row in _lines(movies, "utf-8")[1:]:
         where = f"ml-100k.item line {line}"
+        item, title, year, genres = _fields(row, "\t", 4, where)
+        fields = {"item_id": item, "title": title, "categories": genres.split(), "year": year}
         yield where, item_record(fields, where, ignored)
 
 
 def _plain_items(movies: bytes, ignored: Sequence[str]) -> Iterator[tuple[str, ItemRecord]]:
     """GroupLens' u.item: Latin-1, ``id|title (year)|date|video date|url|19 flags``."""
-    for line, row in enumerate(movies.decode("latin-1").splitlines(), start=1):
-        item, title, date, _, _, *flags = row.split("|")
+    for line, row in _lines(movies, "latin-1"):
+        where = f"u.item line {line}"
+        item, title, date, _, _, *flags = _fields(row, "|", 5 + len(GENRES), where)
         fields = {
             "item_id": item,
             "title": title.removesuffix(f"({date[-4:]})").strip(),
             "categories": [genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"],
             "year": date[-4:],
         }
-        where = f"u.item line {line}"
         yield where, item_record(fields, where, ignored)
+
+
+def _lines(content: bytes, encoding: str) -> list[tuple[int, str]]:
+    """Numbered from 1. Not by str.splitlines, which also splits at characters that Latin-1 text may hold."""
+    rows = content.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+    return [(number, row.decode(encoding, errors="replace")) for number, row in enumerate(rows, start=1)]
+
+
+def _fields(row: str, separator: str, count: int, where: str) -> list[str]:
+    fields = row.split(separator)
+    if len(fields) != count:
+        raise GreamError(f"{where}: {len(fields)} fields, not {count}: this is not MovieLens-100K")
+    return fields

@@ -1,5 +1,6 @@
 """RQ-KMeans, eqs 4–8: level by level, cluster what the levels before left unexplained."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,7 @@ def _kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[fl
 
 def _lloyd(rows: np.ndarray, start: np.ndarray, iterations: int, seed: int) -> tuple[float, np.ndarray]:
     """K-means from the centroids ``start``: the objective and the centroids."""
-    import faiss
-
-    kmeans: Any = faiss.Kmeans(
+    kmeans: Any = _faiss().Kmeans(
         rows.shape[1],
         len(start),
         niter=iterations,
@@ -131,9 +130,7 @@ def _means(rows: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
 
 def _nearest(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """The nearest centroid of each row (eq. 6), int32 [rows]."""
-    import faiss
-
-    index = faiss.IndexFlatL2(centroids.shape[1])
+    index = _faiss().IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
     nearest = np.empty(len(rows), dtype=np.int32)
     for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -149,3 +146,10 @@ def _step(residual: np.ndarray, codebook: np.ndarray) -> np.ndarray:
         part = slice(start, start + ROWS_AT_ONCE)
         residual[part] -= codebook[nearest[part]]
     return nearest
+
+
+def _faiss() -> Any:
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells which variants of itself it does not find
+    import faiss
+
+    return faiss

@@ -55,6 +55,17 @@ def test_reads_each(place, tmp_path):
     assert interactions["timestamp"].to_list() == [50, 50, 100]
 
 
+def test_damaged_files(tmp_path):
+    (tmp_path / "ml-100k.inter").write_text(ATOMIC_RATINGS)
+    (tmp_path / "ml-100k.item").write_text(ATOMIC_FILMS + "4\tBrosa\n", encoding="utf-8")
+    settings = PrepareSettings(path=str(tmp_path), source="movielens", k=0)
+    with pytest.raises(GreamError, match=r"ml-100k.item line 5: 2 fields, not 4"):
+        STAGE.run(Workspace(tmp_path / "run"), settings)
+    (tmp_path / "ml-100k.inter").write_text(ATOMIC_RATINGS + "7\t4\t1\tsoon\n")
+    with pytest.raises(GreamError, match=r"ml-100k.inter is not MovieLens-100K: could not parse `soon`"):
+        STAGE.run(Workspace(tmp_path / "run"), settings)
+
+
 def test_neither_wheel_nor_folder(tmp_path):
     with pytest.raises(GreamError, match="neither the recbole wheel nor a folder"):
         STAGE.run(Workspace(tmp_path / "run"), PrepareSettings(path=str(tmp_path), source="movielens"))
