@@ -160,7 +160,8 @@ def test_identifiers_become_items_when_they_are_complete() -> None:
         found.append(list(pieces.grow(text)))
     long, short = Item("long", "LONG"), Item("short", "SHORT")
     assert found == [
-        [Text("liked ")], [], [], [long], [], [], [short, Text(", ")], [], [Text("<|a_9|> end")], [Text(" ")], [Text("<")],
+        [Text("liked ")], [], [], [long], [], [], [short, Text(", ")], [],
+        [Text("<|a_9|> end")], [Text(" ")], [Text("<")],
     ]  # fmt: skip
     assert list(pieces.grow(text, ended=True)) == [Text("<|a_1|>")]
 
