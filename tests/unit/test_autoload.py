@@ -20,8 +20,9 @@ def path(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     monkeypatch.setattr(sys, "meta_path", finders)
     monkeypatch.delenv(autoload.SWITCH, raising=False)
     yield finders
+    # Not by monkeypatch, which would put the look-alike back.
     for name in [name for name in sys.modules if name.split(".")[0] == "llamafactory"]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
 
 
 @pytest.fixture
