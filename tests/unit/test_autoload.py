@@ -19,10 +19,12 @@ def path(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     finders = [finder for finder in sys.meta_path if not isinstance(finder, autoload.LlamaFactoryFinder)]
     monkeypatch.setattr(sys, "meta_path", finders)
     monkeypatch.delenv(autoload.SWITCH, raising=False)
+    before = set(sys.modules)
     yield finders
     # Not by monkeypatch, which would put the look-alike back.
-    for name in [name for name in sys.modules if name.split(".")[0] == "llamafactory"]:
-        del sys.modules[name]
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] == "llamafactory":
+            del sys.modules[name]
 
 
 @pytest.fixture
