@@ -128,6 +128,9 @@ def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Ten
     labels = groups.detach().cpu().numpy() if isinstance(groups, torch.Tensor) else np.asarray(groups)
     if labels.ndim != 1 or len(labels) != len(like):
         raise ValueError(f"one group for each of {len(like)} rollouts is needed, not {labels.shape}")
+    if labels.dtype == object:  # verl's ids; counting them takes a fraction of sorting them
+        seen: dict[object, int] = {}
+        return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.int64, len(labels))
     return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
