@@ -106,11 +106,6 @@ class CurriculumRun(TrainerCallback):
                 f"max_steps: {state.max_steps} is more than the {planned} steps of num_train_epochs: "
                 f"{self.curriculum.settings.epochs}: raise num_train_epochs, or leave max_steps out"
             )
-        if state.is_world_process_zero:
-            self._write_plan(state.global_step, planned)
-            start_log(self.output_dir, state.global_step)
-
-    def _write_plan(self, trained_steps: int, planned: int) -> None:
         plan = {
             "settings": vars(self.curriculum.settings),
             "rows": [dict(zip(KINDS, self.curriculum.row_counts(epoch + 1), strict=False))
@@ -118,14 +113,21 @@ class CurriculumRun(TrainerCallback):
             "sorted_rows": self.curriculum.lengths is not None,
             "steps": planned,
         }  # fmt: skip
+        if state.global_step:
+            self._demand_same_plan(plan, state.global_step)
+        if state.is_world_process_zero:
+            write_json(self.output_dir / PLAN_NAME, plan)
+            start_log(self.output_dir, state.global_step)
+
+    def _demand_same_plan(self, plan: dict[str, Any], trained_steps: int) -> None:
         path = self.output_dir / PLAN_NAME
-        if trained_steps and path.exists() and (old := read_json(path, "sft")) != plan:
-            changed = ", ".join(key for key in plan if old.get(key) != plan[key])
+        old = read_json(path, "sft") if path.exists() else plan
+        changed = ", ".join(key for key in plan if old.get(key) != plan[key])
+        if changed:
             raise GreamError(
                 f"cannot resume in {self.output_dir} at step {trained_steps}: {changed} of the curriculum differ "
                 f"from those it was started with, see {PLAN_NAME}; set them back, or set overwrite_output_dir: true"
             )
-        write_json(path, plan)
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.sampler.epoch = state.global_step // self.share_steps
