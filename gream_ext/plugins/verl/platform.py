@@ -51,6 +51,12 @@ class _CpuModule(ModuleType):
 
     reset_peak_memory_stats = ipc_collect = empty_cache
 
+    def get_rng_state(self, device: Any = None) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
+        torch.set_rng_state(state)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)
 
