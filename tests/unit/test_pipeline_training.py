@@ -40,8 +40,9 @@ def test_sft_runs_the_unmodified_launcher_with_the_files_of_the_workspace(tmp_pa
     }
 
 
-def test_several_processes_also_where_a_path_has_a_blank(tmp_path: Path) -> None:
+def test_several_processes_also_where_a_path_has_a_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """llamafactory-cli splits its torchrun command at blanks; there torchrun gets the words from us."""
+    monkeypatch.setattr("sys.executable", "/usr/bin/python3.11")  # wherever the tests themselves run
     plain, environment = training_command(Workspace(tmp_path / "w"), SftSettings(processes=2), tmp_path / "r.yaml")
     assert plain[2] == "llamafactory.cli"
     assert environment["FORCE_TORCHRUN"] == "1" and environment["NPROC_PER_NODE"] == "2"
