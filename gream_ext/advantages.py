@@ -52,16 +52,7 @@ def dense_advantages(rewards: torch.Tensor, groups: torch.Tensor | np.ndarray | 
     the bit (a group of one keeps its reward), but where all rewards of a group are equal: there
     it is 0, while Verl divides the rounding error of the mean by 1e-6.
     """
-    advantages = torch.zeros_like(rewards)
-    for places in _by_size(_group_numbers(groups, rewards), rewards.device):
-        grouped = rewards[places]
-        if places.shape[1] == 1:
-            advantages[places] = grouped / (1.0 + EPSILON)
-            continue
-        centred = (grouped - grouped.mean(dim=1, keepdim=True)) / (grouped.std(dim=1, keepdim=True) + EPSILON)
-        equal = (grouped == grouped[:, :1]).all(dim=1, keepdim=True)
-        advantages[places] = centred.masked_fill(equal, 0.0)
-    return advantages
+    return _dense(rewards, _group_numbers(groups, rewards))
 
 
 def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence, k: int) -> torch.Tensor:
@@ -69,14 +60,7 @@ def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | 
 
     ``correct`` is bool [rollouts]: v of the paper. ``k`` is the size of the draw of eq. 15.
     """
-    numbers = _group_numbers(groups, correct)
-    right = correct.detach().cpu().numpy().astype(bool)
-    sizes = np.bincount(numbers)
-    counts = np.bincount(numbers, weights=right).astype(np.int64)
-    pairs, which = np.unique(np.stack([counts, sizes], axis=1), axis=0, return_inverse=True)
-    bonuses = np.array([group_bonus(int(count), int(size), k) for count, size in pairs]).reshape(-1, 2)
-    bonus = bonuses[which.reshape(-1)[numbers], np.where(right, 0, 1)]
-    return torch.from_numpy(bonus).to(correct.device)
+    return _bonus(correct, _group_numbers(groups, correct), k)
 
 
 def srpo_advantages(
@@ -110,9 +94,31 @@ def srpo_advantages(
         )
     if k < 1:
         raise ValueError(f"k of eq. 15 must be at least 1, not {k}")
-    numbers = torch.from_numpy(_group_numbers(groups, rewards))
-    dense = dense_advantages(rewards, numbers)
-    return dense + bonus_advantages(correct, numbers, k).to(dense) if bonus else dense
+    numbers = _group_numbers(groups, rewards)
+    dense = _dense(rewards, numbers)
+    return dense + _bonus(correct, numbers, k).to(dense) if bonus else dense
+
+
+def _dense(rewards: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
+    advantages = torch.zeros_like(rewards)
+    for places in _by_size(numbers, rewards.device):
+        grouped = rewards[places]
+        if places.shape[1] == 1:
+            advantages[places] = grouped / (1.0 + EPSILON)
+            continue
+        centred = (grouped - grouped.mean(dim=1, keepdim=True)) / (grouped.std(dim=1, keepdim=True) + EPSILON)
+        equal = (grouped == grouped[:, :1]).all(dim=1, keepdim=True)
+        advantages[places] = centred.masked_fill(equal, 0.0)
+    return advantages
+
+
+def _bonus(correct: torch.Tensor, numbers: np.ndarray, k: int) -> torch.Tensor:
+    right = correct.detach().cpu().numpy().astype(bool)
+    sizes = np.bincount(numbers)
+    counts = np.bincount(numbers, weights=right).astype(np.int64)
+    bonuses = np.array([group_bonus(*pair, k) for pair in zip(counts.tolist(), sizes.tolist(), strict=True)])
+    bonus = bonuses.reshape(-1, 2)[numbers, np.where(right, 0, 1)]
+    return torch.from_numpy(bonus).to(correct.device)
 
 
 def _all_wrong(correct_count: int, group_size: int, k: int) -> Fraction:
@@ -129,8 +135,9 @@ def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Ten
     if labels.ndim != 1 or len(labels) != len(like):
         raise ValueError(f"one group for each of {len(like)} rollouts is needed, not {labels.shape}")
     if labels.dtype == object:  # verl's ids; counting them takes a fraction of sorting them
-        seen: dict[object, int] = {}
-        return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.int64, len(labels))
+        listed = labels.tolist()
+        numbers = {label: number for number, label in enumerate(dict.fromkeys(listed))}
+        return np.fromiter(map(numbers.__getitem__, listed), np.int64, len(listed))
     return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
