@@ -35,6 +35,7 @@ class ReasonSettings:
     system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
     window: int = option(WINDOW, help="items of a history that a prompt shows")
     min_history: int = option(3, help="items that must stand before a target")
+    crop_share: float = option(0.0, help="share of the prompts whose history is cut to a random shorter length")
     most_kept: int = option(WINDOW, help="longest rewritten history, in items")
     max_words: int = option(MAX_WORDS, help="longest thinking, in words; a longer answer is rejected")
     canonical_share: float = option(0.5, help="share of prompts and sentences in the first wording")
@@ -43,7 +44,7 @@ class ReasonSettings:
     def __post_init__(self) -> None:
         check_range(self, "epochs", "window", "min_history", "most_kept", "max_words", least=1)
         check_range(self, "rows", least=0)
-        check_range(self, "canonical_share", least=0, most=1)
+        check_range(self, "crop_share", "canonical_share", least=0, most=1)
 
 
 def questions(source: "Source", settings: ReasonSettings) -> Iterator["Question"]:
@@ -103,7 +104,8 @@ def run(workspace: Workspace, settings: ReasonSettings) -> None:
 
     catalogue = load_catalogue(workspace)
     embeddings = load_embeddings(workspace, len(catalogue))
-    source = Source(training_histories(workspace), catalogue, settings.window, least=settings.min_history)
+    histories = training_histories(workspace)
+    source = Source(histories, catalogue, settings.window, settings.crop_share, least=settings.min_history)
     if not source.target_count:
         raise GreamError(f"no user has more than min_history={settings.min_history} training items: lower min_history")
     teacher = TemplateTeacher(embeddings, settings.most_kept, settings.canonical_share, settings.seed)

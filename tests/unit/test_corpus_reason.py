@@ -184,6 +184,16 @@ def test_the_stage_writes_rows_and_nothing_rejected(workspace: Workspace, capsys
     assert workspace.reason.read_bytes() == first
 
 
+def test_cropped_histories_are_shorter_but_not_too_short(workspace: Workspace) -> None:
+    def shown(crop_share: float) -> list[int]:
+        run(workspace, ReasonSettings(rows=0, epochs=1, crop_share=crop_share, min_history=3, window=8))
+        return [row["messages"][1]["content"].count("<|a_") for row in rows_of(workspace.reason)]
+
+    whole, cropped = shown(0.0), shown(0.9)
+    assert min(cropped) == 3 and max(cropped) == max(whole) == 8
+    assert sum(cropped) < 0.9 * sum(whole)
+
+
 def test_rejected_answers_are_kept_apart(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     run(workspace, ReasonSettings(rows=10, epochs=1, max_words=18))
     kept, rejected = rows_of(workspace.reason), rows_of(rejected_path(workspace))

@@ -23,7 +23,7 @@ class Source:
     catalogue: Catalogue
     window: int = WINDOW
     crop_share: float = 0.0
-    """Share of the histories that are cut to a random length instead of the whole window."""
+    """Share of the histories that are cut to a random length, ``least`` items or more, instead of the whole window."""
     early_share: float = 0.0
     """Share of the continuations that are cut after the first item, not anywhere: more targets in a row."""
     text_words: int = 64
@@ -92,7 +92,7 @@ class Source:
         """The history that a target at ``place`` is predicted from: the window before it, sometimes cropped."""
         shown = min(self.window, place)
         if self.crop_share and chance.random() < self.crop_share:
-            shown = chance.randint(1, shown)
+            shown = chance.randint(min(self.least, shown), shown)
         return self.catalogue.get(self.histories[user][place - shown : place])
 
 
