@@ -5,6 +5,7 @@ Each start of LLaMA-Factory takes seconds, so all runs are made once, and most o
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def without_hook(prepared: Runs) -> Runs:
 
 @pytest.fixture(scope="module")
 def two_processes(prepared: Runs) -> Runs:
+    if " " in sys.executable:
+        pytest.skip("llamafactory-cli splits its torchrun command at blanks; test_launch.py has our way around it")
     dropout = {**CURRICULUM, **TWO, "model_name_or_path": str(prepared["dropout"])}
     killed = prepared.keys("killed2", **dropout, **SAVING)
     train_and_kill(killed, checkpoint=30, processes=2)
