@@ -117,3 +117,13 @@ def test_resume_with_another_plan_is_refused(tmp_path: Path) -> None:
     run._demand_same_plan({"settings": {"gamma": 1}, "steps": 5}, 2)
     with pytest.raises(GreamError, match=r"cannot resume in .* at step 2: settings of the curriculum differ"):
         run._demand_same_plan({"settings": {"gamma": 2}, "steps": 5}, 2)
+
+
+def test_another_format_of_our_columns_does_not_use_old_caches(processors: Any) -> None:
+    from datasets.fingerprint import Hasher
+
+    processor = processors()
+    before = Hasher.hash(processor.preprocess_dataset)
+    assert Hasher.hash(processor.preprocess_dataset) == before
+    processor.format += 1
+    assert Hasher.hash(processor.preprocess_dataset) != before

@@ -6,6 +6,7 @@ that differ in them, and the collator turns them into a count of rows of each ki
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -18,10 +19,14 @@ from gream_ext.errors import GreamError
 
 KIND, EPOCH, LENGTH = "gream_kind", "gream_epoch", "gream_length"
 """Columns of the data set that LLaMA-Factory trains on: index into `KINDS`; 0 for every epoch; tokens."""
+FORMAT = 2
+"""Of these columns. It is a field of what writes them and so part of the key under which ``datasets`` caches their
+work: raise it when that changes, and old caches are not used."""
 COUNTS = "gream_counts"
 """Key of a collated batch: (rows of alignment data, rows of reasoning data)."""
 
 
+@dataclass
 class AlignConverter(SharegptDatasetConverter):
     """``"formatting": "gream_align"`` in dataset_info.json: chat messages of alignment data.
 
@@ -29,7 +34,8 @@ class AlignConverter(SharegptDatasetConverter):
     it is trained in that epoch of the curriculum only; without it, or null, in every epoch.
     """
 
-    kind = ALIGN
+    kind: int = ALIGN
+    format: int = FORMAT
 
     def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
         epoch = example.get("epoch") or 0
@@ -40,10 +46,11 @@ class AlignConverter(SharegptDatasetConverter):
         return {**super().__call__(example), KIND: self.kind, EPOCH: epoch}
 
 
+@dataclass
 class ReasonConverter(AlignConverter):
     """``"formatting": "gream_reason"``: the same for reasoning data."""
 
-    kind = REASON
+    kind: int = REASON
 
 
 def _tag(examples: dict[str, list[Any]], row: int) -> tuple[int, int]:
@@ -63,8 +70,11 @@ def _process_groups(process: Any, examples: dict[str, list[Any]], groups: Iterab
     return results
 
 
+@dataclass
 class TaggedProcessor(SupervisedDatasetProcessor):
     """Tokenizes as its parent does and keeps the tags."""
+
+    format: int = FORMAT
 
     def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if KIND not in examples:
@@ -73,8 +83,11 @@ class TaggedProcessor(SupervisedDatasetProcessor):
         return _process_groups(super().preprocess_dataset, examples, (list(rows) for _, rows in runs))
 
 
+@dataclass
 class TaggedPackingProcessor(PackedSupervisedDatasetProcessor):
     """Packs as its parent does, only rows of one kind and epoch together."""
+
+    format: int = FORMAT
 
     def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if KIND not in examples:
