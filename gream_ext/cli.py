@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GreamError as error:
         print(f"gream: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("\ngream: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED

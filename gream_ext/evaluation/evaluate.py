@@ -112,7 +112,7 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
     text = ", ".join(
         f"{name}@{cutoff} {figures[f'{name}@{cutoff}']:.4f}" for name in shown for cutoff in settings.cutoffs
     )
-    print(f"evaluate: {settings.model} {settings.mode} {settings.split}: {text} ({figures['users']} users)")
+    print(f"{_label(settings)}: {text} ({figures['users']} users)")
 
 
 NOT_DECODING = ("processes", "threads", "prompts_at_once", "rows_at_once", "device", "cutoffs", "limit", "model")
