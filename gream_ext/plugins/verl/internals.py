@@ -29,6 +29,16 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "dataset": {
         "verl.utils.dataset.rl_dataset": ("RLHFDataset.maybe_filter_out_long_prompts",),
     },
+    "agent loop": {
+        "verl.trainer.ppo.v1.agent_loop_tq": (
+            "AgentLoopWorkerTQ.__ray_actor_class__._run_agent_loop",
+            "AgentLoopWorkerTQ.__ray_actor_class__._agent_loop_postprocess",
+            "AgentLoopWorkerTQ.__ray_actor_class__._compute_score",
+            "AgentLoopManagerTQ.create",
+        ),
+        "verl.experimental.agent_loop.agent_loop": ("_agent_loop_registry", "DictConfigWrap", "ToolListWrap"),
+        "verl.trainer.ppo.reward": ("get_custom_reward_fn",),
+    },
     "platform": {
         "verl.plugin.platform.platform_manager": ("PlatformRegistry.register", "set_platform", "get_platform"),
         "verl.plugin.platform.platform_base": ("PlatformBase",),

@@ -1,0 +1,80 @@
+"""Our agent loop worker next to verl's: the same rollout with the same reward, at a fraction of the work."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("verl")
+
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
+
+from gream_ext.plugins.verl import agent_loop
+
+pytestmark = pytest.mark.integration
+
+TARGET = "<|a_1|><|b_2|>"
+
+
+class Tokenizer:
+    def decode(self, ids, skip_special_tokens):
+        assert skip_special_tokens
+        return "".join({1: "<|a_1|>", 2: "<|b_2|>", 3: "<|b_3|>", 9: ""}[token] for token in ids)
+
+
+def config(manager="naive", enable=False, path="pkg://gream_ext.rewards"):
+    return OmegaConf.create(
+        {
+            "reward": {
+                "custom_reward_function": {"path": path, "name": "compute_score", "reward_kwargs": {"beta": 1.0}},
+                "reward_manager": {"source": "register", "name": manager},
+                "reward_model": {"enable": enable},
+            }
+        }
+    )
+
+
+def scored(response, **options):
+    worker = object.__new__(agent_loop.ShortAgentLoopWorker)
+    worker.score = agent_loop.reward_function(config(**options))
+    worker.tokenizer = Tokenizer()
+    worker.reward_loop_worker_handles = None
+    output = AgentLoopOutput(
+        prompt_ids=[5], response_ids=response, response_mask=[1] * len(response), metrics=AgentLoopMetrics()
+    )
+    row = {
+        "data_source": "gream",
+        "reward_model": {"style": "rule", "ground_truth": TARGET},
+        "extra_info": {"mode": "direct", "index": 3},
+        "raw_prompt": np.array([{"role": "user", "content": "?"}], dtype=object),
+    }
+    asyncio.run(worker._compute_score([output], row))
+    return output
+
+
+def test_scores_in_place():
+    output = scored([1, 3, 9])
+    assert output.reward_score == 0.5
+    assert output.extra_fields["reward_extra_info"]["matched_levels"] == 1
+    assert output.as_dict()["rm_scores"].tolist() == [0.0, 0.0, 0.5]
+    assert scored([1, 2, 9]).extra_fields["reward_extra_info"]["acc"] == 1.0
+
+
+@pytest.mark.parametrize("options", [{"manager": "dapo"}, {"enable": True}, {"path": None}])
+def test_leaves_other_rewards_to_verl(options):
+    assert agent_loop.reward_function(config(**options)) is None
+    assert scored([1, 2], **options).reward_score is None
+
+
+def test_a_reward_that_was_computed_already_stays(monkeypatch):
+    worker = object.__new__(agent_loop.ShortAgentLoopWorker)
+    worker.score = lambda **_: pytest.fail("scored twice")
+    worker.reward_loop_worker_handles = None
+    output = AgentLoopOutput(
+        prompt_ids=[5], response_ids=[1], response_mask=[1], metrics=AgentLoopMetrics(), reward_score=0.25
+    )
+    asyncio.run(worker._compute_score([output], {}))
+    assert output.reward_score == 0.25
+    assert torch.equal(output.as_dict()["rm_scores"], torch.tensor([0.25]))
