@@ -16,6 +16,7 @@ from typing import Any
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.attempt import IDENTITY, TRAINED, identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
+from gream_ext.pipeline.precision import multiplies_bfloat16
 from gream_ext.pipeline.shipped import find_recipe
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
@@ -25,6 +26,7 @@ PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 """A string that YAML takes for itself without quotes, unless it is one of `WORDS`."""
 WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
 UNPRINTED = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff\u2028\u2029]")
+EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 WEIGHTS = ("*.safetensors", "*.bin")
 OURS = ("model_name_or_path", "dataset_dir", "output_dir", "overwrite_output_dir")
 """Keys that this stage sets: they are the workspace's files."""
@@ -34,6 +36,11 @@ OURS = ("model_name_or_path", "dataset_dir", "output_dir", "overwrite_output_dir
 class SftSettings:
     recipe: str = option("sft_curriculum", help="A shipped recipe, or the path of a YAML file for LLaMA-Factory.")
     processes: int | None = option(None, help="Processes to train with; by default LLaMA-Factory decides (CPU: one).")
+    precision: str = option(
+        "recipe",
+        help="Numbers of the forward and backward pass; auto: bfloat16 where this machine multiplies it, else float32.",
+        choices=("recipe", "auto"),
+    )
     overrides: dict[str, Any] = option({}, help="Keys of the recipe to change.")
 
 
@@ -72,7 +79,9 @@ def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) 
     ``llamafactory-cli`` builds its torchrun command as one string that it splits at blanks. Where a path has one we
     give torchrun the same words ourselves.
     """
+    precision = {"bf16": multiplies_bfloat16()} if settings.precision == "auto" else {}
     keys = {
+        **precision,
         **settings.overrides,
         "model_name_or_path": str(workspace.model("base_model").resolve()),
         "dataset_dir": str(workspace.corpus.resolve()),
@@ -119,12 +128,14 @@ def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: M
     import yaml
 
     keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
+    base = json.loads((workspace.model("base_model") / "config.json").read_text(encoding="utf-8"))
     with whole(workspace.model("sft")) as draft:
         words = {
             "model_name_or_path": str(workspace.model("base_model").resolve()),
             "adapter_name_or_path": str(folder.resolve()),
             "template": keys["template"],
             "finetuning_type": "lora",
+            "infer_dtype": base.get("dtype") or base.get("torch_dtype") or "auto",
             "trust_remote_code": keys.get("trust_remote_code", False),
             "export_dir": str(draft.resolve()),
         }
@@ -133,8 +144,24 @@ def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: M
         for log in folder.glob("*.json*"):
             if not (draft / log.name).exists() and log.name != "adapter_config.json":
                 shutil.copy2(log, draft)
+        untie_if_apart(draft)
         _tidy(draft)
     shutil.rmtree(folder)
+
+
+def untie_if_apart(model: Path) -> None:
+    """Say in ``config.json`` that input and output embeddings are two, where an adapter trained both of a tied pair."""
+    from safetensors import safe_open
+
+    pair = []
+    for path in model.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names: Sequence[str] = file.keys()
+            pair += [file.get_tensor(name) for name in names if name.endswith(EMBEDDINGS)]
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    if config.get("tie_word_embeddings") and len(pair) == 2 and not pair[0].equal(pair[1]):
+        config["tie_word_embeddings"] = False
+        (model / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def finish(folder: Path, model: Path) -> None:

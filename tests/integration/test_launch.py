@@ -70,6 +70,22 @@ def test_a_lora_adapter_is_merged(prepared: Workspace) -> None:
     assert any((before[name] != after[name]).any() for name in before)
 
 
+def test_new_tokens_are_trained_beside_lora_and_come_apart_where_they_were_tied(prepared: Workspace) -> None:
+    """Training both copies of a tied pair makes two matrices of it; whoever loads the merged model must get both."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    additional = "embed_tokens,lm_head"
+    keys = {"finetuning_type": "lora", "lora_target": "all", "additional_target": additional, "num_train_epochs": 1}
+    run_sft(prepared, SftSettings(recipe=recipe(prepared, **keys, dataset="align"), processes=1))
+    base, merged = (AutoModelForCausalLM.from_pretrained(prepared.model(name)) for name in ("base_model", "sft"))
+    assert base.config.tie_word_embeddings and not merged.config.tie_word_embeddings
+    assert merged.dtype == base.dtype
+    rows = [merged.get_input_embeddings().weight, merged.get_output_embeddings().weight]
+    assert not torch.equal(*rows)
+    assert all(not torch.equal(matrix, base.get_input_embeddings().weight) for matrix in rows)
+
+
 def test_a_wrong_key_of_the_curriculum_is_one_clear_sentence(prepared: Workspace) -> None:
     with pytest.raises(LaunchError) as error:
         run_sft(prepared, SftSettings(recipe=recipe(prepared, gream_gama=2.0)))

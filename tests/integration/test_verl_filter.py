@@ -73,7 +73,7 @@ class Rollouts:
 def sampled(monkeypatch):
     """Sample one training batch of four groups; what became of the queue is in ``.queue``."""
 
-    def sample(plan, batch_size=4, **options):
+    def sample(plan, batch_size=4, keep_rate=1.0, **options):
         queue = Queue()
         rollouts = Rollouts(queue, plan)
         for module in (replay_buffer, group_filter):
@@ -88,6 +88,7 @@ def sampled(monkeypatch):
             sampler_kwargs=options,
             refill_fn=rollouts.ask,
         )
+        buffer.keep_rate = keep_rate
         rollouts.ask(batch_size)
         batch, metrics = buffer.sample(1, "train", batch_size)
         sample.queue, sample.asked = queue, rollouts.asked
@@ -164,6 +165,23 @@ def test_failed_rollouts(sampled):
     assert metrics["gream/groups/kept"] == 4
     with pytest.raises(GreamError, match="every rollout of this step failed"):
         sampled([()])
+
+
+def test_asks_ahead_for_what_will_likely_be_needed(sampled):
+    """A quarter was kept in the last step: all refills that are allowed at once; four of six good groups are used."""
+    batch, metrics = sampled([GOOD, WRONG], keep_rate=0.25, ahead=True)
+    assert metrics["gream/groups/refills"] == 8
+    assert metrics["gream/groups/kept"] == 4
+    assert metrics["gream/groups/surplus"] == 2
+    assert metrics["gream/rollouts/wasted"] == 3 * (6 + 2)
+    assert len(batch.keys) == 12
+    assert set(sampled.queue.tags) == set(batch.keys)
+
+
+def test_asking_ahead_after_a_step_that_kept_nothing(sampled):
+    _, metrics = sampled([WRONG, WRONG, GOOD], keep_rate=0.0, ahead=True)
+    assert metrics["gream/groups/kept"] == 4
+    assert metrics["gream/groups/refills"] == 8
 
 
 def test_switched_off_it_keeps_everything_and_reports(sampled):

@@ -14,6 +14,7 @@ from gream_ext.errors import GreamError
 from gream_ext.pipeline import rl, sft
 from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress
+from gream_ext.pipeline.precision import multiplies_bfloat16
 from gream_ext.pipeline.rl import RlSettings, hydra_word
 from gream_ext.pipeline.sft import SftSettings, training_command, yaml_word
 from gream_ext.pipeline.shipped import find_recipe
@@ -50,6 +51,38 @@ def test_several_processes_also_where_a_path_has_a_blank(tmp_path: Path, monkeyp
     assert "torch.distributed.run llama" not in shlex.join(words)
     assert words[1:3] == ["-m", "torch.distributed.run"] and "llamafactory.launcher" in words and environment == {}
     assert keys_of([word for word in words if "=" in word])["output_dir"] == str(tmp_path / "w w" / "sft.training")
+
+
+def test_precision_auto_asks_the_processor_and_yields_to_an_override(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bf16(**settings: Any) -> Any:
+        words, _ = training_command(Workspace(tmp_path), SftSettings(**settings), tmp_path / "r.yaml")
+        return keys_of(words[5:]).get("bf16")
+
+    for answer in (True, False):
+        monkeypatch.setattr(sft, "multiplies_bfloat16", lambda answer=answer: answer)
+        assert bf16() is None
+        assert bf16(precision="auto") is answer
+        assert bf16(precision="auto", overrides={"bf16": not answer}) is not answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("processor\t: 0\nflags\t\t: fpu avx2\nbugs: bf16\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", True),
+        ("", False),
+    ],
+)
+def test_which_processors_multiply_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, answer: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "cpuinfo").write_text(text)
+    assert multiplies_bfloat16(tmp_path / "cpuinfo") is answer
+    assert not multiplies_bfloat16(tmp_path / "none")
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -7,6 +7,7 @@ there are. When there are none, ``when_empty`` decides: ``skip`` hands verl one 
 are masked, which moves nothing but what the optimizer moves by itself, ``fail`` ends the run.
 """
 
+import math
 import time
 from dataclasses import dataclass, fields
 from typing import Any
@@ -34,6 +35,9 @@ class Options:
     """The integer of `compute_score`'s result that the recipe's reward is made of: or ``acc``."""
     min_level: int = 1
     max_refills: float = 2.0
+    ahead: bool = False
+    """Ask at once for as many prompts as the share of kept groups so far makes likely to be needed, not only for those
+    that are known to be missing: fewer rounds where rollouts come back together. Kept groups too many are dropped."""
     when_empty: str = "skip"
     poll_interval: float = 0.2
     patience: float = 3600.0
@@ -71,6 +75,8 @@ class GroupFilter(ReplayBuffer):
             raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
         self.options = read_options(given.get("sampler_kwargs"))
         super().__init__(**given, poll_interval=self.options.poll_interval)
+        self.keep_rate = 1.0
+        """The share of groups that the last step kept."""
         self.highest = 0
         """The highest level seen in this run, so that every step reports on the same levels."""
 
@@ -99,7 +105,7 @@ class GroupFilter(ReplayBuffer):
                     spare = uid
                 else:
                     self._clear_groups(TRAIN, {uid})
-            missing = min(batch_size - len(kept) - at_work, budget)
+            missing = min(self._missing(batch_size, len(kept), at_work, record), budget)
             if missing > 0:
                 budget -= missing
                 record.refills += missing
@@ -112,6 +118,11 @@ class GroupFilter(ReplayBuffer):
                 raise GreamError(f"no rollout came back for {self.options.patience:g} s: see the log of the rollout")
             time.sleep(self.poll_interval)
         self.highest = max(self.highest, *record.levels, 0)
+        self.keep_rate = len(kept) / record.verdicts.total()
+        if surplus := set(sorted(kept)[batch_size:]):
+            kept -= surplus
+            record.drop(self._groups(surplus).values())
+            self._clear_groups(TRAIN, surplus)
         metrics = record.metrics(self.highest, self.options.srpo)
         if not kept:
             kept = self._without_signal(spare, record)
@@ -119,6 +130,14 @@ class GroupFilter(ReplayBuffer):
             self._clear_groups(TRAIN, {spare})
         chosen, snapshot, _ = self._select_prompt_uids(TRAIN, kept, batch_size)
         return self._materialize_batch(TRAIN, chosen, snapshot), metrics
+
+    def _missing(self, batch_size: int, kept: int, at_work: int, record: StepRecord) -> int:
+        """How many prompts to ask for now."""
+        if not self.options.ahead or kept >= batch_size:
+            return batch_size - kept - at_work
+        # The last step's share counts like one batch.
+        rate = (kept + self.keep_rate * batch_size) / (record.verdicts.total() + batch_size)
+        return math.ceil((batch_size - kept) / rate - at_work) if rate else batch_size
 
     def _groups(self, uids: set[str]) -> dict[str, Group]:
         """What came back for each of these prompts."""

@@ -1,7 +1,7 @@
 """Variance-guided sampling (section 5.3) without verl: which groups count, and what a step was like."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -55,6 +55,7 @@ class StepRecord:
     wasted_tokens: int = 0
     wasted_rollouts: int = 0
     refills: int = 0
+    surplus: int = 0
 
     def add(self, group: Group, verdict: str) -> None:
         self.verdicts[verdict] += 1
@@ -70,6 +71,14 @@ class StepRecord:
         self.wasted_tokens += group.tokens
         self.wasted_rollouts += len(group.values)
 
+    def drop(self, groups: Iterable[Group]) -> None:
+        """Kept groups that the batch has no room for."""
+        for group in groups:
+            self.kept.remove(group)
+            self.surplus += 1
+            self.wasted_tokens += group.tokens
+            self.wasted_rollouts += len(group.values)
+
     def metrics(self, highest: int, srpo: Mapping[str, float] | None = None) -> dict[str, float]:
         """Numbers by name; ``highest`` is the highest level to tell of, ``srpo`` the estimator's options.
 
@@ -78,9 +87,10 @@ class StepRecord:
         """
         rollouts = sum(self.levels.values())
         found: dict[str, float] = {
-            "gream/groups/kept": self.verdicts[KEPT],
+            "gream/groups/kept": self.verdicts[KEPT] - self.surplus,
             "gream/groups/kept_rate": self.verdicts[KEPT] / max(self.verdicts.total(), 1),
             "gream/groups/refills": self.refills,
+            "gream/groups/surplus": self.surplus,
             "gream/rollouts/all": rollouts,
             "gream/rollouts/wasted": self.wasted_rollouts,
             "gream/rollouts/reward": self.reward_sum / max(rollouts, 1),
