@@ -13,8 +13,8 @@ import pytest
 
 from gream_ext.errors import GreamError
 from gream_ext.llm import Endpoint, Request, ask, estimate
-from gream_ext.llm_client import _retry_after
-from gream_ext.llm_ledger import Ledger, read_ledger, request_hash
+from gream_ext.llm.client import _retry_after
+from gream_ext.llm.ledger import Ledger, read_ledger, request_hash
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply
 
 

@@ -17,8 +17,9 @@ import httpx
 from tqdm import tqdm
 
 from gream_ext.errors import GreamError
-from gream_ext.llm import Endpoint, Outcome, Request, Validate, accepted
-from gream_ext.llm_ledger import Ledger
+from gream_ext.llm.batch import Outcome, Validate, accepted
+from gream_ext.llm.endpoint import Endpoint, Request
+from gream_ext.llm.ledger import Ledger
 
 RETRIED = {408, 409, 425, 429}
 """Client errors that time may heal; every 5xx is retried too."""
