@@ -27,6 +27,7 @@ SCORE = re.compile(r"\bstep:\d+ - .*?\bcritic/score/mean:([-+.\deE]+)")
 RAY_PREFIX = re.compile(r"^\(\w+ pid=\d+[^)]*\)\s*")
 BARE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./-]*")
 """A string that Hydra's grammar takes for itself without quotes."""
+SEEDS = ("data.seed", "actor_rollout_ref.rollout.seed")
 OURS = (
     "workspace",
     "data.train_files",
@@ -42,6 +43,7 @@ OURS = (
 @dataclass(frozen=True)
 class RlSettings:
     recipes: tuple[str, ...] = option(("srpo", "cpu"), help="Recipes for Verl, as in +gream=[srpo,cpu].")
+    seed: int | None = option(None, help="Seed of the prompts' order and of the rollouts; by default the recipe's.")
     overrides: dict[str, Any] = option({}, help="Keys of Verl's configuration to change; a + before a key adds it.")
 
 
@@ -73,7 +75,9 @@ def run(workspace: Workspace, settings: RlSettings) -> None:
 
 def training_command(workspace: Workspace, settings: RlSettings) -> list[str]:
     """``python -m verl.trainer.main_ppo '+gream=[…]'`` with the workspace's files."""
+    seeds = {} if settings.seed is None else dict.fromkeys(SEEDS, settings.seed)
     keys: dict[str, Any] = {
+        **seeds,
         "workspace": str(workspace.root.resolve()),
         "trainer.resume_mode": "auto",
         "hydra.run.dir": str(workspace.path("rl", "checkpoints", "hydra").resolve()),

@@ -31,6 +31,8 @@ class RunSettings:
     )
     dry_run: bool = option(False, help="Only list the steps and say which would run.")
     force: bool = option(False, help="Run every step, also what is up to date.")
+    seed: int | None = option(None, help="Seed of every step that has one and is not given another in the file.")
+    until: str | None = option(None, help="Stop after this step, e.g. 'evaluate sft direct test'.")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Step:
         return self.stage.label_of(self.settings)
 
 
-def read_pipeline(path: Path) -> list[Step]:
-    """The steps of a pipeline file.
+def read_pipeline(path: Path, seed: int | None = None) -> list[Step]:
+    """The steps of a pipeline file, with ``seed`` where a step has a seed and the file does not say which.
 
     Raises:
         GreamError: naming the file, the step and the key, for anything in it that could not run.
@@ -61,7 +63,7 @@ def read_pipeline(path: Path) -> list[Step]:
         raise GreamError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(steps, list) or not steps:
         raise GreamError(f"{path} must be a list of steps, - STAGE: {{setting: value}}")
-    read = [_read_step(step, f"{path}: step {number}") for number, step in enumerate(steps, start=1)]
+    read = [_read_step(step, seed, f"{path}: step {number}") for number, step in enumerate(steps, start=1)]
     seen: dict[str, int] = {}
     for number, step in enumerate(read, start=1):
         earlier = seen.setdefault(slug(step.label), number)
@@ -70,7 +72,7 @@ def read_pipeline(path: Path) -> list[Step]:
     return read
 
 
-def _read_step(step: Any, where: str) -> Step:
+def _read_step(step: Any, seed: int | None, where: str) -> Step:
     name, values = next(iter(step.items())) if isinstance(step, dict) and len(step) == 1 else (step, None)
     if not isinstance(name, str):
         raise GreamError(f"{where} must be one stage with its settings, - STAGE: {{setting: value}}, not {step!r}")
@@ -82,7 +84,19 @@ def _read_step(step: Any, where: str) -> Step:
         raise GreamError(f"{where}: {error}") from None
     if values is not None and not isinstance(values, dict):
         raise GreamError(f"{where} ({name}): the settings must be a mapping, not {values!r}")
-    return Step(stage, settings_of.build(stage.settings, values or {}, f"{where} ({name})"))
+    seeded = seed is not None and any(field.name == "seed" for field in dataclasses.fields(stage.settings))
+    values = {**({"seed": seed} if seeded else {}), **(values or {})}
+    return Step(stage, settings_of.build(stage.settings, values, f"{where} ({name})"))
+
+
+def steps_until(steps: list[Step], label: str | None) -> list[Step]:
+    """The steps up to the one with this label; all of them for None."""
+    labels = [step.label for step in steps]
+    if label is None:
+        return steps
+    if label not in labels:
+        raise GreamError(f"--until {label!r} is no step of this file; they are: {', '.join(labels)}")
+    return steps[: labels.index(label) + 1]
 
 
 def run(workspace: Workspace, settings: RunSettings) -> None:
@@ -91,7 +105,7 @@ def run(workspace: Workspace, settings: RunSettings) -> None:
     Raises:
         GreamError: for a mistake in the file (before anything runs), or from the step that failed.
     """
-    steps = read_pipeline(settings.pipeline)
+    steps = steps_until(read_pipeline(settings.pipeline, settings.seed), settings.until)
     if settings.dry_run:
         print(plan(workspace, steps, settings.force))
         return

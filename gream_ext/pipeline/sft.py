@@ -41,6 +41,7 @@ class SftSettings:
         help="Numbers of the forward and backward pass; auto: bfloat16 where this machine multiplies it, else float32.",
         choices=("recipe", "auto"),
     )
+    seed: int | None = option(None, help="Seed of the training and of its order; by default the recipe's.")
     overrides: dict[str, Any] = option({}, help="Keys of the recipe to change.")
 
 
@@ -81,6 +82,7 @@ def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) 
     """
     precision = {"bf16": multiplies_bfloat16()} if settings.precision == "auto" else {}
     keys = {
+        **({} if settings.seed is None else {"seed": settings.seed}),
         **precision,
         **settings.overrides,
         "model_name_or_path": str(workspace.model("base_model").resolve()),

@@ -132,6 +132,22 @@ def test_a_wrong_file_is_one_error_before_anything_runs(
     assert not LOG and not workspace.root.exists()
 
 
+def test_one_seed_for_every_step_that_has_one_unless_the_file_says_another(tmp_path: Path) -> None:
+    file = tmp_path / "flow.yaml"
+    file.write_text("- corpus align\n- corpus reason: {seed: 7}\n- sft\n- rl\n- embed: {text: b}\n")
+    seeds = [getattr(step.settings, "seed", "none") for step in read_pipeline(file, seed=3)]
+    assert seeds == [3, 7, 3, 3, "none"]
+    assert read_pipeline(file)[2].settings.seed is None
+
+
+def test_until_stops_after_a_step(file: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", str(file), "--workspace", str(workspace.root), "--until"]
+    assert main([*command, "embed"]) == 0
+    assert LOG == ["prepare", "embed"]
+    assert main([*command, "evaluate"]) == 2
+    assert "prepare, embed, index build" in capsys.readouterr().err
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(GreamError, match="cannot be read"):
         read_pipeline(tmp_path / "none.yaml")

@@ -53,6 +53,18 @@ def test_several_processes_also_where_a_path_has_a_blank(tmp_path: Path, monkeyp
     assert keys_of([word for word in words if "=" in word])["output_dir"] == str(tmp_path / "w w" / "sft.training")
 
 
+def test_the_seed_reaches_both_launchers_and_yields_to_an_override(tmp_path: Path) -> None:
+    words, _ = training_command(Workspace(tmp_path), SftSettings(seed=5), tmp_path / "r.yaml")
+    assert keys_of(words[5:])["seed"] == 5
+    words, _ = training_command(Workspace(tmp_path), SftSettings(seed=5, overrides={"seed": 6}), tmp_path / "r.yaml")
+    assert keys_of(words[5:])["seed"] == 6
+    keys = keys_of(rl.training_command(Workspace(tmp_path), RlSettings(seed=5, overrides={"data.seed": 6}))[4:])
+    assert (keys["data.seed"], keys["actor_rollout_ref.rollout.seed"]) == (6, 5)
+    assert not {"data.seed", "actor_rollout_ref.rollout.seed"} & set(
+        rl.training_command(Workspace(tmp_path), RlSettings())
+    )
+
+
 def test_precision_auto_asks_the_processor_and_yields_to_an_override(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
