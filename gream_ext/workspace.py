@@ -55,6 +55,17 @@ ITEMS = Schema(
         "text": "String",  # the composite text
     },
 )
+REVIEWS = Schema(
+    "reviews",
+    1,
+    {
+        "item_id": "String",
+        "user_id": "String",
+        "rating": "Float32",  # stars; 0 where the source has none
+        "helpful": "Int32",  # votes for, less votes against where they are counted
+        "text": "String",  # as far as it stands in the composite text
+    },
+)
 ITEM_INDEX = Schema("item_index", 1, {"item_id": "String", "codes": "List(Int32)"})
 
 
@@ -77,6 +88,11 @@ class Workspace:
     @property
     def items(self) -> Path:
         return self.path("items.parquet")
+
+    @property
+    def reviews(self) -> Path:
+        """The reviews that stand in the composite texts, where the source has reviews."""
+        return self.path("reviews.parquet")
 
     @property
     def statistics(self) -> Path:

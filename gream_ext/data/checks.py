@@ -1,5 +1,7 @@
 """What must hold for the interactions of any source, whichever reader they came through."""
 
+import logging
+
 import numpy as np
 import polars as pl
 
@@ -7,15 +9,17 @@ from gream_ext.data.ids import codes
 from gream_ext.data.sources import Source
 from gream_ext.errors import GreamError
 
+log = logging.getLogger(__name__)
+
 ORDER = ("timestamp", "position")
 
 
-def check_interactions(source: Source) -> None:
-    """Raise `GreamError`, naming file and line, unless the interactions can be used.
+def check_interactions(interactions: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """The interactions, or `GreamError`, naming file and line, when they cannot be used.
 
-    There must be some, none may lack an id or its time, and none may stand there twice.
+    There must be some, none may lack an id or its time, and none may stand there twice, unless the source says
+    that the first of them counts: then the others are left out.
     """
-    interactions = source.interactions
     if not len(interactions):
         raise GreamError(f"{source.name} has no interactions")
     order = [column for column in ORDER if column in interactions.columns]
@@ -27,17 +31,24 @@ def check_interactions(source: Source) -> None:
         rows = interactions.select(empty.arg_true().first()).to_series()
         if (row := rows.item()) is not None:
             raise GreamError(f"{source.row_name(row)}: {column} is empty: fill it in or delete the line")
-    if twice := first_repetition(interactions, order):
-        first, second = twice
+    earlier, later = repetitions(interactions, order)
+    if len(later) and source.repeated == "first":
+        keep = np.ones(len(interactions), dtype=bool)
+        keep[later] = False
+        log.info("%s: %d rows repeat an earlier one and are left out", source.name, len(later))
+        return interactions.filter(pl.Series(keep))
+    if len(later):
+        first, second = int(earlier[0]), int(later[0])
         user, item = interactions["user_id"][second], interactions["item_id"][second]
         raise GreamError(
             f"{source.row_name(second)}: user {user!r}, item {item!r} at the same {order[0]} stands already in "
             f"{source.row_name(first).removeprefix(source.name).strip()}: delete one of them"
         )
+    return interactions
 
 
-def first_repetition(interactions: pl.DataFrame, order: list[str]) -> tuple[int, int] | None:
-    """The first row that repeats user, item and ``order`` columns of an earlier one: (earlier, row)."""
+def repetitions(interactions: pl.DataFrame, order: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that repeat user, item and ``order`` columns of an earlier row: (that earlier row, the row), ascending."""
     pairs = codes(interactions["user_id"]).astype(np.uint64) << np.uint64(32)
     pairs |= codes(interactions["item_id"])
     arranged = np.argsort(pairs, kind="stable")
@@ -48,8 +59,6 @@ def first_repetition(interactions: pl.DataFrame, order: list[str]) -> tuple[int,
     keys = [pairs[rows], *(interactions[name].gather(rows).to_numpy() for name in order)]
     arranged = np.lexsort([rows, *keys])
     again = np.logical_and.reduce([key[arranged[1:]] == key[arranged[:-1]] for key in keys])
-    if not again.any():
-        return None
     later = np.flatnonzero(again) + 1
-    which = later[np.argmin(rows[arranged[later]])]
-    return int(rows[arranged[which - 1]]), int(rows[arranged[which]])
+    found = np.stack([rows[arranged[later - 1]], rows[arranged[later]]])
+    return tuple(found[:, np.argsort(found[1])])

@@ -1,11 +1,12 @@
 """Reading tables and JSON lines, so that whatever is wrong is said with its file and line."""
 
+import ast
 import csv
 import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -42,26 +43,47 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise GreamError(f"{path} is cut off or damaged ({error}): get it again") from None
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line's name ("file line 3") and object; `GreamError` for a line that is not a JSON object in UTF-8."""
+def json_lines(
+    path: Path, literals: bool = False, wanted: Callable[[bytes], bool] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line's name ("file line 3") and object; `GreamError` for a line that is not a JSON object in UTF-8.
+
+    With ``literals`` a line may be a Python literal (``{'a': None}``) instead, which is read without running it.
+    Lines that ``wanted`` says no to are passed over unread.
+    """
     empty = True
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
-            where = f"{path} line {number}"
             if not line.strip():
                 continue
+            empty = False
+            if wanted and not wanted(line):
+                continue
+            where = f"{path} line {number}"
             try:
-                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise GreamError(f"{where}: not UTF-8 ({error.reason}): save the file as UTF-8") from None
-            except json.JSONDecodeError as error:
-                raise GreamError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+            value = _literal(text, where) if literals and text.startswith("{'") else _json(text, where)
             if not isinstance(value, dict):
                 raise GreamError(f"{where}: {type(value).__name__}, not an object {{…}}")
-            empty = False
             yield where, value
     if empty:
         raise GreamError(f"{path} is empty")
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise GreamError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+
+
+def _literal(text: str, where: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise GreamError(f"{where}: not a Python literal ({str(error).splitlines()[0]})") from None
 
 
 def read_delimited(path: Path, types: Mapping[str, Any], required: Sequence[str], separator: str = ",") -> pl.DataFrame:

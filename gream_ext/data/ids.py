@@ -1,15 +1,35 @@
 """User and item ids in little memory: millions of them repeat."""
 
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 import polars as pl
+
+CHUNK = 100_000
 
 
 def compact(interactions: pl.DataFrame) -> pl.DataFrame:
     """The same interactions with ``user_id`` and ``item_id`` as Categorical: 4 bytes an id instead of 16 and more."""
     # Categories of this table alone: polars keeps those of the plain Categorical type for as long as the process lives.
     return interactions.with_columns(
-        pl.col(column).cast(pl.Categorical(pl.Categories.random())) for column in ("user_id", "item_id")
+        pl.col(column).cast(pl.Categorical(pl.Categories.random()))
+        for column in ("user_id", "item_id")
+        if not isinstance(interactions.schema[column], pl.Categorical)
     )
+
+
+def compact_rows(rows: Iterable[tuple[Any, ...]], schema: Mapping[str, Any]) -> pl.DataFrame:
+    """A stream of rows as a table, its String columns as Categorical; only `CHUNK` rows are ever Python objects."""
+    kinds = {
+        name: pl.Categorical(pl.Categories.random()) if kind == pl.String else kind for name, kind in schema.items()
+    }
+    stream = iter(rows)
+    chunks = [pl.DataFrame(schema=kinds)]
+    while part := list(itertools.islice(stream, CHUNK)):
+        chunks.append(pl.DataFrame(part, schema=dict(schema), orient="row").cast(kinds))  # type: ignore[arg-type]
+    return pl.concat(chunks)
 
 
 def codes(column: pl.Series) -> np.ndarray:

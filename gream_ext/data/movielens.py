@@ -1,15 +1,16 @@
-"""MovieLens-100K, from the wheel of ``recbole`` (unpacked or not) or from GroupLens' own archive.
+"""MovieLens: 100K from the wheel of ``recbole`` (unpacked or not), and all sizes from GroupLens' own archives.
 
 Its rows may not be redistributed: they are read where they are and never copied elsewhere than into a workspace.
 """
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from gream_ext.data import movielens_later
 from gream_ext.data.records import ItemRecord, item_record
 from gream_ext.data.sources import Source
 from gream_ext.errors import GreamError
@@ -39,19 +40,22 @@ def files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     for folder in FOLDERS:
-        for pair in (("ml-100k.inter", "ml-100k.item"), ("u.data", "u.item")):
+        for pair in (("ml-100k.inter", "ml-100k.item"), ("u.data", "u.item"), *movielens_later.PAIRS):
             found = [path / folder / name for name in pair]
             if all(file.is_file() for file in found):
                 return found
     raise GreamError(
         f"--path {path} is neither the recbole wheel nor a folder "
-        "with ml-100k.inter and ml-100k.item, or u.data and u.item"
+        "with ml-100k.inter and ml-100k.item, u.data and u.item, ratings.dat and movies.dat, "
+        "or ratings.csv and movies.csv"
     )
 
 
 def read(path: Path, ignored: Sequence[str]) -> Source:
     """Read interactions with their timestamps, and titles, years and genres."""
     found = files(path)
+    if found[0].name.startswith("ratings."):
+        return movielens_later.read(found[0], found[1], ignored)
     if len(found) == 1:
         ratings, movies = _from_wheel(path, "ml-100k.inter"), _from_wheel(path, "ml-100k.item")
         name = f"{path}:{IN_THE_WHEEL}ml-100k.inter"
@@ -59,9 +63,26 @@ def read(path: Path, ignored: Sequence[str]) -> Source:
         ratings, movies = (file.read_bytes() for file in found)
         name = str(found[0])
     plain = found[0].name == "u.data"
+
+    def items(wanted: Container[str]) -> Iterator[tuple[str, ItemRecord]]:
+        return _plain_items(movies, ignored) if plain else _atomic_items(movies, ignored)
+
+    return Source(
+        interactions=lambda: _ratings(ratings, plain, name),
+        items=items,
+        name=name,
+        row_name=lambda row: f"{name} line {row + (1 if plain else 2)}",
+    )
+
+
+def has_reviews(path: Path) -> bool:
+    return False
+
+
+def _ratings(content: bytes, plain: bool, name: str) -> pl.DataFrame:
     try:
         frame = pl.read_csv(
-            io.BytesIO(ratings),
+            io.BytesIO(content),
             separator="\t",
             has_header=False,
             skip_rows=0 if plain else 1,
@@ -70,12 +91,7 @@ def read(path: Path, ignored: Sequence[str]) -> Source:
         )
     except pl.exceptions.PolarsError as error:
         raise GreamError(f"{name} is not MovieLens-100K: {str(error).splitlines()[0]}") from None
-    return Source(
-        interactions=frame.drop("rating"),
-        items=_plain_items(movies, ignored) if plain else _atomic_items(movies, ignored),
-        name=name,
-        row_name=lambda row: f"{name} line {row + (1 if plain else 2)}",
-    )
+    return frame.drop("rating")
 
 
 def _from_wheel(path: Path, name: str) -> bytes:

@@ -1,75 +1,67 @@
 """Stage ``prepare``: from a source to histories and items (k-core, leave-one-out)."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from gream_ext.data.catalogue import Catalogue, TextRule, catalogue_of
 from gream_ext.data.checks import check_interactions
 from gream_ext.data.filtering import k_core
 from gream_ext.data.ids import compact
-from gream_ext.data.records import ItemRecord
-from gream_ext.data.sources import READERS, reader
+from gream_ext.data.reviews import Rule, curated
+from gream_ext.data.sources import READERS, Source, reader
 from gream_ext.data.splitting import SHORTEST, leave_one_out, short_user
 from gream_ext.data.statistics import statistics
 from gream_ext.errors import GreamError
-from gream_ext.items.text import composite_text
+from gream_ext.items.text_tokens import counter
 from gream_ext.stage import Stage, option
-from gream_ext.workspace import INTERACTIONS, ITEMS, Workspace, write_json, write_table
+from gream_ext.workspace import INTERACTIONS, ITEMS, REVIEWS, Workspace, write_json, write_table
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    path: str = option(help="Folder of the table, or the recbole wheel or a folder with MovieLens-100K.")
+    path: str = option(help="Folder of the source, or one file of it: the recbole wheel, a file of Amazon reviews.")
     source: str = option("table", help="What stands at --path.", choices=tuple(READERS))
     k: int = option(5, help="Users and items keep at least this many interactions (k-core); 0 or 1 keeps all.")
     ignored_fields: list[str] = option(
         ["asin", "url", "image", "images", "imUrl"], help="Fields of the items that are not text about them."
     )
-    text_characters: int = option(2000, help="Longest composite text of an item, in characters.")
+    text_characters: int = option(2000, help="Longest composite text of an item, in characters, without its reviews.")
+    reviews: int = option(4, help="Reviews in an item's text, where the source has any; 0 takes none.")
+    review_tokens: int = option(256, help="Tokens that the reviews of an item may take together.")
+    review_words: int = option(8, help="A review of fewer words is passed over.")
+    tokenizer: str | None = option(None, help="Folder of the tokenizer that counts these tokens; none: an estimate.")
 
 
 def run(workspace: Workspace, settings: PrepareSettings) -> None:
-    """Write interactions.parquet, items.parquet and statistics.json."""
-    if settings.k < 0 or settings.text_characters < 1:
-        raise GreamError("--k must not be below 0 and --text-characters not below 1")
+    """Write interactions.parquet, items.parquet, statistics.json and, where there are any, reviews.parquet."""
+    check_settings(settings)
+    rule = TextRule(settings.text_characters, settings.review_tokens, counter(settings.tokenizer))
     source = reader(settings.source).read(Path(settings.path), settings.ignored_fields)
-    source = replace(source, interactions=compact(source.interactions))
-    check_interactions(source)
-    items, name, row_name, everything = source.items, source.name, source.row_name, source.interactions
-    del source
-    before = statistics(everything)
-    interactions = k_core(everything, settings.k)
-    del everything
-    if not len(interactions):
-        raise GreamError(
-            f"{name}: nothing of {before['users']} users and {before['items']} items is left after the "
-            f"{settings.k}-core: set --k lower"
+    histories, before = histories_of(source, settings.k)
+    catalogue = described(source, histories, settings, rule)
+    if catalogue.untitled:
+        log.warning(
+            "%d of %d items in %s have no title: their item_id stands for it",
+            *(catalogue.untitled, len(catalogue.items), source.name),
         )
-    if settings.k < SHORTEST and (short := short_user(interactions)):
-        row, user, count = short
-        where = row_name(row) if settings.k <= 1 else name
-        raise GreamError(
-            f"{where}: user {user!r} has {count} interactions, leave-one-out needs {SHORTEST}: "
-            "drop such users or set --k 3"
-        )
-    histories = leave_one_out(interactions)
-    del interactions
-    catalogue, untitled = catalogue_of(
-        histories["item_id"].unique(maintain_order=True).cast(pl.String), items, settings.text_characters
-    )
-    if untitled:
-        log.warning("%d of %d items in %s have no title: their item_id stands for it", untitled, len(catalogue), name)
     about: dict[str, Any] = {"source": settings.source, "k": settings.k}
     write_table(histories, workspace.interactions, INTERACTIONS, about)
-    write_table(catalogue, workspace.items, ITEMS, about)
+    write_table(catalogue.items, workspace.items, ITEMS, about)
     figures = statistics(histories)
-    write_json(workspace.statistics, {**about, **figures, "items_without_title": untitled, "before_k_core": before})
+    told: dict[str, Any] = {"items_without_title": catalogue.untitled}
+    workspace.reviews.unlink(missing_ok=True)  # of an earlier run
+    if _has_reviews(settings):
+        table = pl.DataFrame(catalogue.reviews, schema=list(REVIEWS.columns))
+        write_table(table, workspace.reviews, REVIEWS, about)
+        told |= {"reviews": len(table), "items_with_reviews": table["item_id"].n_unique()}
+    write_json(workspace.statistics, {**about, **figures, **told, "before_k_core": before})
     print(
         f"{figures['users']:,} users, {figures['items']:,} items, {figures['interactions']:,} interactions "
         f"(sparsity {figures['sparsity']:.5f}); before the {settings.k}-core {before['users']:,}, "
@@ -77,39 +69,43 @@ def run(workspace: Workspace, settings: PrepareSettings) -> None:
     )
 
 
-def catalogue_of(
-    wanted: pl.Series, items: Iterable[tuple[str, ItemRecord]], characters: int
-) -> tuple[pl.DataFrame, int]:
-    """The items in ``wanted`` with their composite text, and how many of them lack a title.
-
-    Items stand in the order of their file, then those that are not in it in the order of ``wanted``. An item
-    without a title gets its item_id for one. `GreamError` when an item stands in the file twice.
-    """
-    missing = dict.fromkeys(wanted.to_list())
-    seen: set[str] = set()
-    rows: list[dict[str, Any]] = []
-    for where, item in items:
-        if item["item_id"] in seen:
-            raise GreamError(f"{where}: item {item['item_id']!r} stands in the file twice: delete one")
-        seen.add(item["item_id"])
-        if item["item_id"] in missing:
-            del missing[item["item_id"]]
-            rows.append(_row(item, characters))
-    for item_id in missing:
-        bare = ItemRecord(item_id=item_id, title=None, brand=None, categories=[], description=None, attributes=[])
-        rows.append(_row(bare, characters))
-    untitled = sum(row.pop("untitled") for row in rows)
-    return pl.DataFrame(rows, infer_schema_length=None), untitled
+def check_settings(settings: PrepareSettings) -> None:
+    """`GreamError` for a number that cannot be meant."""
+    if settings.k < 0 or settings.text_characters < 1:
+        raise GreamError("--k must not be below 0 and --text-characters not below 1")
+    if min(settings.reviews, settings.review_tokens, settings.review_words) < 0:
+        raise GreamError("--reviews, --review-tokens and --review-words must not be below 0")
 
 
-def _row(item: ItemRecord, characters: int) -> dict[str, Any]:
-    text = composite_text(item, characters)
-    return {
-        **item,
-        "title": item["title"] or item["item_id"],
-        "text": text or item["item_id"],
-        "untitled": not item["title"],
-    }
+def histories_of(source: Source, k: int) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The split histories of the k-core (as `leave_one_out`), and the figures of what there was before it."""
+    everything = check_interactions(compact(source.interactions()), source)
+    before = statistics(everything)
+    interactions = k_core(everything, k)
+    del everything
+    if not len(interactions):
+        raise GreamError(
+            f"{source.name}: nothing of {before['users']} users and {before['items']} items is left after the "
+            f"{k}-core: set --k lower"
+        )
+    if k < SHORTEST and (short := short_user(interactions)):
+        row, user, count = short
+        where = source.row_name(row) if k <= 1 and source.repeated == "refuse" else source.name
+        raise GreamError(
+            f"{where}: user {user!r} has {count} interactions, leave-one-out needs {SHORTEST}: "
+            "drop such users or set --k 3"
+        )
+    return leave_one_out(interactions), before
+
+
+def described(source: Source, histories: pl.DataFrame, settings: PrepareSettings, rule: TextRule) -> Catalogue:
+    """The items of the histories, with reviews of training interactions where the source has reviews."""
+    reviews = {}
+    if source.reviews and settings.reviews:
+        curation = Rule(settings.reviews, settings.review_words, longest=max(1, settings.review_tokens))
+        reviews = curated(source.reviews(), histories, curation)
+    wanted = histories["item_id"].unique(maintain_order=True).cast(pl.String).to_list()
+    return catalogue_of(wanted, source.items, rule, reviews, source.repeated)
 
 
 def _reads(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
@@ -117,7 +113,12 @@ def _reads(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
 
 
 def _writes(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
-    return workspace.interactions, workspace.items, workspace.statistics
+    reviews = [workspace.reviews] if _has_reviews(settings) else []
+    return [workspace.interactions, workspace.items, workspace.statistics, *reviews]
+
+
+def _has_reviews(settings: PrepareSettings) -> bool:
+    return settings.reviews > 0 and reader(settings.source).has_reviews(Path(settings.path))
 
 
 STAGE = Stage(name="prepare", settings=PrepareSettings, run=run, reads=_reads, writes=_writes)

@@ -1,13 +1,14 @@
 """The text of an item that an encoder reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def composite_text(item: Mapping[str, Any], characters: int = 2000) -> str:
-    """Title, brand, categories, attributes and description, one a line, as far as ``characters`` reach.
+def composite_text(item: Mapping[str, Any], characters: int = 2000, reviews: Sequence[str] = ()) -> str:
+    """Title, brand, categories, attributes and description, one a line, as far as ``characters`` reach; then reviews.
 
-    What does not fit is cut off after a whole word, the description (which comes last) first.
+    What does not fit is cut off after a whole word, the description (which comes last) first. ``reviews`` are
+    lines that have a budget of their own (`gream_ext.items.text_reviews.review_lines`).
 
     >>> composite_text({"title": "Toy Story", "categories": ["Comedy", "Children's"], "attributes": ["year: 1995"]})
     "Toy Story\\ncategories: Comedy, Children's\\nyear: 1995"
@@ -19,7 +20,8 @@ def composite_text(item: Mapping[str, Any], characters: int = 2000) -> str:
         *(item.get("attributes") or ()),
         item.get("description"),
     ]
-    return shortened("\n".join(line for line in lines if line), characters)
+    told = shortened("\n".join(line for line in lines if line), characters)
+    return "\n".join([*([told] if told else []), *reviews])
 
 
 def encoded_text(item: Mapping[str, Any], kind: str = "full", enriched: str | None = None) -> str:

@@ -72,3 +72,41 @@ def test_neither_wheel_nor_folder(tmp_path):
     (tmp_path / "other.whl").write_bytes(b"no zip")
     with pytest.raises(GreamError, match="is not the recbole wheel"):
         STAGE.run(Workspace(tmp_path / "run"), PrepareSettings(path=str(tmp_path / "other.whl"), source="movielens"))
+
+
+FILMS = [("1", "Moru, The (1961)", "Comedy|Sci-Fi"), ("2", "Brosa (1962)", "Drama"), ("3", "Café (1963-)", "")]
+RATED = [("7", "1", "3", "100"), ("7", "2", "5", "50"), ("7", "3", "1", "50")]
+
+
+@pytest.mark.parametrize("kind", ["1m", "10m", "csv"])
+def test_later_editions(tmp_path, kind):
+    if kind == "csv":
+        films = [("movieId", "title", "genres"), *FILMS[:2], ("3", "Café (1963-)", "(no genres listed)")]
+        quoted = [[f'"{field}"' for field in film] for film in films]
+        (tmp_path / "movies.csv").write_text("".join(",".join(film) + "\n" for film in quoted), encoding="utf-8")
+        rated = [("userId", "movieId", "rating", "timestamp"), *RATED]
+        (tmp_path / "ratings.csv").write_text("".join(",".join(row) + "\n" for row in rated))
+    else:
+        films = "".join("::".join(film) + "\n" for film in FILMS)
+        (tmp_path / "movies.dat").write_text(films, encoding="latin-1" if kind == "1m" else "utf-8")
+        (tmp_path / "ratings.dat").write_text("".join("::".join(row) + "\n" for row in RATED))
+    workspace = Workspace(tmp_path / "run")
+    STAGE.run(workspace, PrepareSettings(path=str(tmp_path), source="movielens", k=0))
+    items = pl.read_parquet(workspace.items)
+    assert items["title"].to_list() == ["Moru, The", "Brosa", "Café"]
+    assert items["categories"].to_list() == [["Comedy", "Sci-Fi"], ["Drama"], []]
+    assert items["attributes"].to_list() == [["year: 1961"], ["year: 1962"], ["year: 1963"]]
+    interactions = pl.read_parquet(workspace.interactions)
+    assert interactions["item_id"].to_list() == ["2", "3", "1"]
+    assert interactions["timestamp"].to_list() == [50, 50, 100]
+
+
+def test_damaged_later_editions(tmp_path):
+    (tmp_path / "ratings.dat").write_text("7::1::3::100\n7::2::5::50\n7::3::1::soon\n")
+    (tmp_path / "movies.dat").write_text("1::Moru\n")
+    settings = PrepareSettings(path=str(tmp_path), source="movielens", k=0)
+    with pytest.raises(GreamError, match=r"ratings.dat is not MovieLens' ratings.dat: .*soon"):
+        STAGE.run(Workspace(tmp_path / "run"), settings)
+    (tmp_path / "ratings.dat").write_text("7::1::3::100\n7::2::5::50\n7::3::1::51\n")
+    with pytest.raises(GreamError, match=r"movies.dat line 1: 2 fields, not 3"):
+        STAGE.run(Workspace(tmp_path / "run"), settings)

@@ -1,0 +1,128 @@
+"""A curated set of reviews for each item (section 4.1), none of which belongs to a validation or test interaction.
+
+The rule. A review counts when its user and item are a training interaction and in no validation or test interaction,
+when it has at least so many words, and when its words are not those of a held-out review (a copy under another item)
+or of a review already taken. Of those, the first by: more votes that it helped; more words, up to `LONG`; more stars;
+place in the file.
+"""
+
+import hashlib
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from gream_ext.data.ids import codes
+from gream_ext.data.records import clean
+from gream_ext.data.sources import Review
+
+LONG = 100
+"""Words beyond which a longer review is no better."""
+SPARE = 4
+"""Candidates kept beyond those asked for: some may turn out to be copies of held-out reviews."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How many reviews of an item are taken, and which."""
+
+    count: int
+    min_words: int
+    longest: int
+    """Words of a review that are kept in memory."""
+
+
+class Candidate(NamedTuple):
+    """A review that may be taken; greater is better."""
+
+    helpful: int
+    words: int
+    rating: float
+    place: int
+    """Minus its place in the file, so that no two are equal."""
+    print: bytes
+    user_id: str
+    text: str
+
+
+def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> dict[str, list[Candidate]]:
+    """The reviews of each item that has any, best first; texts are clean and at most ``rule.longest`` words.
+
+    ``histories`` has ``user_id``, ``item_id`` and ``split``. Memory grows with items times ``rule.count``, not with
+    the reviews: each item has a heap of its best.
+    """
+    pairs = Pairs(histories)
+    best: dict[str, list[Candidate]] = defaultdict(list)
+    held_out: set[bytes] = set()
+    for place, review in enumerate(reviews):
+        side = pairs.side(review.user_id, review.item_id)
+        if side is None:
+            continue
+        words = review.text.split()
+        if side == "held out":
+            held_out.add(fingerprint(words))
+        elif len(words) >= rule.min_words:
+            _offer(best[review.item_id], review, words, place, rule)
+    chosen = {
+        item: sorted((one for one in heap if one.print not in held_out), reverse=True)[: rule.count]
+        for item, heap in best.items()
+    }
+    return {item: candidates for item, candidates in chosen.items() if candidates}
+
+
+def _offer(heap: list[Candidate], review: Review, words: Sequence[str], place: int, rule: Rule) -> None:
+    """Put a review among the best of its item, if it is one of them."""
+    rank = (review.helpful, min(len(words), LONG), review.rating, -place)
+    full = len(heap) >= rule.count + SPARE
+    if full and rank < heap[0][:4]:
+        return
+    mark = fingerprint(words)
+    candidate = Candidate(*rank, mark, review.user_id, clean(" ".join(words[: rule.longest])))
+    copy = next((number for number, one in enumerate(heap) if one.print == mark), None)
+    if copy is not None:
+        heap[copy] = max(heap[copy], candidate)
+        heapq.heapify(heap)
+    elif full:
+        heapq.heapreplace(heap, candidate)
+    else:
+        heapq.heappush(heap, candidate)
+
+
+class Pairs:
+    """Which user-item pairs stand in the training split only, and which are held out."""
+
+    def __init__(self, histories: pl.DataFrame):
+        self._users, users = _numbered(histories["user_id"])
+        self._items, items = _numbered(histories["item_id"])
+        pairs = users << np.uint64(32) | items
+        trained = (histories["split"] == "train").to_numpy()
+        self._held_out = np.unique(pairs[~trained])
+        self._trained = np.setdiff1d(pairs[trained], self._held_out)
+
+    def side(self, user_id: str, item_id: str) -> Literal["train", "held out"] | None:
+        """Where a pair stands; held out when any of its interactions is; None when it is in no history."""
+        user, item = self._users.get(user_id), self._items.get(item_id)
+        if user is None or item is None:
+            return None
+        pair = np.uint64(user << 32 | item)
+        return "held out" if _has(self._held_out, pair) else "train" if _has(self._trained, pair) else None
+
+
+def _numbered(column: pl.Series) -> tuple[dict[str, int], np.ndarray]:
+    """Each id's number, and the column in numbers, uint64 [rows]."""
+    ids = column.unique(maintain_order=True).cast(pl.String).to_list()
+    return {one: number for number, one in enumerate(ids)}, codes(column).astype(np.uint64)
+
+
+def _has(arranged: np.ndarray, value: np.uint64) -> bool:
+    place = int(np.searchsorted(arranged, value))
+    return place < len(arranged) and bool(arranged[place] == value)
+
+
+def fingerprint(words: Sequence[str]) -> bytes:
+    """Eight bytes that tell texts apart, but not by case or white space."""
+    return hashlib.blake2b(" ".join(words).casefold().encode(errors="replace"), digest_size=8).digest()

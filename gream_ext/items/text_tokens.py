@@ -1,0 +1,65 @@
+"""Counting the tokens of a text, and cutting it to a number of them."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from gream_ext.errors import GreamError
+
+Count = Callable[[str], int]
+"""Tokens of a text."""
+
+_PIECE = re.compile(r"[a-zA-Z]+|[^\s]")
+
+
+def estimated_tokens(text: str) -> int:
+    """About the tokens of a text, rather too many: a token for four letters begun, for a digit and for a sign.
+
+    What is not ASCII counts one for each of its bytes.
+
+    >>> estimated_tokens("A Cleansing gel, 250 ml")
+    10
+    """
+    return sum(_tokens(piece) for piece in _PIECE.findall(text))
+
+
+def _tokens(piece: str) -> int:
+    return (len(piece) + 3) // 4 if piece.isascii() else len(piece.encode())
+
+
+def counter(tokenizer: str | None) -> Count:
+    """Counts with the tokenizer of a model's folder, or estimates where none is given."""
+    if tokenizer is None:
+        return estimated_tokens
+    file = Path(tokenizer).expanduser() / "tokenizer.json"
+    if not file.is_file():
+        raise GreamError(f"--tokenizer {tokenizer} has no tokenizer.json: give the folder of a Hugging Face model")
+    from tokenizers import Tokenizer
+
+    try:
+        loaded = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises plain Exception
+        raise GreamError(f"{file} is not a tokenizer ({str(error)[:80]}): get it again") from None
+    loaded.no_truncation()
+    loaded.no_padding()
+    return cache(lambda text: len(loaded.encode(text, add_special_tokens=False).ids))
+
+
+def fitted(text: str, tokens: int, count: Count) -> str:
+    """The longest beginning of ``text`` in whole words that has at most ``tokens`` tokens; may be empty.
+
+    >>> fitted("soft and warm", 2, estimated_tokens)
+    'soft and'
+    """
+    if count(text) <= tokens:
+        return text
+    words = text.split(" ")
+    low, high = 0, len(words) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if count(" ".join(words[:middle])) <= tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return " ".join(words[:low])
