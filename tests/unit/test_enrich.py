@@ -1,6 +1,10 @@
 """Enrichment, against a fake of an outside endpoint."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from gream_ext.items.enrich import (
     read_template,
     run,
 )
+from gream_ext.llm.ledger import read_ledger
 from gream_ext.workspace import Workspace
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply
 from tests.support.synthetic import make_workspace
@@ -140,3 +145,54 @@ def test_a_damaged_file_is_named(workspace: Workspace) -> None:
     workspace.enriched.write_text(json.dumps({"item_id": "i0", "description": "x"}) + "\n{\n")
     with pytest.raises(GreamError, match=r"enriched\.jsonl, line 2 is damaged"):
         enriched_descriptions(workspace)
+
+
+TROUBLE = {
+    "fails": Reply(status=500, raw=b"out of memory"),
+    "stalls": Reply("far too late", stall=30.0),
+    "answers rubbish": Reply(raw=b"<html>login</html>"),
+    "answers nonsense": Reply("la la la"),
+    "hangs up": Reply(hang_up=True),
+    "says 429": Reply(status=429, headers={"Retry-After": "0.1"}),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_an_endpoint_in_trouble_is_asked_again(workspace: Workspace, trouble: str) -> None:
+    """Every fourth call goes wrong: every item has its description in the end, and no more was asked than needed."""
+
+    def script(call: Call) -> Reply:
+        return TROUBLE[trouble] if call.number % 4 == 1 else describe(call)
+
+    with FakeEndpoint(script) as fake:
+        run(workspace, settings(fake, timeout=1.0, concurrency=4, limit=9, attempts=8, rejections=5))
+        assert len(enriched_descriptions(workspace)) == 9
+        wrong = len([call for call in fake.calls if call.number % 4 == 1])
+        assert len(fake.calls) == 9 + wrong
+    paid = read_ledger(workspace.enriched.with_suffix(".ledger.jsonl"))
+    assert len(paid) == 9 + (wrong if trouble == "answers nonsense" else 0), "the ledger has what was paid for"
+
+
+def test_kill_9_costs_nothing_but_what_was_under_way(workspace: Workspace) -> None:
+    """The command itself, killed without warning, then run again."""
+    ledger = workspace.enriched.with_suffix(".ledger.jsonl")
+    with FakeEndpoint(lambda call: Reply(describe(call).text, stall=0.1)) as fake:
+        command = [sys.executable, "-m", "gream_ext.cli", "enrich", "--workspace", str(workspace.root)]
+        command += ["--base-url", fake.url, "--model", "fake-model", "--concurrency", "2"]
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 60
+            while len(read_ledger(ledger)) < 4 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            child.send_signal(signal.SIGKILL)
+            assert child.wait(20) == -signal.SIGKILL
+        finally:
+            child.kill()
+            child.wait()
+        done, items = len(read_ledger(ledger)), len(read_items(workspace, None))
+        assert 4 <= done < items and not workspace.enriched.exists()
+        again = subprocess.run(command, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr[-500:]
+        assert len(enriched_descriptions(workspace)) == items
+        assert f"{items - done} answers paid for now" in again.stdout
+        assert len(fake.calls) <= items + 2, "twice only what was under way when it was killed"
