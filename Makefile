@@ -1,13 +1,15 @@
 # make quickstart   the whole flow on MovieLens-100K, from nothing to runs/quickstart/report.html
 # make test         the test suite
+# make test-sglang  the SGLang engine against the transformers engine, in an environment of its own (.venv-sglang)
 # make check        style, types, architecture
 # make clean        remove what make built, but not runs/ and .cache/
 SHELL := /bin/bash
 VENV ?= .venv
+SGLANG_VENV ?= .venv-sglang
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help environment quickstart test check clean
+.PHONY: help environment sglang-environment quickstart test test-sglang check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,11 +18,21 @@ help:
 environment:
 	@scripts/setup_env.sh "$(VENV)" < /dev/null
 
+sglang-environment:
+	@scripts/setup_sglang_env.sh "$(SGLANG_VENV)" < /dev/null
+
 quickstart: environment
 	@"$(BIN)/gream" run examples/quickstart/quickstart.yaml --workspace runs/quickstart
 
 test: environment
 	@"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+
+# With the stand-ins for what no registry has for CPUs (tests/support/sglang_cpu); then our decoding beside SGLang's
+# version of transformers.
+test-sglang: sglang-environment
+	@PYTHONPATH="$(CURDIR)/tests/support/sglang_cpu" SGLANG_USE_CPU_ENGINE=1 "$(SGLANG_VENV)/bin/python" -m pytest \
+		tests/sglang tests/unit/test_inference_modes.py tests/unit/test_decoding_*.py tests/unit/test_sglang_*.py \
+		tests/unit/test_item_index.py tests/integration/test_transformers_parity.py $(PYTEST_ARGS)
 
 check: environment
 	"$(BIN)/ruff" check .
@@ -29,4 +41,4 @@ check: environment
 	"$(BIN)/lint-imports"
 
 clean:
-	rm -rf "$(VENV)" dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" "$(SGLANG_VENV)" dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,6 +13,7 @@ from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import SAMPLED
 from gream_ext.inference.engines.base import Sampling
+from gream_ext.inference.engines.names import EngineName
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
 
@@ -39,6 +40,8 @@ class Task:
     prompts_at_once: int
     rows_at_once: int
     threads: int | None = None
+    engine: EngineName = "transformers"
+    server: str | None = None
 
 
 def load(task: Task) -> "Modes":
@@ -46,18 +49,20 @@ def load(task: Task) -> "Modes":
     import torch
 
     from gream_ext.decoding.trie import ItemTrie
-    from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+    from gream_ext.inference.engines.choose import open_engine
     from gream_ext.inference.modes import Modes
 
     if task.threads is not None:
         torch.set_num_threads(task.threads)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if task.device == "auto" else task.device
-    model, tokenizer = load_model(task.model, device, task.dtype)
     index = ItemIndex.load(task.item_index)
-    engine = TransformersEngine(
-        model,
-        tokenizer,
-        ItemTrie.from_index(index, tokenizer),
+    engine = open_engine(
+        task.engine,
+        task.model,
+        lambda tokenizer: ItemTrie.from_index(index, tokenizer),
+        device,
+        task.dtype,
+        task.server,
         prompts_at_once=task.prompts_at_once,
         rows_at_once=task.rows_at_once,
     )
@@ -99,7 +104,8 @@ def _reason(modes: "Modes", task: Task, cases: Sequence[Case]) -> list[dict[str,
     from gream_ext.inference.modes import Request
 
     requests = [Request(case.history, exclude_seen=task.exclude_seen) for case in cases]
-    seeds = [user_seed(task.seed, case.user_id) for case in cases]
+    repeats = modes.engine.capabilities.seeds
+    seeds = [user_seed(task.seed, case.user_id) for case in cases] if repeats else None
     sampled = modes.reason(requests, task.sampling, seeds)
     return [reasoned_row(modes.index, case, samples, task.beta) for case, samples in zip(cases, sampled, strict=True)]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.baselines import check_cutoffs, popular_items
+from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
@@ -41,6 +42,8 @@ class EvaluateSettings:
     seed: int = option(0, help="seed of the samples")
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="number format; auto: as saved")
+    engine: EngineName = option("transformers", help=ENGINE_HELP)
+    server: str | None = option(None, help=SERVER_HELP)
     processes: int = option(1, help="processes that share the users, each with the model in memory")
     threads: int | None = option(None, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS")
     prompts_at_once: int = option(64, help="direct mode: prompts computed together")
@@ -57,6 +60,9 @@ class EvaluateSettings:
             raise GreamError("temperature must be from 0 on, top_p and beta above 0 and at most 1")
         if not self.constrained and self.exclude_seen and self.mode == "reason":
             raise GreamError("exclude_seen needs constrained answers in reasoning mode: leave constrained on")
+        check_engine(self.engine, self.server)
+        if self.engine == "sglang" and self.processes > 1:
+            raise GreamError("processes must be 1 with the sglang engine, which shares its work out itself")
         check_cutoffs(self.cutoffs, self.beams if self.mode == "direct" else self.n)
 
 
@@ -90,6 +96,8 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
     cases = evaluation_cases(workspace, settings.split)[: settings.limit]
     check_cases(cases, index)
     decoding = {name: value for name, value in asdict(settings).items() if name not in NOT_DECODING}
+    if settings.engine == "sglang":
+        decoding["seed"] = None  # SGLang's samples depend on the batch that they are drawn in
     about = {**decoding, "window": task.window, "system_prompt": task.system_prompt, "model": str(settings.model)}
     path = output(workspace, settings)
     shards = Shards(path, identity(about, [task.model, workspace.item_index, workspace.interactions]))
@@ -115,7 +123,17 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
     print(f"{_label(settings)}: {text} ({figures['users']} users)")
 
 
-NOT_DECODING = ("processes", "threads", "prompts_at_once", "rows_at_once", "device", "cutoffs", "limit", "model")
+NOT_DECODING = (
+    "processes",
+    "threads",
+    "prompts_at_once",
+    "rows_at_once",
+    "device",
+    "cutoffs",
+    "limit",
+    "model",
+    "server",
+)
 """Settings that change no user's answer, and the model, which stands apart."""
 
 
@@ -151,6 +169,8 @@ def make_task(workspace: Workspace, settings: EvaluateSettings) -> "Task":
         prompts_at_once=settings.prompts_at_once,
         rows_at_once=settings.rows_at_once,
         threads=threads,
+        engine=settings.engine,
+        server=settings.server,
     )
 
 

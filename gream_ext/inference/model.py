@@ -1,12 +1,14 @@
 """A recommender for people, over the two modes of `modes`: titles beside ids, a reasoning piece by piece."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
 from gream_ext.inference.engines.base import Sampling
-from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+from gream_ext.inference.engines.choose import open_engine
+from gream_ext.inference.engines.names import EngineName
 from gream_ext.inference.modes import TRUNCATED, UNKNOWN_ITEM, Modes, Reasoning, Request
 from gream_ext.inference.pieces import Pieces
 from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation
@@ -19,13 +21,23 @@ BEAMS = 20
 WHY = {**STATUSES, UNKNOWN_ITEM: "the answer names no item of the catalogue"}
 
 
-def load(source: Source, device: str = "cpu", max_new_tokens: int = 1024) -> "ModelRecommender":
+def load(
+    source: Source,
+    device: str = "cpu",
+    max_new_tokens: int = 1024,
+    engine: EngineName = "transformers",
+    server: str | None = None,
+) -> "ModelRecommender":
     """Load the model of a source; `GreamError` when its folder cannot be read or does not fit the item index."""
-    model, tokenizer = load_model(source.model, device)
-    trie = ItemTrie.load(source.trie) if source.trie else ItemTrie.from_index(source.index, tokenizer)
-    if len(trie) != len(source.index):
-        raise GreamError(f"{source.trie} has {len(trie)} items, the item index {len(source.index)}: export again")
-    modes = Modes(TransformersEngine(model, tokenizer, trie), source.index, source.window, source.system_prompt)
+
+    def make_trie(tokenizer: Any) -> ItemTrie:
+        trie = ItemTrie.load(source.trie) if source.trie else ItemTrie.from_index(source.index, tokenizer)
+        if len(trie) != len(source.index):
+            raise GreamError(f"{source.trie} has {len(trie)} items, the item index {len(source.index)}: export again")
+        return trie
+
+    opened = open_engine(engine, source.model, make_trie, device, server=server)
+    modes = Modes(opened, source.index, source.window, source.system_prompt)
     return ModelRecommender(modes, source.titles, max_new_tokens)
 
 

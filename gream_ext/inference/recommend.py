@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gream_ext.errors import GreamError
+from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
 from gream_ext.inference.questions import Answer, Item, Question, Recommendation, Recommender, Text
 from gream_ext.inference.source import Source, find_source, known_items
 from gream_ext.inference.titles import Titles
@@ -29,6 +30,8 @@ class RecommendSettings:
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
     seed: int | None = option(None, help="of the reasoning; without it every call differs")
+    engine: EngineName = option("transformers", help=ENGINE_HELP)
+    server: str | None = option(None, help=SERVER_HELP)
 
     def __post_init__(self) -> None:
         asked = (self.user is not None, self.history is not None, self.search is not None)
@@ -36,6 +39,9 @@ class RecommendSettings:
             raise GreamError("recommend needs one of --user ID, --history ID ID …, --search WORDS")
         if not 1 <= self.n <= 1000:
             raise GreamError(f"--n is {self.n}: it must be from 1 to 1000")
+        check_engine(self.engine, self.server)
+        if self.seed is not None and self.engine == "sglang":
+            raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")
 
 
 def run(workspace: Workspace, settings: RecommendSettings) -> None:
@@ -46,7 +52,7 @@ def run(workspace: Workspace, settings: RecommendSettings) -> None:
     question = make_question(source, settings)
     from gream_ext.inference.model import load
 
-    recommender = load(source)
+    recommender = load(source, engine=settings.engine, server=settings.server)
     show_history(source.titles, question.history)
     if settings.explain:
         explain(recommender, question)
@@ -65,7 +71,9 @@ def make_question(source: Source, settings: RecommendSettings) -> Question:
             some = ", ".join(source.titles.category_names[:8]) or "none"
             raise GreamError(f"no item is in {', '.join(settings.categories)}; the largest categories: {some}")
     exclude = frozenset(history) if settings.exclude_seen else frozenset()
-    seed = settings.seed if settings.seed is not None else secrets.randbits(32)
+    seed = settings.seed
+    if seed is None and settings.engine != "sglang":
+        seed = secrets.randbits(32)
     return Question(history, settings.n, exclude, among, seed)
 
 
@@ -116,7 +124,8 @@ def explain(recommender: Recommender, question: Question) -> None:
             said = (
                 f"Recommended: {bold}{piece.item.title}{plain}" if piece.item else f"No recommendation: {piece.status}"
             )
-            print(f"\n\n{said} ({piece.tokens} tokens, seed {question.seed})\n", flush=True)
+            seed = f", seed {question.seed}" if question.seed is not None else ""
+            print(f"\n\n{said} ({piece.tokens} tokens{seed})\n", flush=True)
 
 
 def show(found: Sequence[Recommendation]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
+from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
 from gream_ext.inference.source import Source, find_source
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -22,6 +23,8 @@ class ServeSettings:
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
     device: str = option("cpu", help="device of the model, as torch names it")
+    engine: EngineName = option("transformers", help=ENGINE_HELP)
+    server: str | None = option(None, help=SERVER_HELP)
     users: bool = option(True, help="let callers read the histories of the workspace's users")
     max_history: int = option(200, help="longest history of a request, in items")
     max_n: int = option(100, help="most items that a request may ask for")
@@ -36,6 +39,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise GreamError(f"--port is {self.port}: it must be from 0 to 65535")
+        check_engine(self.engine, self.server)
         for name in ("max_history", "max_n", "max_tokens", "max_batch", "max_streams", "max_waiting",
                      "direct_seconds", "reason_seconds", "body_seconds"):  # fmt: skip
             if getattr(self, name) <= 0:
@@ -55,7 +59,7 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
     from gream_ext.inference.model import load
     from gream_ext.inference.service import create_app
 
-    recommender = load(source, settings.device, settings.max_tokens)
+    recommender = load(source, settings.device, settings.max_tokens, settings.engine, settings.server)
     app = create_app(recommender, shop, limits(settings))
     with listening(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]

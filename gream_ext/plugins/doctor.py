@@ -57,17 +57,26 @@ def check_verl() -> Finding:
     return Finding("verl", internals.version(), internals.SUPPORTED, parts)
 
 
-CHECKS: dict[str, Callable[[], Finding]] = {"llamafactory": check_llamafactory, "verl": check_verl}
-MENTIONED = ("sglang",)
-"""Frameworks whose version is shown and in which we register nothing yet."""
+def check_sglang() -> Finding:
+    """In this process: whether beam search and answers can be kept to a catalogue. Verl brings other versions along,
+    for rollouts; those we leave alone, and nothing is amiss then."""
+    from gream_ext.plugins.sglang import internals, problems
+
+    found = problems() if internals.version() in internals.SUPPORTED else {}
+    return Finding("sglang", internals.version(), internals.SUPPORTED, found)
+
+
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "llamafactory": check_llamafactory,
+    "verl": check_verl,
+    "sglang": check_sglang,
+}
 
 
 def examine(framework: str) -> Finding:
     """Ask one framework in a process of its own."""
     if importlib.util.find_spec(framework) is None:
         return Finding(framework)
-    if framework not in CHECKS:
-        return Finding(framework, importlib.metadata.version(framework))
     done = subprocess.run(
         [sys.executable, "-m", "gream_ext.plugins.doctor", framework],
         stdin=subprocess.DEVNULL,
@@ -105,7 +114,7 @@ def run(workspace: Workspace, settings: DoctorSettings) -> None:
         SystemExit: with code 1, if a part of ours did not take place in a framework that is installed.
     """
     with ThreadPoolExecutor() as pool:
-        findings = list(pool.map(examine, (*CHECKS, *MENTIONED)))
+        findings = list(pool.map(examine, CHECKS))
     print(table(findings))
     if not all(finding.healthy for finding in findings):
         raise SystemExit(1)

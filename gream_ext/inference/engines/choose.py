@@ -1,0 +1,49 @@
+"""An engine by its name, on the model of a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gream_ext.decoding.trie import ItemTrie
+from gream_ext.errors import GreamError
+from gream_ext.inference.engines.base import Engine
+from gream_ext.inference.engines.names import EngineName, check_engine
+
+
+def open_engine(
+    engine: EngineName,
+    model: Path,
+    make_trie: Callable[[Any], ItemTrie],
+    device: str = "cpu",
+    dtype: str = "auto",
+    server: str | None = None,
+    prompts_at_once: int = 64,
+    rows_at_once: int = 512,
+) -> Engine:
+    """The engine, ready to answer. ``make_trie`` takes the tokenizer; SGLang sizes its batches itself."""
+    check_engine(engine, server)
+    if engine == "transformers":
+        from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+
+        loaded, tokenizer = load_model(model, device, dtype)
+        return TransformersEngine(
+            loaded, tokenizer, make_trie(tokenizer), prompts_at_once=prompts_at_once, rows_at_once=rows_at_once
+        )
+    from gream_ext.inference.engines.sglang import SGLangEngine
+
+    tokenizer = load_tokenizer(model)
+    if server is not None:
+        return SGLangEngine.connect(server, tokenizer, make_trie(tokenizer))
+    kind, _, number = device.partition(":")
+    placed: dict[str, Any] = {"device": kind, **({"base_gpu_id": int(number)} if number else {})}
+    return SGLangEngine.launch(model, tokenizer, make_trie(tokenizer), dtype=dtype, **placed)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder; nothing is fetched and no code of the folder is run."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise GreamError(f"{folder} has no tokenizer that can be loaded: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,16 @@
+"""What the engines are called on the command line; imports nothing, so that a stage may name them."""
+
+from typing import Literal
+
+from gream_ext.errors import GreamError
+
+EngineName = Literal["transformers", "sglang"]
+
+ENGINE_HELP = "transformers: in this process; sglang: SGLang's offline engine, or the server that --server names"
+SERVER_HELP = "address of a running SGLang server with our plug-in (docs/sglang.md), such as http://127.0.0.1:30000"
+
+
+def check_engine(engine: str, server: str | None) -> None:
+    """`GreamError` when a server is named for an engine that has none."""
+    if server is not None and engine != "sglang":
+        raise GreamError(f"--server names an SGLang server, but the engine is {engine}: add --engine sglang")

@@ -1,0 +1,280 @@
+"""SGLang as an engine: its offline engine in this process, or a running server.
+
+Both need our plug-in within SGLang (`gream_ext.plugins.sglang`), which keeps beam search and answers on the trie. An
+engine asks for it before its first request, and checks every item that comes back against its own trie.
+"""
+
+import asyncio
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gream_ext.decoding.processors import answer_tokens
+from gream_ext.decoding.ranking import Normalisation, Ranking
+from gream_ext.decoding.restriction import Restrictions, SubCatalogue
+from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
+from gream_ext.errors import GreamError
+from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
+from gream_ext.inference.engines.sglang_request import (
+    IMPOSSIBLE,
+    TRIE_VARIABLE,
+    AnswerTag,
+    BeamRequest,
+    fingerprint,
+    served_catalogue,
+)
+from gream_ext.inference.engines.sglang_server import Refusal, Server, Transport
+
+CPU_ARGUMENTS = {"device": "cpu", "attention_backend": "torch_native", "max_total_tokens": 65_536}
+"""What SGLang needs to be told on a machine without an accelerator."""
+
+WHO_ASKS = "?"
+"""A catalogue that no server has; its refusal names the one it serves."""
+
+
+class SGLangEngine:
+    """Both modes on SGLang. ``trie`` and ``tokenizer`` are those of the model that SGLang serves."""
+
+    name = "sglang"
+    capabilities = Capabilities(
+        sub_catalogues=True,
+        normalisations=("catalogue", "vocabulary"),
+        constrained_answers=True,
+        answer_sub_catalogues=True,
+        logprobs=False,
+        seeds=False,
+        streams=True,
+    )
+
+    def __init__(
+        self, transport: Transport, tokenizer: Any, trie: ItemTrie, normalisation: Normalisation = "catalogue"
+    ):
+        self.transport, self.tokenizer, self.trie, self.normalisation = transport, tokenizer, trie, normalisation
+        self._answer = answer_tokens(tokenizer)
+        self._catalogue = fingerprint(trie)
+        self._check_server()
+
+    @classmethod
+    def launch(
+        cls, model: Path, tokenizer: Any, trie: ItemTrie, normalisation: Normalisation = "catalogue", **arguments: Any
+    ) -> "SGLangEngine":
+        """Start SGLang's offline engine on a model folder; ``arguments`` are those of SGLang's server."""
+        transport = Offline(model, trie, arguments)
+        try:
+            return cls(transport, tokenizer, trie, normalisation)
+        except BaseException:
+            transport.close()
+            raise
+
+    @classmethod
+    def connect(
+        cls, url: str, tokenizer: Any, trie: ItemTrie, normalisation: Normalisation = "catalogue"
+    ) -> "SGLangEngine":
+        """Use a server that was started with ``GREAM_SGLANG_TRIE``; see docs/sglang.md."""
+        return cls(Server(url), tokenizer, trie, normalisation)
+
+    def close(self) -> None:
+        """End the offline engine; a server goes on."""
+        self.transport.close()
+
+    def recommend(
+        self, prompts: Sequence[Sequence[int]], beams: int, allowed: Sequence[SubCatalogue | None] | None = None
+    ) -> list[Ranking]:
+        """The ``beams`` likeliest items after each prompt, by SGLang's own beam search along the trie."""
+        if beams < 2:
+            raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
+        _check_prompts(prompts)
+        parts = list(allowed) if allowed is not None else [None] * len(prompts)
+        sizes = Restrictions(self.trie, parts).sizes()
+        asked = np.flatnonzero(sizes > 0).tolist()
+        answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one")] * len(prompts)
+        requests = [self._beam_request(prompts[number], beams, parts[number]) for number in asked]
+        for number, answer in zip(asked, self.transport.generate(requests), strict=True):
+            answers[number] = Ranking.failed(answer) if isinstance(answer, Refusal) else self._ranking(answer)
+        return answers
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        allowed: Sequence[SubCatalogue | None] | None = None,
+    ) -> list[list[Sample]]:
+        """``sampling.n`` responses to each prompt. `GreamError` for seeds: SGLang's samples depend on their batch."""
+        _check_prompts(prompts)
+        parts = list(allowed) if allowed is not None else [None] * len(prompts)
+        _check_sampling(sampling, seeds, parts)
+        requests = [self._sample_request(*pair, sampling) for pair in zip(prompts, parts, strict=True)]
+        found = []
+        for number, answer in enumerate(self.transport.generate(requests)):
+            if isinstance(answer, Refusal):
+                raise GreamError(f"prompt {number}: {answer}")
+            found.append([self._sample(one) for one in (answer if isinstance(answer, list) else [answer])])
+        return found
+
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
+    ) -> Iterator[Sample]:
+        """One response as it grows."""
+        _check_prompts([prompt])
+        _check_sampling(sampling, None if seed is None else [seed], [allowed])
+        request = self._sample_request(prompt, allowed, sampling)
+        request["sampling_params"]["n"] = 1
+        for answer in self.transport.stream(request):
+            yield self._sample(answer)
+
+    def _beam_request(self, prompt: Sequence[int], beams: int, part: SubCatalogue | None) -> dict[str, Any]:
+        fields = BeamRequest(self._catalogue, self.normalisation, part).fields()
+        return _beam_search(prompt, beams, self.trie.levels, fields)
+
+    def _sample_request(self, prompt: Sequence[int], part: SubCatalogue | None, sampling: Sampling) -> dict[str, Any]:
+        begin, end = self._answer
+        asked: dict[str, Any] = {
+            "n": sampling.n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_new_tokens": sampling.max_new_tokens,
+            "stop_token_ids": [end],
+        }
+        if sampling.constrained:
+            tag = AnswerTag(self._catalogue, begin, end, self._written(prompt), part)
+            asked["structural_tag"] = tag.text()
+        return {"input_ids": list(map(int, prompt)), "sampling_params": asked}
+
+    def _written(self, prompt: Sequence[int]) -> tuple[int, ...] | None:
+        """The tokens of an answer within which the prompt ends; None where it does not."""
+        recent = list(prompt[-(self.trie.levels + 1) :])
+        if self._answer[0] not in recent:
+            return None
+        written = recent[len(recent) - recent[::-1].index(self._answer[0]) :]
+        return tuple(written) if _walk(self.trie, np.array([written], dtype=np.int64))[0] != NOWHERE else None
+
+    def _ranking(self, answer: dict[str, Any]) -> Ranking:
+        found = answer["meta_info"].get("beam_results")
+        if not found:
+            raise GreamError(f"SGLang answered without beams: {answer['meta_info'].get('finish_reason')}")
+        scores = [one["meta_info"]["sequence_score"] for one in found]
+        if any(score is None or math.isnan(score) for score in scores):
+            raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
+        # SGLang divides by the length; every beam has that of the longest identifier.
+        sums = np.array(scores, dtype=np.float64) * self.trie.levels
+        real = np.flatnonzero(sums > IMPOSSIBLE / 2)
+        if not len(real):
+            raise GreamError("SGLang found no item, though the catalogue of the request holds some")
+        nodes = _walk(self.trie, np.array([found[place]["output_ids"] for place in real], dtype=np.int64))
+        if not (self.trie.complete[nodes] & (nodes != NOWHERE)).all():
+            raise GreamError("SGLang answered with what is no item: its plug-in of gream_ext does not take part")
+        return Ranking(self.trie.row_of(nodes), sums[real].astype(np.float32))
+
+    def _sample(self, answer: dict[str, Any]) -> Sample:
+        ids, reason = answer["output_ids"], answer["meta_info"]["finish_reason"]
+        finish: Any = None
+        if reason is not None:
+            kind = reason["type"]
+            if kind == "abort":
+                raise GreamError(f"SGLang ended a response: {reason.get('message')}")
+            finish = "length" if kind == "length" else "answer" if ids[-1:] == [self._answer[1]] else "end"
+        return Sample(tuple(ids), (), self.tokenizer.decode(ids, skip_special_tokens=True), finish)
+
+    def _check_server(self) -> None:
+        """`GreamError` unless our plug-in answers and serves our catalogue."""
+        fields = BeamRequest(WHO_ASKS, self.normalisation, None).fields()
+        [answer] = self.transport.generate([_beam_search([0], 2, self.trie.levels, fields)])
+        served = served_catalogue(answer) if isinstance(answer, Refusal) else None
+        if served is None:
+            said = f" (it said: {answer})" if isinstance(answer, Refusal) else ""
+            raise GreamError(
+                f"this SGLang does not keep to a catalogue{said}: install gream-ext beside it and start it with "
+                f"{TRIE_VARIABLE}=FILE, see docs/sglang.md"
+            )
+        if served != self._catalogue:
+            raise GreamError(
+                f"this SGLang serves another catalogue ({served}) than this item index and tokenizer make "
+                f"({self._catalogue}): start it with the trie of this index"
+            )
+
+
+class Offline:
+    """SGLang's offline engine: its processes belong to this one."""
+
+    def __init__(self, model: Path, trie: ItemTrie, arguments: dict[str, Any]):
+        if arguments.get("device") == "cpu":
+            os.environ.setdefault("SGLANG_USE_CPU_ENGINE", "1")
+            arguments = {**CPU_ARGUMENTS, **arguments}
+        try:
+            import sglang
+        except ImportError as error:
+            raise GreamError(
+                f"the sglang engine needs SGLang in this environment ({error}): see docs/sglang.md"
+            ) from None
+        before = os.environ.get(TRIE_VARIABLE)
+        with tempfile.TemporaryDirectory(prefix="gream-sglang-") as folder:
+            path = Path(folder) / "trie.safetensors"
+            trie.save(path)
+            os.environ[TRIE_VARIABLE] = str(path)
+            try:
+                # Beam search needs pages of one token.
+                self._engine: Any = sglang.Engine(model_path=str(model), **{"page_size": 1, **arguments})
+            except SystemExit as error:
+                raise GreamError(str(error)) from None
+            finally:
+                os.environ.pop(TRIE_VARIABLE)
+                if before is not None:
+                    os.environ[TRIE_VARIABLE] = before
+
+    def generate(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
+        async def every() -> list[Any]:
+            asked = [self._engine.async_generate(**request) for request in requests]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        answers = self._engine.loop.run_until_complete(every())
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, ValueError):
+                raise answer
+        return [Refusal(answer) if isinstance(answer, ValueError) else answer for answer in answers]
+
+    def stream(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        name = os.urandom(16).hex()
+        try:
+            yield from self._engine.generate(**request, rid=name, stream=True)
+        except ValueError as error:
+            raise GreamError(str(error)) from None
+        finally:
+            self._engine.abort_request(name)
+
+    def close(self) -> None:
+        self._engine.shutdown()
+
+
+def _beam_search(prompt: Sequence[int], beams: int, levels: int, fields: dict[str, Any]) -> dict[str, Any]:
+    asked = {"beam_width": beams, "n": beams, "max_new_tokens": levels, "ignore_eos": True, "custom_params": fields}
+    return {"input_ids": list(map(int, prompt)), "sampling_params": asked}
+
+
+def _walk(trie: ItemTrie, tokens: np.ndarray) -> np.ndarray:
+    """The node that each row of tokens leads to; what stands after a complete identifier is passed over."""
+    nodes = np.full(len(tokens), ROOT, dtype=np.int64)
+    for column in tokens.T:
+        done = (nodes != NOWHERE) & trie.complete[nodes]
+        nodes = np.where(done, nodes, trie.step(nodes, column))
+    return nodes
+
+
+def _check_prompts(prompts: Sequence[Sequence[int]]) -> None:
+    for number, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise GreamError(f"prompt {number} is empty: give at least one token")
+
+
+def _check_sampling(sampling: Sampling, seeds: Sequence[int] | None, parts: Sequence[SubCatalogue | None]) -> None:
+    if seeds is not None:
+        raise GreamError("the sglang engine cannot repeat a sample from its seed: leave the seed out")
+    if sampling.n < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or sampling.max_new_tokens < 1:
+        raise GreamError(f"sampling needs n ≥ 1, temperature ≥ 0, 0 < top_p ≤ 1, max_new_tokens ≥ 1, not {sampling}")
+    if not sampling.constrained and any(part is not None for part in parts):
+        raise GreamError("a sub-catalogue needs constrained answers: leave `constrained` on")
