@@ -31,6 +31,7 @@ class BaseModelSettings:
     initialisation: Literal["random", "mean", "semantic"] = option(
         "semantic", help="new rows: spread like the old ones, at their middle, or from the text of the items of a code"
     )
+    equal_length: bool = option(False, help="scale every new row to the median length of the old ones")
     dtype: Literal["keep", "float32", "bfloat16"] = option("keep", help="number format that the model is saved in")
     trust_remote_code: bool = option(False, help="run code that comes with the base model")
     vocabulary_size: int = option(3072, help="from scratch: tokens of the BPE, identifier tokens not counted")
@@ -104,7 +105,7 @@ def run(workspace: Workspace, settings: BaseModelSettings) -> None:
     texts = [catalogue[item].text or catalogue[item].title for item in index.item_ids]
     logging.disable_progress_bar()
     model, tokenizer = start(workspace, settings)
-    counts = extend(model, tokenizer, index, texts, settings.initialisation, settings.seed)
+    counts = extend(model, tokenizer, index, texts, settings.initialisation, settings.seed, settings.equal_length)
     if settings.dtype != "keep":
         import torch
 

@@ -93,6 +93,7 @@ def initial_rows(
     how: Initialisation,
     texts: tuple[Sequence[Sequence[int]], Mapping[str, Sequence[int]]] | None,
     seed: int,
+    equal_length: bool = False,
 ) -> np.ndarray:
     """float32 [tokens, width]: the first values of the new tokens' rows; the same for the same seed.
 
@@ -101,6 +102,8 @@ def initial_rows(
     ``random``: as the old rows are spread. ``mean``: the old rows' middle with a little noise, so that no two
     are equal. ``semantic``: `semantic_rows` for the identifier tokens, which need ``texts`` (the token ids of
     each item's text and which items carry a token); the others as in ``mean``.
+
+    With ``equal_length`` every new row is then scaled to the median length of the old ones, whatever ``how``.
     """
     generator = np.random.default_rng(seed)
     rows = spread_rows(weight[list(old)], len(tokens), 1.0 if how == "random" else 0.05, generator)
@@ -109,6 +112,9 @@ def initial_rows(
         for place, token in enumerate(tokens):
             if token in semantic:
                 rows[place] = semantic[token]
+    if equal_length:
+        length = np.median(np.linalg.norm(weight[list(old)], axis=1))
+        rows *= length / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return rows
 
 

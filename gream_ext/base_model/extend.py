@@ -30,11 +30,13 @@ def extend(
     texts: Sequence[str],
     how: Initialisation,
     seed: int = 0,
+    equal_length: bool = False,
 ) -> dict[str, int]:
     """Add what the tokenizer lacks of markers and identifier tokens, and initialise their rows; changes both.
 
     ``texts`` are the items' words in the order of the index. Where input and output embeddings are not tied
     both get rows, each from its own old ones. Rows of tokens that the model knew before stay as they are.
+    ``equal_length`` gives all new rows the median length of the old ones.
 
     Returns:
         counts for the record: tokens, rows, rows_before, new.
@@ -58,7 +60,7 @@ def extend(
     for weight in (input_rows(model), output_rows(model)) if new else ():
         if weight is None:
             continue
-        rows = initial_rows(weight.detach().float().cpu().numpy(), old, new, how, about, seed)
+        rows = initial_rows(weight.detach().float().cpu().numpy(), old, new, how, about, seed, equal_length)
         fill(weight, [ids[token] for token in new], rows)
     return {"tokens": len(tokenizer), "rows": input_rows(model).shape[0], "rows_before": rows_before, "new": len(new)}
 

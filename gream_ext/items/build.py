@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from gream_ext.errors import GreamError
+from gream_ext.identifiers import tokens
+from gream_ext.items.codebooks import save_codebooks
 from gream_ext.items.conflict import ConflictSlot, add_conflict_slot
 from gream_ext.items.index import ItemIndex
 from gream_ext.items.measures import code_quality, quality_table
 from gream_ext.stage import Stage, option
-from gream_ext.workspace import ITEMS, Workspace, read_table, whole, write_json
+from gream_ext.workspace import ITEMS, Workspace, read_table, write_json
 
 ITEMS_PER_CENTROID = 40
 
@@ -28,6 +30,14 @@ class BuildSettings:
         "always",
         help="Last level that tells items with equal codes apart: for all items, those that collide, or none.",
         choices=("always", "colliding", "none"),
+    )
+    balance: float | None = option(
+        None, help="No centroid of a level gets more than this many times its even share of the items, e.g. 1.5."
+    )
+    reassign: bool = option(
+        False,
+        help="Items with equal codes take other codes of the last level, as far as it has room; where it has none they "
+        "get the conflict slot, or, with --conflict-slot none, the build stops.",
     )
     slot_size: int | None = option(None, help="Codes of the conflict slot; left out, twice what is needed.")
     iterations: int = option(25, help="Iterations of k-means.")
@@ -46,26 +56,68 @@ def run(workspace: Workspace, settings: BuildSettings) -> None:
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
     # Sorted, so that the order of the items in their file changes nothing but the order of the rows.
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
-    codebooks: list[np.ndarray] = []
-    errors: list[float] | None = None
     if settings.from_file is not None:
-        from gream_ext.items.brought import read_codes
-
-        given = read_codes(Path(settings.from_file), settings.from_field, [item_ids[row] for row in order])
-        codes, sizes = given, [settings.codebook_size or int(size) for size in given.max(axis=0) + 1]
+        made = _brought(settings, [item_ids[row] for row in order])
     else:
-        from gream_ext.items.rq_kmeans import rq_kmeans
-
-        vectors = read_embeddings(workspace, len(item_ids))[order]
-        sizes = [settings.codebook_size or fitting_codebook_size(len(item_ids))] * settings.levels
-        made = rq_kmeans(vectors, sizes, settings.iterations, settings.restarts, settings.seed)
-        codes, codebooks, errors = made.codes, made.codebooks, made.errors
-    slotted, all_sizes = add_conflict_slot(codes, sizes, settings.conflict_slot, settings.slot_size)
-    place = np.argsort(order)
-    index = ItemIndex(tuple(item_ids), slotted[place], all_sizes)
-    quality = code_quality(codes, sizes, errors)
-    _write(workspace, index, codebooks, quality, settings)
+        made = _clustered(settings, read_embeddings(workspace, len(item_ids))[order])
+    slotted, all_sizes = add_conflict_slot(made.codes, made.sizes, settings.conflict_slot, settings.slot_size)
+    index = ItemIndex(tuple(item_ids), slotted[np.argsort(order)], all_sizes)
+    quality = code_quality(made.raw, made.sizes, made.errors)
+    if made.reassigned is not None:
+        quality["reassigned"] = made.reassigned
+    _write(workspace, index, made.codebooks, quality, settings)
     print(quality_table(quality))
+    if made.reassigned is not None:
+        print(reassigned_line(made.reassigned))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Codes int32 [items, levels] before the conflict slot, and what is known of how they came about."""
+
+    codes: np.ndarray
+    raw: np.ndarray
+    """The codes before any of the last level were changed."""
+    sizes: list[int]
+    codebooks: list[np.ndarray]
+    errors: list[float] | None
+    reassigned: dict[str, Any] | None = None
+
+
+def _brought(settings: BuildSettings, item_ids: Sequence[str]) -> _Made:
+    from gream_ext.items.brought import read_codes
+
+    if settings.balance is not None or settings.reassign:
+        raise GreamError("--balance and --reassign need vectors: they do not go with --from-file")
+    codes = read_codes(Path(str(settings.from_file)), settings.from_field, item_ids)
+    return _Made(codes, codes, [settings.codebook_size or int(size) for size in codes.max(axis=0) + 1], [], None)
+
+
+def _clustered(settings: BuildSettings, vectors: np.ndarray) -> _Made:
+    from gream_ext.items.reassign import reassign_last_level
+    from gream_ext.items.rq_kmeans import rq_kmeans
+
+    sizes = [settings.codebook_size or fitting_codebook_size(len(vectors))] * settings.levels
+    made = rq_kmeans(vectors, sizes, settings.iterations, settings.restarts, settings.seed, settings.balance)
+    if not settings.reassign:
+        return _Made(made.codes, made.codes, sizes, made.codebooks, made.errors)
+    again = reassign_last_level(vectors, made.codes, made.codebooks)
+    told = {"moved": again.moved, "no_room": [{"codes": list(codes), "items": items} for codes, items in again.crowded]}
+    if again.crowded and settings.conflict_slot == "none":
+        raise GreamError(f"{reassigned_line(told)}: set --conflict-slot colliding, or --codebook-size higher")
+    return _Made(again.codes, made.codes, sizes, made.codebooks, made.errors, told)
+
+
+def reassigned_line(told: dict[str, Any]) -> str:
+    """What last-level reassignment did, in a line."""
+    line = f"{told['moved']:,} items moved to another code of the last level"
+    if not told["no_room"]:
+        return f"{line}; no two have equal codes now"
+    first = told["no_room"][0]
+    return (
+        f"{line}; it has no room below {len(told['no_room']):,} prefixes, the first "
+        f"{''.join(tokens(first['codes'])) or 'the empty one'} with {first['items']:,} items"
+    )
 
 
 def fitting_codebook_size(items: int) -> int:
@@ -98,13 +150,15 @@ def _write(
     quality: dict[str, Any],
     settings: BuildSettings,
 ) -> None:
-    from safetensors.numpy import save_file
-
-    about = {"conflict_slot": settings.conflict_slot, "seed": settings.seed, "from_file": settings.from_file}
+    about: dict[str, Any] = {
+        "conflict_slot": settings.conflict_slot,
+        "seed": settings.seed,
+        "from_file": settings.from_file and Path(settings.from_file).name,
+        "reassign": settings.reassign,
+        "balance": settings.balance,
+    }
     if codebooks:
-        with whole(workspace.codebooks) as draft:
-            save_file({f"level_{level}": codebook for level, codebook in enumerate(codebooks)}, draft)
-            draft.chmod(0o644)  # safetensors lets nobody else read
+        about["codebooks_sha256"] = save_codebooks(workspace.codebooks, codebooks)
     else:
         workspace.codebooks.unlink(missing_ok=True)  # those of an index that is no more
     write_json(workspace.path("index_quality.json"), quality)

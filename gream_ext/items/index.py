@@ -10,7 +10,8 @@ import numpy as np
 
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import LEVEL_LETTERS, Identifier, tokens, vocabulary
-from gream_ext.workspace import ITEM_INDEX, read_metadata, read_table, write_table
+from gream_ext.items.seal import EMPTY, FIELD, check_seal, seal
+from gream_ext.workspace import ITEM_INDEX, read_metadata, read_table, whole, write_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -140,11 +141,15 @@ class ItemIndex:
         flat = pl.DataFrame({"row": rows, "codes": self.codes[rows, levels]})
         codes = flat.group_by("row", maintain_order=True).agg("codes")["codes"]
         frame = pl.DataFrame({"item_id": list(self.item_ids), "codes": codes})
-        write_table(frame, path, ITEM_INDEX, {**(metadata or {}), "sizes": list(self.sizes)})
+        with whole(path) as draft:
+            write_table(frame, draft, ITEM_INDEX, {**(metadata or {}), "sizes": list(self.sizes), FIELD: EMPTY})
+            seal(draft)
 
     @classmethod
     def load(cls, path: Path) -> "ItemIndex":
         """Read and check an index; `GreamError` names what is wrong with the file."""
+        if path.is_file():
+            check_seal(path, "index build")
         try:
             sizes = tuple(int(size) for size in read_metadata(path, ITEM_INDEX, "index build")["sizes"])
             frame = read_table(path, ITEM_INDEX, "index build")
@@ -165,3 +170,7 @@ class ItemIndex:
             raise GreamError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
         except (KeyError, TypeError, ValueError) as error:
             raise GreamError(f"{path} is damaged ({error!r}): run `gream index build` again") from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of polars, about a file it cannot make sense of
+                raise
+            raise GreamError(f"{path} is damaged ({error}): run `gream index build` again") from None

@@ -30,6 +30,9 @@ TABLE = {
     "index build": Entry("gream_ext.items.build", "cluster the vectors into item identifiers"),
     "index report": Entry("gream_ext.items.quality", "measure how good the item index is"),
     "base-model": Entry("gream_ext.base_model.build", "make the model that knows the identifier tokens"),
+    "base-model compare": Entry(
+        "gream_ext.base_model.compare", "measure how soon each initialisation of the new tokens learns"
+    ),
     "corpus align": Entry("gream_ext.corpus.align", "write the alignment data"),
     "corpus reason": Entry("gream_ext.corpus.reason", "write the reasoning data"),
     "corpus rl": Entry("gream_ext.corpus.rl", "write the prompts for reinforcement learning"),

@@ -1,0 +1,141 @@
+"""Stage ``base-model compare``: which initialisation of the identifier tokens learns the alignment data soonest.
+
+Every initialisation gets the same model, the same training rows in the same order and the same held-out rows; only
+the new tokens' first values differ, and all of them have the same length.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace, read_json, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from gream_ext.base_model.lessons import Lesson
+
+RESULT = "base_model_compare.json"
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    base_model: str = option("smollm2", help="folder of a Hugging Face causal LM, a .gguf file, or smollm2")
+    initialisations: tuple[str, ...] = option(
+        ("random", "mean", "semantic"), help="what to compare", choices=("random", "mean", "semantic")
+    )
+    seeds: tuple[int, ...] = option((0, 1, 2), help="each draws the new rows and the order of the training rows")
+    steps: int = option(100, help="optimizer steps")
+    batch_size: int = option(4, help="rows of a step")
+    held_out: int = option(64, help="rows that the loss is measured on and that are never trained on")
+    longest: int = option(128, help="rows of more tokens are passed over")
+    learning_rate: float = option(1e-4, help="of AdamW, constant")
+
+    def __post_init__(self) -> None:
+        from gream_ext.corpus.align import check_range
+
+        check_range(self, "steps", "batch_size", "held_out", "longest", least=1)
+
+
+def run(workspace: Workspace, settings: CompareSettings) -> None:
+    """Write base_model_compare.json, after each run of an initialisation and seed, and print its table."""
+    import copy
+
+    from transformers.utils import logging
+
+    from gream_ext.base_model.build import BaseModelSettings, load_pretrained
+    from gream_ext.base_model.extend import extend
+    from gream_ext.base_model.lessons import lessons_of
+    from gream_ext.corpus.align import load_catalogue
+    from gream_ext.items.index import ItemIndex
+
+    path, identity = workspace.path(RESULT), _identity(workspace, settings)
+    runs: list[dict[str, Any]] = []
+    if path.exists() and (earlier := read_json(path, "base-model compare"))["identity"] == identity:
+        runs = earlier["runs"]
+    done = {(one["initialisation"], one["seed"]) for one in runs}
+    wanted = [(how, seed) for seed in settings.seeds for how in settings.initialisations]
+    index = ItemIndex.load(workspace.item_index)
+    catalogue = load_catalogue(workspace)
+    texts = [catalogue[item].text or catalogue[item].title for item in index.item_ids]
+    logging.disable_progress_bar()
+    loaded = load_pretrained(BaseModelSettings(base_model=settings.base_model))
+    for how, seed in wanted:
+        if (how, seed) in done:
+            continue
+        model, tokenizer = copy.deepcopy(loaded)
+        extend(model, tokenizer, index, texts, cast(Any, how), seed, equal_length=True)
+        lessons = lessons_of(workspace, tokenizer, settings.held_out, settings.longest)
+        losses = trial(model.float(), *lessons, settings, seed)
+        runs.append({"initialisation": how, "seed": seed, "losses": losses})
+        write_json(path, {"identity": identity, "settings": _told(settings), "runs": runs})
+        print(f"{how}, seed {seed}: held-out loss {losses['0']:.3f} → {losses[str(settings.steps)]:.3f}", flush=True)
+    print(table(runs, settings.steps))
+
+
+def trial(
+    model: "PreTrainedModel",
+    train: "Sequence[Lesson]",
+    held_out: "Sequence[Lesson]",
+    settings: CompareSettings,
+    seed: int,
+) -> dict[str, float]:
+    """Held-out loss before the first and after the last step of training ``model`` in place, by step."""
+    import random
+
+    import torch
+    from tqdm import tqdm
+
+    from gream_ext.base_model.lessons import batch_of, held_out_loss, loss_of
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    order = random.Random(f"compare/{seed}").sample(range(len(train)), len(train))
+    losses = {"0": held_out_loss(model, held_out, settings.batch_size)}
+    model.train()
+    for step in tqdm(range(settings.steps), desc="train", unit="step"):
+        rows = [train[order[(step * settings.batch_size + k) % len(order)]] for k in range(settings.batch_size)]
+        total, tokens = loss_of(model, batch_of(rows))
+        (total / tokens).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    losses[str(settings.steps)] = held_out_loss(model, held_out, settings.batch_size)
+    return losses
+
+
+def table(runs: Sequence[dict[str, Any]], steps: int) -> str:
+    """One line an initialisation: the mean over the seeds, and from the lowest to the highest."""
+    lines = [f"{'initialisation':<16}{'step 0':>24}{f'step {steps}':>24}   held-out loss, mean (lowest–highest)"]
+    for how in dict.fromkeys(one["initialisation"] for one in runs):
+        cells = []
+        for step in ("0", str(steps)):
+            found = [one["losses"][step] for one in runs if one["initialisation"] == how]
+            cells.append(f"{sum(found) / len(found):.3f} ({min(found):.3f}–{max(found):.3f})")
+        lines.append(f"{how:<16}{cells[0]:>24}{cells[1]:>24}")
+    return "\n".join(lines)
+
+
+def _told(settings: CompareSettings) -> dict[str, Any]:
+    return {**asdict(settings), "base_model": Path(settings.base_model).name}
+
+
+def _identity(workspace: Workspace, settings: CompareSettings) -> str:
+    """What a run depends on besides its initialisation and seed, as a hash: runs of anything else are not kept."""
+    shared = {key: value for key, value in _told(settings).items() if key not in ("initialisations", "seeds")}
+    parts = [json.dumps(shared).encode(), workspace.align.read_bytes(), workspace.item_index.read_bytes()]
+    return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _reads(workspace: Workspace, settings: CompareSettings) -> Sequence[Path]:
+    return workspace.align, workspace.items, workspace.item_index
+
+
+def _writes(workspace: Workspace, settings: CompareSettings) -> Sequence[Path]:
+    return (workspace.path(RESULT),)
+
+
+STAGE = Stage(name="base-model compare", settings=CompareSettings, run=run, reads=_reads, writes=_writes)

@@ -1,0 +1,99 @@
+"""Rows of alignment data as tokens, and the loss on their responses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gream_ext.corpus.files import Row, read_rows
+from gream_ext.errors import GreamError
+from gream_ext.workspace import Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A row as tokens: all ``ids``, of which the first ``prompt`` are not learnt."""
+
+    ids: list[int]
+    prompt: int
+
+
+def lessons_of(
+    workspace: Workspace, tokenizer: "PreTrainedTokenizerFast", held_out: int, longest: int
+) -> tuple[list[Lesson], list[Lesson]]:
+    """Rows to train on and ``held_out`` others, of at most ``longest`` tokens; always the same split.
+
+    No prompt stands on both sides. `GreamError` where there are too few rows.
+    """
+    rows = [row for row in read_rows(workspace.align, "corpus align") if row.get("epoch", 1) == 1]
+    Random("held out").shuffle(rows)
+    found: list[Lesson] = []
+    asked: set[str] = set()
+    train: list[Lesson] = []
+    for row in rows:
+        lesson = _lesson(tokenizer, row)
+        if len(lesson.ids) > longest:
+            continue
+        question = row["messages"][-2]["content"]
+        if len(found) < held_out:
+            found.append(lesson)
+            asked.add(question)
+        elif question not in asked:
+            train.append(lesson)
+    if len(found) < held_out or not train:
+        raise GreamError(
+            f"{workspace.align} has {len(found) + len(train)} rows of at most {longest} tokens: "
+            "lower --held-out or raise --longest"
+        )
+    return train, found
+
+
+def _lesson(tokenizer: "PreTrainedTokenizerFast", row: Row) -> Lesson:
+    *asked, answer = row["messages"]
+    if tokenizer.chat_template:
+        prompt = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    else:
+        prompt = "\n".join(message["content"] for message in asked) + "\n"
+    before: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    after: list[int] = tokenizer(answer["content"], add_special_tokens=False)["input_ids"]
+    return Lesson([*before, *after, int(tokenizer.eos_token_id or 0)], len(before))
+
+
+def batch_of(lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:
+    """``input_ids``, ``attention_mask`` and ``labels``, int64 [rows, tokens], padded on the right."""
+    longest = max(len(lesson.ids) for lesson in lessons)
+    ids = torch.zeros(len(lessons), longest, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    for row, lesson in enumerate(lessons):
+        ids[row, : len(lesson.ids)] = torch.tensor(lesson.ids)
+        mask[row, : len(lesson.ids)] = 1
+        labels[row, lesson.prompt : len(lesson.ids)] = torch.tensor(lesson.ids[lesson.prompt :])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def loss_of(model: "PreTrainedModel", batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+    """The summed cross entropy (nats) of the response tokens, and how many they are."""
+    labels = batch["labels"][:, 1:]
+    output: Any = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    logits = output.logits[:, :-1][labels != IGNORED].float()
+    wanted = labels[labels != IGNORED]
+    return torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"), len(wanted)
+
+
+def held_out_loss(model: "PreTrainedModel", lessons: Sequence[Lesson], batch_size: int) -> float:
+    """Nats per response token over all ``lessons``."""
+    model.eval()
+    ordered = sorted(lessons, key=lambda lesson: len(lesson.ids))
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for start in range(0, len(ordered), batch_size):
+            loss, count = loss_of(model, batch_of(ordered[start : start + batch_size]))
+            total, tokens = total + float(loss), tokens + count
+    return total / tokens

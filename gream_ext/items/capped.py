@@ -1,0 +1,130 @@
+"""K-means whose clusters have at most so many rows: an auction in which clusters sell their places."""
+
+import numpy as np
+
+from gream_ext.errors import GreamError
+from gream_ext.items.kmeans import ROWS_AT_ONCE, TOLERANCE, faiss_module, kmeans, means, nearest
+
+PRECISION = 0.02
+"""By what share of the mean least cost a row's assignment may be worse than the best at the final prices."""
+SLOWEST = 1e-3
+"""The least step of a price, as a share of the mean cost: without it rows on top of one another bid for ever."""
+CANDIDATES = 64
+"""Clusters, the nearest, among which a row looks for a place when there are many rows."""
+FULL_ROWS = 65536
+"""Up to so many rows every cluster is a candidate of every row."""
+
+
+def balanced_kmeans(
+    rows: np.ndarray, size: int, cap: int, iterations: int, seed: int
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """K-means with at most ``cap`` rows a cluster: objective, centroids float32 [size, width], cluster of each row.
+
+    Plain k-means first; then the assignment of eq. 6 is the cheapest that keeps to the cap.
+    """
+    _, centroids = kmeans(rows, size, iterations, seed)
+    group = nearest(rows, centroids)
+    if np.bincount(group).max() <= cap:
+        return _objective(rows, centroids, group), centroids, group
+    objective = before = np.inf
+    for _ in range(iterations):
+        candidates, costs = nearest_clusters(rows, centroids)
+        group = capped_assignment(costs, candidates, size, cap)
+        centroids = means(rows, group, size)
+        objective = _objective(rows, centroids, group)
+        if before - objective < TOLERANCE * objective:
+            break
+        before = objective
+    return objective, centroids, group
+
+
+def nearest_clusters(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The clusters in which a row may get a place, int32 [rows, candidates], and its squared distance to each."""
+    many = len(centroids) if len(rows) <= FULL_ROWS else min(CANDIDATES, len(centroids))
+    squares = np.einsum("ij,ij->i", centroids, centroids)
+    if many == len(centroids):
+        costs = squares - 2 * (rows @ centroids.T) + np.einsum("ij,ij->i", rows, rows)[:, None]
+        return np.broadcast_to(np.arange(many, dtype=np.int32), costs.shape), np.maximum(costs, 0)
+    index = faiss_module().IndexFlatL2(centroids.shape[1])
+    index.add(np.ascontiguousarray(centroids, dtype=np.float32))
+    costs = np.empty((len(rows), many), dtype=np.float32)
+    candidates = np.empty((len(rows), many), dtype=np.int32)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        costs[part], candidates[part] = index.search(np.ascontiguousarray(rows[part]), many)
+    return candidates, costs
+
+
+def capped_assignment(costs: np.ndarray, candidates: np.ndarray, size: int, cap: int) -> np.ndarray:
+    """A cluster for each row, int32 [rows], at most ``cap`` rows a cluster, at nearly the least total cost.
+
+    ``costs`` float32 [rows, candidates] are those of the clusters ``candidates``, int32 of the same shape. An auction
+    (Bertsekas, 1988): each row without a place bids for the cluster that is cheapest for it, its cost and the
+    cluster's price together; a cluster sells to the ``cap`` highest bidders, and its price is the lowest of their
+    bids once all its places are sold. Rows whose candidates are all too dear come last, wherever there is room.
+    """
+    if len(costs) > size * cap:
+        raise GreamError(f"{len(costs)} rows do not fit into {size} clusters of at most {cap}: raise the cap")
+    least = max(PRECISION * float(costs.min(axis=1).mean()), SLOWEST * float(costs.mean())) or 1.0
+    price = np.zeros(size, dtype=np.float32)
+    place = np.full(len(costs), -1, dtype=np.int32)
+    paid = np.zeros(len(costs), dtype=np.float32)
+    waiting = np.arange(len(costs))
+    limit = 2 * float(costs.max()) + 2 * least
+    while len(waiting):
+        chosen, bids = _bids(costs, candidates, waiting, price, least)
+        able = bids < limit
+        if not able.all():
+            waiting, chosen, bids = waiting[able], chosen[able], bids[able]
+        place[waiting], paid[waiting] = chosen, bids
+        asked = np.zeros(size, dtype=bool)
+        asked[chosen] = True
+        holders = np.flatnonzero(asked[place] & (place >= 0))
+        order = holders[np.lexsort((-paid[holders], place[holders]))]
+        first = np.searchsorted(place[order], np.arange(size))
+        rank = np.arange(len(order)) - first[place[order]]
+        full = order[rank == cap - 1]
+        price[place[full]] = paid[full]
+        waiting = order[rank >= cap]
+        place[waiting] = -1
+    return _leftovers(place, costs, candidates, size, cap)
+
+
+def _bids(
+    costs: np.ndarray, candidates: np.ndarray, waiting: np.ndarray, price: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each waiting row the cluster that is cheapest for it, and what it would pay at most."""
+    total = costs[waiting] + price[candidates[waiting]]
+    best = total.argmin(axis=1)
+    here = np.arange(len(waiting))
+    cheapest = total[here, best]
+    chosen = candidates[waiting, best]
+    if total.shape[1] > 1:
+        total[here, best] = np.inf
+        margin = total.min(axis=1) - cheapest
+    else:
+        margin = np.zeros_like(cheapest)
+    return chosen, price[chosen] + margin + least
+
+
+def _leftovers(place: np.ndarray, costs: np.ndarray, candidates: np.ndarray, size: int, cap: int) -> np.ndarray:
+    """Give rows without a place the cheapest free one, in the order of the rows."""
+    free = cap - np.bincount(place[place >= 0], minlength=size)
+    for row in np.flatnonzero(place < 0):
+        there = free[candidates[row]] > 0
+        chosen = (
+            int(candidates[row][there][costs[row][there].argmin()]) if there.any() else int(np.flatnonzero(free)[0])
+        )
+        place[row] = chosen
+        free[chosen] -= 1
+    return place
+
+
+def _objective(rows: np.ndarray, centroids: np.ndarray, group: np.ndarray) -> float:
+    """The sum of the squared distances from each row to the centroid of its cluster."""
+    total = 0.0
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        away = rows[part] - centroids[group[part]]
+        total += float(np.einsum("ij,ij->", away, away, dtype=np.float64))
+    return total
