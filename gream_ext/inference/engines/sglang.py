@@ -5,7 +5,6 @@ engine asks for it before its first request, and checks every item that comes ba
 """
 
 import asyncio
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,11 +16,11 @@ import numpy as np
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
-from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
+from gream_ext.decoding.trie import NOWHERE, ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
+from gream_ext.inference.engines.sglang_reply import finish, ranking, walk
 from gream_ext.inference.engines.sglang_request import (
-    IMPOSSIBLE,
     TRIE_VARIABLE,
     AnswerTag,
     BeamRequest,
@@ -95,7 +94,7 @@ class SGLangEngine:
         answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one")] * len(prompts)
         requests = [self._beam_request(prompts[number], beams, parts[number]) for number in asked]
         for number, answer in zip(asked, self.transport.generate(requests), strict=True):
-            answers[number] = Ranking.failed(answer) if isinstance(answer, Refusal) else self._ranking(answer)
+            answers[number] = Ranking.failed(answer) if isinstance(answer, Refusal) else ranking(answer, self.trie)
         return answers
 
     def sample(
@@ -152,34 +151,12 @@ class SGLangEngine:
         if self._answer[0] not in recent:
             return None
         written = recent[len(recent) - recent[::-1].index(self._answer[0]) :]
-        return tuple(written) if _walk(self.trie, np.array([written], dtype=np.int64))[0] != NOWHERE else None
-
-    def _ranking(self, answer: dict[str, Any]) -> Ranking:
-        found = answer["meta_info"].get("beam_results")
-        if not found:
-            raise GreamError(f"SGLang answered without beams: {answer['meta_info'].get('finish_reason')}")
-        scores = [one["meta_info"]["sequence_score"] for one in found]
-        if any(score is None or math.isnan(score) for score in scores):
-            raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
-        # SGLang divides by the length; every beam has that of the longest identifier.
-        sums = np.array(scores, dtype=np.float64) * self.trie.levels
-        real = np.flatnonzero(sums > IMPOSSIBLE / 2)
-        if not len(real):
-            raise GreamError("SGLang found no item, though the catalogue of the request holds some")
-        nodes = _walk(self.trie, np.array([found[place]["output_ids"] for place in real], dtype=np.int64))
-        if not (self.trie.complete[nodes] & (nodes != NOWHERE)).all():
-            raise GreamError("SGLang answered with what is no item: its plug-in of gream_ext does not take part")
-        return Ranking(self.trie.row_of(nodes), sums[real].astype(np.float32))
+        return tuple(written) if walk(self.trie, np.array([written], dtype=np.int64))[0] != NOWHERE else None
 
     def _sample(self, answer: dict[str, Any]) -> Sample:
-        ids, reason = answer["output_ids"], answer["meta_info"]["finish_reason"]
-        finish: Any = None
-        if reason is not None:
-            kind = reason["type"]
-            if kind == "abort":
-                raise GreamError(f"SGLang ended a response: {reason.get('message')}")
-            finish = "length" if kind == "length" else "answer" if ids[-1:] == [self._answer[1]] else "end"
-        return Sample(tuple(ids), (), self.tokenizer.decode(ids, skip_special_tokens=True), finish)
+        ids = tuple(answer["output_ids"])
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return Sample(ids, (), text, finish(answer, self._answer[1]))
 
     def _check_server(self) -> None:
         """`GreamError` unless our plug-in answers and serves our catalogue."""
@@ -254,15 +231,6 @@ class Offline:
 def _beam_search(prompt: Sequence[int], beams: int, levels: int, fields: dict[str, Any]) -> dict[str, Any]:
     asked = {"beam_width": beams, "n": beams, "max_new_tokens": levels, "ignore_eos": True, "custom_params": fields}
     return {"input_ids": list(map(int, prompt)), "sampling_params": asked}
-
-
-def _walk(trie: ItemTrie, tokens: np.ndarray) -> np.ndarray:
-    """The node that each row of tokens leads to; what stands after a complete identifier is passed over."""
-    nodes = np.full(len(tokens), ROOT, dtype=np.int64)
-    for column in tokens.T:
-        done = (nodes != NOWHERE) & trie.complete[nodes]
-        nodes = np.where(done, nodes, trie.step(nodes, column))
-    return nodes
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]]) -> None:

@@ -1,0 +1,52 @@
+"""What SGLang answered, checked against the trie of whoever asked."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gream_ext.decoding.ranking import Ranking
+from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
+from gream_ext.errors import GreamError
+from gream_ext.inference.engines.base import Finish
+from gream_ext.inference.engines.sglang_request import IMPOSSIBLE
+
+
+def ranking(answer: dict[str, Any], trie: ItemTrie) -> Ranking:
+    """The items of a beam search; `GreamError` for anything that is none."""
+    found = answer["meta_info"].get("beam_results")
+    if not found:
+        raise GreamError(f"SGLang answered without beams: {answer['meta_info'].get('finish_reason')}")
+    scores = [one["meta_info"]["sequence_score"] for one in found]
+    if any(score is None or math.isnan(score) for score in scores):
+        raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
+    # SGLang divides by the length; every beam has that of the longest identifier.
+    sums = np.array(scores, dtype=np.float64) * trie.levels
+    real = np.flatnonzero(sums > IMPOSSIBLE / 2)
+    if not len(real):
+        raise GreamError("SGLang found no item, though the catalogue of the request holds some")
+    nodes = walk(trie, np.array([found[place]["output_ids"] for place in real], dtype=np.int64))
+    if not (trie.complete[nodes] & (nodes != NOWHERE)).all():
+        raise GreamError("SGLang answered with what is no item: its plug-in of gream_ext does not take part")
+    return Ranking(trie.row_of(nodes), sums[real].astype(np.float32))
+
+
+def walk(trie: ItemTrie, tokens: np.ndarray) -> np.ndarray:
+    """The node that each row of tokens leads to; what stands after a complete identifier is passed over."""
+    nodes = np.full(len(tokens), ROOT, dtype=np.int64)
+    for column in tokens.T:
+        done = (nodes != NOWHERE) & trie.complete[nodes]
+        nodes = np.where(done, nodes, trie.step(nodes, column))
+    return nodes
+
+
+def finish(answer: dict[str, Any], answer_end: int) -> Finish | None:
+    """Why a response ended, None while it grows; `GreamError` when SGLang broke it off."""
+    reason = answer["meta_info"]["finish_reason"]
+    if reason is None:
+        return None
+    if reason["type"] == "abort":
+        raise GreamError(f"SGLang ended a response: {reason.get('message')}")
+    if reason["type"] == "length":
+        return "length"
+    return "answer" if answer["output_ids"][-1:] == [answer_end] else "end"
