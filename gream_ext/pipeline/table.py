@@ -28,6 +28,7 @@ TABLE = {
     "enrich": Entry("gream_ext.items.enrich", "let an LLM rewrite the item texts"),
     "embed": Entry("gream_ext.items.embed", "turn item texts into vectors"),
     "index build": Entry("gream_ext.items.build", "cluster the vectors into item identifiers"),
+    "index add": Entry("gream_ext.items.add", "give new items identifiers; the old ones keep theirs"),
     "index report": Entry("gream_ext.items.quality", "measure how good the item index is"),
     "base-model": Entry("gream_ext.base_model.build", "make the model that knows the identifier tokens"),
     "base-model compare": Entry(

@@ -1,6 +1,7 @@
 """ItemIndex: round trips, and what it refuses."""
 
 import json
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -167,3 +168,36 @@ def test_token_ids():
     del known["<|c_2|>"]
     with pytest.raises(GreamError, match=r"lacks 1 identifier tokens, the first <\|c_2\|>"):
         made.token_ids(Tokenizer(known))
+
+
+@cache
+def sealed():
+    made = index([(0, 0, 0), (0, 0, 1), (1, 1, NO_CODE)])
+    with TemporaryDirectory() as folder:
+        made.save(Path(folder) / "index", {"seed": 3, "conflict_slot": "colliding"})
+        return made, (Path(folder) / "index").read_bytes()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 255), st.sampled_from(["flip", "cut", "insert", "zeros", "append"]))
+def test_any_damage_is_refused_and_named(place, change, how):
+    made, whole = sealed()
+    at = place % len(whole)
+    damaged_bytes = {
+        "flip": whole[:at] + bytes([whole[at] ^ change]) + whole[at + 1 :],
+        "cut": whole[:at],
+        "insert": whole[:at] + bytes([change]) + whole[at:],
+        "zeros": whole[:at] + bytes(len(whole[at : at + 40])) + whole[at + 40 :],
+        "append": whole + bytes([change]),
+    }[how]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "item_index.parquet"
+        path.write_bytes(damaged_bytes)
+        try:
+            loaded = ItemIndex.load(path)
+        except GreamError as error:
+            assert str(path) in str(error)
+        else:
+            # Only the name of the seal may change unnoticed (or nothing did); the index is then the same.
+            assert loaded.item_ids == made.item_ids and (loaded.codes == made.codes).all()
+            assert loaded.sizes == made.sizes
+            assert damaged_bytes == whole or abs(at - whole.index(b"seal")) < 60
