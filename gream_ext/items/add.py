@@ -29,7 +29,8 @@ def run(workspace: Workspace, settings: AddSettings) -> None:
     Items of the earlier index that items.parquet lacks are left out; their identifiers are kept back.
     """
     from gream_ext.items.build import read_embeddings
-    from gream_ext.items.measures import code_quality, quality_table
+    from gream_ext.items.measures import code_quality
+    from gream_ext.items.quality_table import quality_table
 
     source = Workspace(settings.earlier)
     if source.root.resolve() == workspace.root.resolve():

@@ -13,7 +13,8 @@ from gream_ext.identifiers import tokens
 from gream_ext.items.codebooks import save_codebooks
 from gream_ext.items.conflict import ConflictSlot, add_conflict_slot
 from gream_ext.items.index import ItemIndex
-from gream_ext.items.measures import code_quality, quality_table
+from gream_ext.items.measures import code_quality
+from gream_ext.items.quality_table import quality_table
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import ITEMS, Workspace, read_table, write_json
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from gream_ext.items.conflict import groups
+from gream_ext.items.kmeans import means
+from gream_ext.items.rq_kmeans import take_off
 
 PAIRS = 100_000
 """Pairs drawn to estimate how many share a category."""
@@ -36,6 +38,7 @@ def code_quality(codes: np.ndarray, sizes: Sequence[int], errors: Sequence[float
         "raw_collision_rate": 1 - len(members) / items,
         "colliding_items": int(members[members > 1].sum()),
         "largest_group": int(members.max(initial=0)),
+        "group_sizes": {str(size): int(count) for size, count in enumerate(np.bincount(members)) if count},
         "levels": levels,
     }
 
@@ -87,29 +90,36 @@ def _share_category(
     return sum(not a.isdisjoint(b) for a, b in known) / len(known) if known else None
 
 
-def quality_table(quality: dict[str, Any]) -> str:
-    """The figures of `code_quality`, for the terminal."""
-    lines = [
-        f"{quality['items']:,} items, raw collision rate {quality['raw_collision_rate']:.3f} "
-        f"({quality['colliding_items']:,} items collide, the largest group has {quality['largest_group']})",
-        "level  codes  used  perplexity  quantisation error",
-    ]
-    for number, level in enumerate(quality["levels"], start=1):
-        error = level["quantisation_error"]
-        lines.append(
-            f"{number:>5}  {level['size']:>5}  {level['utilisation']:>4.0%}  {level['perplexity']:>10.1f}  "
-            f"{'—' if error is None else f'{error:.4f}':>18}"
-        )
-    return "\n".join(lines)
+def index_measures(
+    codes: np.ndarray,
+    sizes: Sequence[int],
+    vectors: np.ndarray | None,
+    categories: Sequence[Collection[str]],
+    neighbours: np.ndarray,
+    seed: int = 0,
+    errors: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """`code_quality` and `shared_levels` in one, with errors from ``vectors`` unless given; see there."""
+    if errors is None and vectors is not None:
+        errors = quantisation_errors(vectors, codes)
+    shared = shared_levels(codes, categories, neighbours, seed)
+    return {**code_quality(codes, sizes, errors), "shared_levels": shared}
 
 
-def shared_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The figures of `shared_levels`, for the terminal."""
-    lines = ["items that share    pairs  share a category  follow one another"]
-    for row in rows:
-        name = f"{row['levels']} level{'s' if row['levels'] > 1 else ''}" if row["levels"] else "random index"
-        category, following = (
-            f"{row[key]:.4f}" if row[key] is not None else "—" for key in ("share_category", "next_item")
-        )
-        lines.append(f"{name:<14}  {row['pairs']:>9,}  {category:>16}  {following:>18}")
-    return "\n".join(lines)
+def random_codes(items: int, sizes: Sequence[int], seed: int = 0) -> np.ndarray:
+    """A random index to measure beside one that was made: each code drawn evenly, int32 [items, levels]."""
+    chance = np.random.default_rng([seed, items])
+    return np.stack([chance.integers(0, size, items) for size in sizes], axis=1).astype(np.int32)
+
+
+def quantisation_errors(vectors: np.ndarray, codes: np.ndarray) -> list[float]:
+    """After each level, the mean squared length of what is left when each code stands for the mean of its rows.
+
+    For codes whose codebooks nobody has. ``vectors`` float32 [rows, width], ``codes`` int [rows, levels].
+    """
+    residual = np.array(vectors, dtype=np.float32, order="C")
+    errors = []
+    for level in codes.T:
+        take_off(residual, means(residual, level, int(level.max()) + 1), level)
+        errors.append(float(np.einsum("ij,ij->", residual, residual, dtype=np.float64) / len(residual)))
+    return errors

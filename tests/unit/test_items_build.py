@@ -11,7 +11,7 @@ from gream_ext.errors import GreamError
 from gream_ext.items import build, quality
 from gream_ext.items.build import BuildSettings, fitting_codebook_size
 from gream_ext.items.index import NO_CODE, ItemIndex
-from gream_ext.items.measures import code_quality, shared_levels
+from gream_ext.items.measures import code_quality, quantisation_errors, random_codes, shared_levels
 from gream_ext.workspace import ITEMS, write_table
 from tests.support.synthetic import GENRES, make_workspace
 
@@ -154,6 +154,17 @@ def test_report(workspace, capsys):
     assert everyone["share_category"] == pytest.approx(1 / 8, abs=0.03)
     assert first["share_category"] > 0.6  # level one finds the genres
     assert first["next_item"] > everyone["next_item"]
+    chance = report["random"]
+    assert chance["levels"][0]["quantisation_error"] > 2 * report["levels"][0]["quantisation_error"]
+    assert chance["shared_levels"][1]["share_category"] < 0.4
+    page = workspace.path("index_report.html").read_text()
+    assert page.count("<svg") >= 5 and "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    # The errors of the index that was built are those that fit its codes; a brought one has them all the same.
+    built = [level["quantisation_error"] for level in report["levels"]]
+    run(workspace, from_file=bring(workspace, brought_rows(workspace)), codebook_size=None, conflict_slot="none")
+    quality.STAGE.run(workspace, quality.ReportSettings())
+    brought = json.loads(workspace.path("index_report.json").read_text())
+    assert brought["levels"][2]["quantisation_error"] > built[2]
 
 
 def test_code_quality_by_hand():
@@ -165,6 +176,41 @@ def test_code_quality_by_hand():
     assert first["utilisation"] == 2 / 4
     assert first["perplexity"] == pytest.approx(4 / 27**0.25)  # exp(H) of (3/4, 1/4)
     assert [level["quantisation_error"] for level in found["levels"]] == [2.5, 1.5]
+
+
+def test_quantisation_errors_by_hand():
+    vectors = np.array([[0.0], [2.0], [10.0], [14.0]], np.float32)
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    # Level one leaves -1, 1, -2, 2; level two takes -1.5 and 1.5 off.
+    assert quantisation_errors(vectors, codes) == [2.5, 0.25]
+    assert random_codes(5, (3, 2), 1).shape == (5, 2)
+    assert (random_codes(1000, (3, 2)).max(axis=0) == [2, 1]).all()
+
+
+@pytest.mark.parametrize("slot", ["colliding", "none"])
+def test_last_level_reassignment(workspace, slot, capsys):
+    index = run(workspace, conflict_slot=slot, reassign=True)
+    assert index.identifiers[5] != index.identifiers[13]
+    assert (index.codes[:, :3] >= 0).all() and len(np.unique(index.codes[:, :3], axis=0)) == 48
+    assert "no two have equal codes now" in capsys.readouterr().out
+    found = json.loads(workspace.path("index_quality.json").read_text())
+    assert found["reassigned"]["moved"] > 0 and found["raw_collision_rate"] > 0
+
+
+def test_last_level_without_room(workspace, capsys):
+    small = {"levels": 2, "codebook_size": 4, "reassign": True}
+    with pytest.raises(
+        GreamError, match=r"it has no room below \d+ prefixes, the first <\|a_\d\|> with \d+ items: set"
+    ):
+        run(workspace, conflict_slot="none", **small)
+    index = run(workspace, conflict_slot="colliding", **small)
+    assert "it has no room below" in capsys.readouterr().out
+    assert len(set(index.identifiers)) == 48
+
+
+def test_balance(workspace):
+    index = run(workspace, balance=1.0)
+    assert np.bincount(index.codes[:, 0]).tolist() == [6] * 8
 
 
 def test_shared_levels_by_hand():
