@@ -13,6 +13,7 @@ from gream_ext.inference.model import load
 from gream_ext.inference.modes import Request
 from gream_ext.inference.questions import Answer, Question
 from gream_ext.inference.source import workspace_source
+from tests.support.tiny_reasoner import CONTEXT
 
 
 def test_recommend_prints_the_same(server, capsys):
@@ -65,8 +66,8 @@ def test_requests_of_all_kinds_at_once(server):
 
     def one(number: int) -> None:
         if kinds[number] == "bad":
-            with pytest.raises(GreamError, match="1100"):
-                ours.engine.sample([[5] * 1100], greedy)
+            with pytest.raises(GreamError, match=str(CONTEXT)):
+                ours.engine.sample([[5] * (CONTEXT + 10)], greedy)
         elif kinds[number] == "direct":
             [mine] = ours.direct([asked[number]], beams=6)
             assert [one.item_id for one in mine.items] == [one.item_id for one in expected[number].items]

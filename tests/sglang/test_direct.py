@@ -7,6 +7,7 @@ from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import SubCatalogue
 from gream_ext.inference.modes import Request
 from tests.sglang.conftest import Both
+from tests.support.tiny_reasoner import CONTEXT
 
 HISTORIES = [("i1", "i2", "i3"), ("i9",), (), tuple(f"i{number}" for number in range(24))]
 
@@ -51,7 +52,7 @@ def test_sub_catalogues(both: Both):
 
 def test_a_request_that_cannot_be_answered_fails_alone(both: Both):
     engine, prompt = both.sglang.engine, both.sglang.direct_prompt(HISTORIES[0])
-    long = (prompt * 100)[:1020]
+    long = (prompt * 100)[: CONTEXT - 4]
     empty, fine, too_long = engine.recommend([prompt, prompt, long], 4, [SubCatalogue.only([]), None, None])
     assert "holds no item" in empty.error and not len(empty.rows)
     assert fine.error is None and len(fine.rows) == 4

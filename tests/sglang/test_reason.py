@@ -47,7 +47,7 @@ def test_every_answer_is_an_item(both: Both):
             answers += 1
             read = both.sglang.reasoning(one)
             assert read.status != ANSWERED or index.text(read.item_id) in allowed
-    assert answers > 40
+    assert answers > 20
 
 
 def test_a_short_response_is_reported_as_cut(both: Both):
@@ -57,7 +57,7 @@ def test_a_short_response_is_reported_as_cut(both: Both):
 
 def test_the_same_distribution(both: Both):
     """Of the item, right after ``<answer>`` in the prompt, under temperature and top-p."""
-    samples, sampling = 400, Sampling(n=400, temperature=0.9, top_p=0.8, max_new_tokens=8)
+    samples, sampling = 200, Sampling(n=200, temperature=0.9, top_p=0.8, max_new_tokens=8)
     prompt = [*both.sglang.reason_prompt(("i1", "i2")), answer_tokens(both.sglang.engine.tokenizer)[0]]
     part = SubCatalogue.only(np.arange(0, len(both.sglang.index), 3))
     counts = []

@@ -13,12 +13,15 @@ from tests.support.tiny_models import tiny_chat_model
 RESPONSE = "<think>\nso\n</think>\n<answer>{}</answer>"
 """What it learns to write; which item, it does not."""
 
+CONTEXT = 2560
+"""Tokens that the model can read and write."""
+
 
 def make_reasoner_workspace(folder: str | Path, slot: str = "always", steps: int = 60) -> Workspace:
     """Interactions, items, item index and the model ``sft``. ``slot`` as in `synthetic_index`."""
     workspace = make_workspace(folder, users=20, items=40, slot=slot)
     index = ItemIndex.load(workspace.item_index)
-    model, tokenizer = tiny_chat_model(index, max_position_embeddings=1024)
+    model, tokenizer = tiny_chat_model(index, max_position_embeddings=CONTEXT)
     # A model whose weights have opinions of their own is slow to teach.
     for parameter in model.parameters():
         if parameter.dim() > 1:

@@ -127,6 +127,9 @@ def test_answers_that_are_no_items_are_refused(served):
             SGLangEngine(Said(willing(trie), answer), *served).recommend([[5]], 2)
     [refused] = SGLangEngine(Said(willing(trie), Refusal("too long")), *served).recommend([[5]], 2)
     assert refused.error == "too long"
+    aborted = {"meta_info": {"finish_reason": {"type": "abort", "message": "the pool is full"}}}
+    [ended] = SGLangEngine(Said(willing(trie), aborted), *served).recommend([[5]], 2)
+    assert "the pool is full" in ended.error
     with pytest.raises(GreamError, match="prompt 0: too long"):
         SGLangEngine(Said(willing(trie), Refusal("too long")), *served).sample([[5]], Sampling())
 

@@ -89,8 +89,7 @@ class SGLangEngine:
             raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
         _check_prompts(prompts)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
-        sizes = Restrictions(self.trie, parts).sizes()
-        asked = np.flatnonzero(sizes > 0).tolist()
+        asked = np.flatnonzero(Restrictions(self.trie, parts).sizes() > 0).tolist()
         answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one")] * len(prompts)
         requests = [self._beam_request(prompts[number], beams, parts[number]) for number in asked]
         for number, answer in zip(asked, self.transport.generate(requests), strict=True):
@@ -128,8 +127,7 @@ class SGLangEngine:
             yield self._sample(answer)
 
     def _beam_request(self, prompt: Sequence[int], beams: int, part: SubCatalogue | None) -> dict[str, Any]:
-        fields = BeamRequest(self._catalogue, self.normalisation, part).fields()
-        return _beam_search(prompt, beams, self.trie.levels, fields)
+        return BeamRequest(self._catalogue, self.normalisation, part).request(prompt, beams, self.trie.levels)
 
     def _sample_request(self, prompt: Sequence[int], part: SubCatalogue | None, sampling: Sampling) -> dict[str, Any]:
         begin, end = self._answer
@@ -160,14 +158,13 @@ class SGLangEngine:
 
     def _check_server(self) -> None:
         """`GreamError` unless our plug-in answers and serves our catalogue."""
-        fields = BeamRequest(WHO_ASKS, self.normalisation, None).fields()
-        [answer] = self.transport.generate([_beam_search([0], 2, self.trie.levels, fields)])
+        question = BeamRequest(WHO_ASKS, self.normalisation, None).request([0], 2, self.trie.levels)
+        [answer] = self.transport.generate([question])
         served = served_catalogue(answer) if isinstance(answer, Refusal) else None
         if served is None:
-            said = f" (it said: {answer})" if isinstance(answer, Refusal) else ""
             raise GreamError(
-                f"this SGLang does not keep to a catalogue{said}: install gream-ext beside it and start it with "
-                f"{TRIE_VARIABLE}=FILE, see docs/sglang.md"
+                "this SGLang does not keep to a catalogue: install gream-ext beside it and start it with "
+                f"{TRIE_VARIABLE}=FILE, see docs/sglang.md (it said: {str(answer)[:200]})"
             )
         if served != self._catalogue:
             raise GreamError(
@@ -210,27 +207,32 @@ class Offline:
             return await asyncio.gather(*asked, return_exceptions=True)
 
         answers = self._engine.loop.run_until_complete(every())
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, ValueError):
-                raise answer
-        return [Refusal(answer) if isinstance(answer, ValueError) else answer for answer in answers]
+        return [_refusal(answer) if isinstance(answer, BaseException) else answer for answer in answers]
 
     def stream(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         name = os.urandom(16).hex()
+
+        async def leave() -> None:
+            self._engine.tokenizer_manager.abort_request(name)
+
         try:
             yield from self._engine.generate(**request, rid=name, stream=True)
         except ValueError as error:
             raise GreamError(str(error)) from None
         finally:
-            self._engine.abort_request(name)
+            self._engine.loop.run_until_complete(leave())
 
     def close(self) -> None:
         self._engine.shutdown()
 
 
-def _beam_search(prompt: Sequence[int], beams: int, levels: int, fields: dict[str, Any]) -> dict[str, Any]:
-    asked = {"beam_width": beams, "n": beams, "max_new_tokens": levels, "ignore_eos": True, "custom_params": fields}
-    return {"input_ids": list(map(int, prompt)), "sampling_params": asked}
+def _refusal(error: BaseException) -> Refusal:
+    """What SGLang raises for one request (``ValueError``, or FastAPI's exception with a ``detail``); others go on."""
+    if isinstance(error, ValueError):
+        return Refusal(error)
+    if hasattr(error, "detail"):
+        return Refusal(error.detail)
+    raise error
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]]) -> None:

@@ -13,10 +13,12 @@ from gream_ext.inference.engines.sglang_request import IMPOSSIBLE
 
 
 def ranking(answer: dict[str, Any], trie: ItemTrie) -> Ranking:
-    """The items of a beam search; `GreamError` for anything that is none."""
-    found = answer["meta_info"].get("beam_results")
+    """The items of a beam search, or why it was broken off; `GreamError` for anything that is no item."""
+    found, reason = answer["meta_info"].get("beam_results"), answer["meta_info"].get("finish_reason")
+    if not found and reason and reason["type"] == "abort":
+        return Ranking.failed(f"SGLang ended the search: {reason.get('message')}")
     if not found:
-        raise GreamError(f"SGLang answered without beams: {answer['meta_info'].get('finish_reason')}")
+        raise GreamError(f"SGLang answered without beams: {reason}")
     scores = [one["meta_info"]["sequence_score"] for one in found]
     if any(score is None or math.isnan(score) for score in scores):
         raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")

@@ -51,6 +51,11 @@ class BeamRequest:
         """For ``custom_params``."""
         return {CATALOGUE: self.catalogue, NORMALISATION: self.normalisation, **part_fields(self.part)}
 
+    def request(self, prompt: Sequence[int], beams: int, levels: int) -> dict[str, Any]:
+        """A whole request to ``/generate``: every beam writes as many tokens as the longest identifier has."""
+        asked = {"beam_width": beams, "n": beams, "max_new_tokens": levels, "ignore_eos": True}
+        return {"input_ids": list(map(int, prompt)), "sampling_params": {**asked, "custom_params": self.fields()}}
+
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "BeamRequest | None":
         """What `fields` wrote, None where there is nothing of ours; `GreamError` for anything misshapen."""

@@ -99,7 +99,7 @@ def said(answer: Any) -> str:
     """The message in an error of SGLang's."""
     try:
         found = json.loads(answer) if isinstance(answer, bytes | str) else answer
-        error = found["error"]
+        error = found["error"] if "error" in found else found["detail"]
         return str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, KeyError, TypeError):
         return answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer)
