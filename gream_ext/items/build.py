@@ -52,7 +52,8 @@ class BuildSettings:
 
 def run(workspace: Workspace, settings: BuildSettings) -> None:
     """Write item_index.parquet, index_quality.json and, unless the codes were brought, codebooks.safetensors."""
-    if min(settings.levels, settings.codebook_size or 1, settings.iterations, settings.restarts) < 1:
+    codebook_size = 1 if settings.codebook_size is None else settings.codebook_size
+    if min(settings.levels, codebook_size, settings.iterations, settings.restarts) < 1:
         raise GreamError("--levels, --codebook-size, --iterations and --restarts must be at least 1")
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
     # Sorted, so that the order of the items in their file changes nothing but the order of the rows.
@@ -122,12 +123,12 @@ def reassigned_line(told: dict[str, Any]) -> str:
 
 
 def fitting_codebook_size(items: int) -> int:
-    """A power of two from 4 to 256 that suits so many items: about one centroid for every 40.
+    """A power of two from 4 to 256 that suits so many items: about one centroid for every 40, never more than items.
 
-    >>> [fitting_codebook_size(items) for items in (80, 1349, 12101)]
-    [4, 32, 256]
+    >>> [fitting_codebook_size(items) for items in (2, 80, 1349, 12101)]
+    [2, 4, 32, 256]
     """
-    return min(256, max(4, 1 << round(math.log2(max(1, items) / ITEMS_PER_CENTROID))) if items > 160 else 4)
+    return min(256, items, max(4, 1 << round(math.log2(max(1, items) / ITEMS_PER_CENTROID))) if items > 160 else 4)
 
 
 def read_embeddings(workspace: Workspace, items: int) -> np.ndarray:

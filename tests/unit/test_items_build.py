@@ -96,6 +96,17 @@ def test_codebook_size_fits_the_catalogue(items, size):
     assert fitting_codebook_size(items) == size
 
 
+@pytest.mark.parametrize("items", [1, 2])
+def test_a_catalogue_of_next_to_nothing(tmp_path, items):
+    workspace = make_workspace(tmp_path, users=6, items=48)
+    write_table(pl.read_parquet(workspace.items).head(items), workspace.items, ITEMS)
+    np.save(workspace.embeddings, np.eye(items, 4, dtype=np.float32))
+    build.STAGE.run(workspace, BuildSettings())
+    assert ItemIndex.load(workspace.item_index).sizes[0] == items
+    with pytest.raises(GreamError, match="--codebook-size, --iterations and --restarts must be at least 1"):
+        build.STAGE.run(workspace, BuildSettings(codebook_size=0))
+
+
 def bring(workspace, rows):
     path = workspace.path("brought.jsonl")
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
