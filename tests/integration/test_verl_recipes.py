@@ -28,6 +28,7 @@ def composed(tmp_path):
     import verl
 
     (tmp_path / "rl").mkdir()
+    (tmp_path / "sft").mkdir()
     for name in ("train", "valid"):
         (tmp_path / "rl" / f"{name}.parquet").touch()
 
@@ -118,6 +119,9 @@ def test_regimes_of_figure_3(composed, tmp_path, mode):
         ({"+algorithm.srpo.kk": "3"}, "no option 'kk'"),
         ({"+reward.custom_reward_function.reward_kwargs.betta": "0.3"}, "no option 'betta'"),
         ({"reward.custom_reward_function.reward_kwargs.beta": "2"}, "beta must be"),
+        ({"reward.custom_reward_function.reward_kwargs.beta": "abc"}, "reward_kwargs: .*'"),
+        ({"reward.custom_reward_function.reward_kwargs.levels": "0"}, "levels must be"),
+        ({"reward.custom_reward_function.reward_kwargs.shortest": "0"}, "shortest must be"),
         ({"data.train_files": "nowhere.parquet"}, "nowhere.parquet is missing"),
         ({"trainer.v1.trainer_mode": "colocate_async"}, "trainer_mode=sync"),
     ],
@@ -125,6 +129,28 @@ def test_regimes_of_figure_3(composed, tmp_path, mode):
 def test_recipe_refuses(composed, overrides, complaint):
     with pytest.raises(GreamError, match=complaint):
         recipe.check(composed("srpo", **overrides))
+
+
+def test_recipe_accepts_identifiers_of_two_lengths(composed):
+    kwargs = "reward.custom_reward_function.reward_kwargs"
+    recipe.check(composed("srpo", **{f"{kwargs}.levels": 5, f"{kwargs}.shortest": 4}))
+    recipe.check(composed("srpo", **{f"{kwargs}.shortest": 4}))
+
+
+def test_recipe_refuses_a_workspace_without_the_model(composed, tmp_path):
+    config = composed("srpo")
+    (tmp_path / "sft").rmdir()
+    with pytest.raises(GreamError, match=r"sft is missing .* `gream sft`"):
+        recipe.check(config)
+    config.actor_rollout_ref.model.path = "Qwen/Qwen3-4B"
+    recipe.check(config)
+
+
+def test_a_check_that_breaks_ends_the_run(composed, monkeypatch):
+    """Hydra turns a callback's exception into a warning and goes on."""
+    monkeypatch.setattr(recipe, "check", lambda config: 1 / 0)
+    with pytest.raises(SystemExit, match="gream: the recipe cannot be checked: ZeroDivisionError"):
+        recipe.Check().on_run_start(composed("srpo"))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gream_ext import rewards
 from gream_ext.errors import GreamError
+from gream_ext.identifiers import LEVEL_LETTERS
 from gream_ext.plugins import verl as plugin
 from gream_ext.plugins.rl_metrics import keep_earlier
 from gream_ext.plugins.verl import cpu, estimator, internals
@@ -26,10 +27,10 @@ class Check(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Before Hydra makes a folder for the run."""
-        # verl hands this to Ray with interpolations as they stand.
-        OmegaConf.resolve(config.ray_kwargs)
-        _quote_interpreter(config)
         try:
+            # verl hands this to Ray with interpolations as they stand.
+            OmegaConf.resolve(config.ray_kwargs)
+            _quote_interpreter(config)
             check(config)
             if config.trainer.device == "cpu":
                 _no_accelerator()
@@ -37,6 +38,8 @@ class Check(Callback):
             keep_metrics(config)
         except GreamError as error:
             raise SystemExit(f"gream: {error}") from None
+        except Exception as error:  # whatever it is, the run must not go on unchecked
+            raise SystemExit(f"gream: the recipe cannot be checked: {type(error).__name__}: {error}") from error
 
 
 def check(config: DictConfig) -> None:
@@ -62,6 +65,10 @@ def check(config: DictConfig) -> None:
         for file in [path] if isinstance(path, str) else path:
             if "://" not in file and not Path(file).expanduser().exists():
                 raise GreamError(f"{file} is missing ({name}): run `gream corpus rl`, or set workspace=FOLDER")
+    model, workspace = config.actor_rollout_ref.model.path, config.get("workspace")
+    # Elsewhere it may be a name that Hugging Face's hub knows.
+    if workspace is not None and Path(model).is_relative_to(workspace) and not Path(model).exists():
+        raise GreamError(f"{model} is missing (actor_rollout_ref.model.path): run `gream sft`, or set workspace=FOLDER")
 
 
 def keep_metrics(config: DictConfig) -> None:
@@ -82,14 +89,16 @@ def _check_reward(config: DictConfig) -> None:
     if custom.path != "pkg://gream_ext.rewards":
         return
     options = inspect.signature(rewards.compute_score).parameters
-    given = OmegaConf.to_container(custom.get("reward_kwargs") or OmegaConf.create({}), resolve=True)
-    assert isinstance(given, dict)
+    read: Any = OmegaConf.to_container(custom.get("reward_kwargs") or OmegaConf.create({}), resolve=True)
+    given = {str(name): value for name, value in read.items()}
     for name in given:
-        if name not in options or options[str(name)].kind is not inspect.Parameter.KEYWORD_ONLY:
+        if name not in options or options[name].kind is not inspect.Parameter.KEYWORD_ONLY:
             raise GreamError(f"reward.custom_reward_function.reward_kwargs: the reward has no option {name!r}")
+    heights = [given[name] for name in ("levels", "shortest") if isinstance(given.get(name), int)]
+    target = [f"<|{letter}_0|>" for letter in LEVEL_LETTERS[: max([1, *heights])]]
     try:
-        rewards.compute_score("", "", "<|a_0|>", {}, **{**given, "levels": None, "shortest": None})
-    except ValueError as error:
+        rewards.compute_score("", "", (given.get("separator") or "").join(target), {}, **given)
+    except (ValueError, TypeError) as error:
         raise GreamError(f"reward.custom_reward_function.reward_kwargs: {error}") from None
 
 
