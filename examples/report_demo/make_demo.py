@@ -105,9 +105,13 @@ def make_shop(workspace: Workspace, users: int, items: int, chance: random.Rando
     counts = {"users": users, "items": items, "interactions": len(interactions)}
     write_json(workspace.statistics, {**counts, "sparsity": len(interactions) / users / items})
 
-    make_index(rows, chance).save(workspace.item_index)
-    errors = [{"quantisation_error": error} for error in (0.61, 0.47, 0.39, 0.33)]
-    write_json(workspace.path("index_quality.json"), {"levels": errors})
+    index = make_index(rows, chance)
+    index.save(workspace.item_index)
+    levels = [
+        {"size": size, "quantisation_error": error}
+        for size, error in zip(index.sizes, (0.61, 0.47, 0.39, 0.33), strict=False)
+    ]
+    write_json(workspace.path("index_quality.json"), {"items": items, "levels": levels})
     quality.run(workspace, quality.ReportSettings())
 
 

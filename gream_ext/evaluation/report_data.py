@@ -22,14 +22,16 @@ FIGURE = re.compile(
 """What of an evaluation's summary is a figure; the rest says how it was made."""
 
 PAIRS = (
-    ("Align − most popular", "popular", "sft", "direct", "recall@10"),
-    ("Align − Markov", "markov", "sft", "direct", "recall@10"),
-    ("RL − Markov", "markov", "srpo", "direct", "recall@10"),
-    ("RL − Align", "sft", "srpo", "direct", "recall@10"),
-    ("RL − Align", "sft", "srpo", "reason", "pass@1"),
-    ("RL − Align", "sft", "srpo", "reason", "pass@10"),
+    ("Align − most popular", "popular", "sft", "direct", "recall@10", False),
+    ("Align − Markov", "markov", "sft", "direct", "recall@10", False),
+    ("Align − Markov, seen excluded", "markov", "sft", "direct", "recall@10", True),
+    ("RL − Markov", "markov", "srpo", "direct", "recall@10", False),
+    ("RL − Align", "sft", "srpo", "direct", "recall@10", False),
+    ("RL − Align", "sft", "srpo", "reason", "pass@1", False),
+    ("RL − Align", "sft", "srpo", "reason", "pass@10", False),
 )
-"""Name, first, second, mode and figure of each comparison: second minus first, over the same test users."""
+"""Of each comparison name, first, second, mode, figure, and whether seen items are excluded: second minus first, over
+the same test users."""
 
 
 def gather(workspace: Workspace, other_runs: Sequence[Workspace] = (), title: str | None = None) -> dict[str, Any]:
@@ -80,8 +82,8 @@ def figures(workspace: Workspace, model: str, mode: str, exclude_seen: bool) -> 
 def paired_comparisons(workspace: Workspace, notes: list[str]) -> list[dict[str, Any]]:
     """Differences over the same test users; what cannot be paired is told in ``notes``."""
     found = []
-    for name, first, second, mode, metric in PAIRS:
-        paths = [stem(workspace, model, mode, "test", False) for model in (first, second)]
+    for name, first, second, mode, metric, unseen in PAIRS:
+        paths = [stem(workspace, model, mode, "test", unseen) for model in (first, second)]
         if all(files(path)[0].exists() for path in paths):
             try:
                 result = compare(paths[0], paths[1], metric)

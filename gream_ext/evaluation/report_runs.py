@@ -1,6 +1,7 @@
 """Several runs of the same flow with other seeds: their seeds, and their mean against a baseline."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from gream_ext.workspace import Workspace, read_json
 
 SEEDED = ("sft", "base-model", "corpus-align", "corpus-reason")
 """Records of stages that have a seed, the one that matters most first."""
+
+POOLED = (
+    ("Align − Markov", "sft", "markov"),
+    ("Align − most popular", "sft", "popular"),
+    ("RL − Markov", "srpo", "markov"),
+)
+"""Name, model and baseline of each comparison."""
 
 
 def seed_of(workspace: Workspace) -> int | None:
@@ -31,16 +39,12 @@ def pooled_comparisons(runs: Sequence[Workspace], notes: list[str]) -> list[dict
     if len(runs) < 2:
         return []
     found = []
-    for title, model, baseline in (
-        ("Align − Markov", "sft", "markov"),
-        ("Align − most popular", "sft", "popular"),
-        ("RL − Markov", "srpo", "markov"),
-    ):
-        ours = [stem(run, model, "direct", "test", False) for run in runs]
-        theirs = stem(runs[0], baseline, "direct", "test", False)
+    for (title, model, baseline), unseen in product(POOLED, (False, True)):
+        ours = [stem(run, model, "direct", "test", unseen) for run in runs]
+        theirs = stem(runs[0], baseline, "direct", "test", unseen)
         if not all(files(path)[0].exists() for path in (*ours, theirs)):
             continue
-        name = f"{title}, {len(runs)} seeds"
+        name = f"{title}, {len(runs)} seeds{', seen excluded' if unseen else ''}"
         try:
             users, recalls = zip(*(by_user(path, "recall@10") for path in (theirs, *ours)), strict=True)
             if any(own != users[0] for own in users):
