@@ -16,7 +16,7 @@ from gream_ext.evaluation.report_table import metric_name, results_table, termin
 LEAD = (
     "A language model that recommends from a user’s history in two modes: direct, which names the next items at once, "
     "and reasoning, which explains first. This page shows what it was trained on, how training went and how well it "
-    "recommends to users it was never told about."
+    "finds each user's last interaction, which it was never shown."
 )
 USERS_NOTE = (
     "Drawn by the seed, half of them among the test users whose next item direct mode found. That item is green. The "
@@ -69,37 +69,60 @@ def page(
 
 
 def tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The four figures at the top, as far as there are any."""
+    """The four figures at the top, as far as there are any: all of the last model that was trained."""
     found = []
-    sft, srpo = report.get("sft") or {}, report.get("srpo") or {}
-    direct = (sft.get("direct") or srpo.get("direct") or {}).get("recall@10")
-    markov = ((report.get("baselines") or {}).get("markov") or {}).get("recall@10")
+    model, name, after = ("srpo", "RL", "after RL") if report.get("srpo") else ("sft", "Align", "after SFT")
+    direct = _figure(report, model, "direct", "recall@10")
     if direct is not None:
+        markov = ((report.get("baselines") or {}).get("markov") or {}).get("recall@10")
         beside = f"against {markov:.4f} of Markov" if markov is not None else "full catalogue"
-        found.append(_tile("Recall@10, direct mode", f"{direct:.4f}", beside, direct - markov if markov else None))
-    before, after = ((one.get("reason") or {}).get("pass@10") for one in (sft, srpo))
-    if after is not None or before is not None:
-        change = after - before if after is not None and before is not None else None
-        shown = after if after is not None else before
-        beside = f"from {before:.4f} before RL" if change is not None else "after supervised training"
-        found.append(_tile("Pass@10, reasoning mode", f"{shown:.4f}", beside, change))
+        change = direct - markov if markov is not None else None
+        certain = _certain(report, f"{name} − Markov", "recall@10")
+        found.append(_tile(f"Recall@10, direct mode, {after}", f"{direct:.4f}", beside, change, certain))
+    reason = _figure(report, model, "reason", "pass@10")
+    if reason is not None:
+        before = _figure(report, "sft", "reason", "pass@10") if model == "srpo" else None
+        beside = f"from {before:.4f} before RL" if before is not None else "the unbiased estimator"
+        change = reason - before if before is not None else None
+        certain = _certain(report, "RL − Align", "pass@10")
+        found.append(_tile(f"Pass@10, reasoning mode, {after}", f"{reason:.4f}", beside, change, certain))
     rl = report.get("rl") or {}
     if rl.get("reward_after") is not None:
         change, error = rl["reward_after"] - rl["reward_before"], rl.get("standard_error")
         beside = f"from {rl['reward_before']:.4f}" + (f", standard error {error:.4f}" if error is not None else "")
-        found.append(_tile("Reward on validation prompts", f"{rl['reward_after']:.4f}", beside, change))
+        certain = _excludes_zero(rl.get("interval"))
+        found.append(_tile("Reward on validation prompts", f"{rl['reward_after']:.4f}", beside, change, certain))
     seconds = sum((report.get("stages") or {}).values())
     if seconds:
         machine = (report.get("provenance") or {}).get("machine") or "from raw data to this page"
         figure, _, unit = duration(seconds).partition(" ")
-        found.append({**_tile("Whole run", figure, machine, None), "unit": unit})
+        found.append({**_tile("Whole run", figure, machine), "unit": unit})
     return found
 
 
-def _tile(what: str, figure: str, beside: str, change: float | None) -> dict[str, str]:
+def _figure(report: Mapping[str, Any], model: str, mode: str, metric: str) -> float | None:
+    value = ((report.get(model) or {}).get(mode) or {}).get(metric)
+    return None if value is None else float(value)
+
+
+def _certain(report: Mapping[str, Any], name: str, metric: str) -> bool:
+    """Whether the interval of a paired comparison excludes no difference."""
+    return any(
+        _excludes_zero([one["low"], one["high"]])
+        for one in report.get("comparisons") or []
+        if (one["name"], one["metric"]) == (name, metric)
+    )
+
+
+def _excludes_zero(interval: Sequence[float] | None) -> bool:
+    return interval is not None and (min(interval) > 0 or max(interval) < 0)
+
+
+def _tile(what: str, figure: str, beside: str, change: float | None = None, certain: bool = False) -> dict[str, str]:
+    """A change has a colour only where its interval excludes no change."""
     tile = {"what": what, "figure": figure, "unit": "", "beside": beside, "change": "", "change_tone": ""}
     if change is not None:
-        tile |= {"change": f"{change:+.4f}", "change_tone": "gain" if change > 0 else "loss" if change < 0 else ""}
+        tile |= {"change": f"{change:+.4f}", "change_tone": ("gain" if change > 0 else "loss") if certain else ""}
     return tile
 
 
@@ -161,6 +184,7 @@ def rl_note(report: Mapping[str, Any], steps: Sequence[RlStep]) -> str:
             f"{rl['reward_before']:.4f} to {rl['reward_after']:.4f}"
         )
         note += f" (paired standard error {error:.4f})." if error is not None else "."
+        note += " It counts every level that matches, so it can rise while whole items (Pass@k) are hit no more often."
     return note
 
 

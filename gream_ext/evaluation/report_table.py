@@ -7,7 +7,7 @@ from typing import Any
 DIRECT = ("recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10")
 REASON = ("pass@1", "pass@5", "pass@10", "well_formed")
 NAMES = {"recall": "Recall", "ndcg": "NDCG", "pass": "Pass", "well_formed": "Well-formed"}
-MODELS = (("sft", "Align"), ("srpo", "RL"))
+MODELS = (("sft", "SFT (Align)"), ("srpo", "SRPO (RL)"))
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def report() -> dict[str, object]:
 def test_the_results_table() -> None:
     table = results_table(report())
     assert table is not None
-    assert [column.name for column in table.columns] == ["Most popular", "Markov", "Align"]
+    assert [column.name for column in table.columns] == ["Most popular", "Markov", "SFT (Align)"]
     assert [row.section for row in table.rows if row.section] == [
         "Direct mode", "Reasoning mode", "Direct mode, already seen items excluded",
     ]  # fmt: skip
