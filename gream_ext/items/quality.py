@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
 import numpy as np
 
 from gream_ext.data.histories import training_histories

@@ -85,7 +85,7 @@ def test_refuses_vectors_that_are_not_finite(workspace, monkeypatch):
 
     with pytest.raises(GreamError, match="no finite vector for"):
         run(workspace, monkeypatch, Broken())
-    with pytest.raises(GreamError, match="--batch-size, --max-tokens and --shard-size must be at least 1"):
+    with pytest.raises(GreamError, match="--batch-size, --max-tokens, --shard-size and --workers must be at least 1"):
         run(workspace, monkeypatch, Letters(), batch_size=0)
 
 

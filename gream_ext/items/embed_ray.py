@@ -1,0 +1,114 @@
+"""Encoding under Ray Data, for catalogues that outgrow one machine: shards go out, vectors come back.
+
+Every node needs this package and the encoder at the same path; nothing else is shared. The machine that runs
+`gream embed` writes the shards as they arrive, so that an interrupted run goes on like a local one.
+"""
+
+import json
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gream_ext.errors import GreamError
+from gream_ext.items.encoders import open_encoder
+from gream_ext.items.shards import Shard, encode
+
+if TYPE_CHECKING:
+    from gream_ext.items.embed import EmbedSettings
+
+
+class ShardEncoder:
+    """What a worker of Ray Data runs: one encoder, and `shards.encode` on each shard that comes."""
+
+    def __init__(self, encoder: str, max_tokens: int, device: str, dtype: str, batch_size: int):
+        self._encoder = open_encoder(encoder, max_tokens, device, dtype)
+        self._batch_size = batch_size
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        vectors = [encode(self._encoder, json.loads(str(texts)), self._batch_size) for texts in batch["texts"]]
+        shapes = [len(one) for one in vectors]
+        return {
+            "number": batch["number"],
+            "rows": np.array(shapes),
+            "vectors": np.array([one.tobytes() for one in vectors], dtype=object),
+        }
+
+
+def encode_with_ray(shards: Sequence[Shard], settings: "EmbedSettings") -> None:
+    """Encode ``shards`` on a Ray cluster and write each as it arrives.
+
+    `GreamError` when Ray is not installed, the cluster cannot be reached or a worker fails.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise GreamError("--engine ray needs a package: pip install 'ray[data]'") from None
+    from tqdm import tqdm
+
+    mine = not ray.is_initialized()
+    if mine:
+        _start(ray, settings)
+    try:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        each: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+        workers = min(settings.workers or gpus or int(ray.cluster_resources().get("CPU", 1)), len(shards))
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = [{"number": number, "texts": json.dumps(list(shard.texts))} for number, shard in enumerate(shards)]
+        encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            ShardEncoder,
+            fn_constructor_args=(
+                settings.encoder,
+                settings.max_tokens,
+                settings.device,
+                settings.dtype,
+                settings.batch_size,
+            ),
+            batch_size=1,
+            concurrency=workers,
+            **each,
+        )
+        with tqdm(total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit="text") as progress:
+            for batch in encoded.iter_batches(batch_size=1):
+                count = int(batch["rows"][0])
+                vectors = np.frombuffer(batch["vectors"][0], dtype=np.float32).reshape(count, -1)
+                shards[int(batch["number"][0])].write(vectors)
+                progress.update(count)
+    except (ray.exceptions.RayError, ray.data.exceptions.RayDataUserCodeException) as error:
+        raise GreamError(f"a Ray worker failed: {_reason(error)}; what was finished is kept") from None
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _start(ray: Any, settings: "EmbedSettings") -> None:
+    """Join the cluster at ``ray_address``, or start one on this machine."""
+    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": settings.workers or None}
+    address = settings.ray_address or "local"
+    _check_reachable(address)
+    try:
+        ray.init(
+            address=address, log_to_driver=False, logging_level="warning", **({} if settings.ray_address else local)
+        )
+    except Exception as error:  # Ray raises nothing narrower when a node does not come up
+        raise GreamError(f"--ray-address {address}: {str(error).splitlines()[0]}") from None
+
+
+def _check_reachable(address: str) -> None:
+    """`GreamError` where nobody listens: Ray itself would wait for minutes and then end the process."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise GreamError(f"--ray-address {address}: {error}: start the cluster, or name its head node") from None
+
+
+def _reason(error: BaseException) -> str:
+    """The message of the error at the bottom, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [line for line in lines if "GreamError: " in line]
+    return (ours or lines or [type(error).__name__])[-1].split("GreamError: ")[-1]
