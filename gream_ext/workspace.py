@@ -4,6 +4,7 @@ A workspace is one folder. Every stage reads files in it and writes files in it;
 is the only place that knows their names and their columns.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -173,24 +174,30 @@ def write_json(path: Path, value: Any) -> None:
         draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, made_by: str) -> Any:
-    """Parse a JSON file; ``made_by`` is the command that makes it, for the error message."""
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """The object of a JSON file; ``made_by`` is the command that makes it, for the error message."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GreamError(f"{path} is missing: run `gream {made_by}` first") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise GreamError(f"{path} is damaged ({error}): run `gream {made_by}` again") from None
+    if not isinstance(value, dict):
+        raise GreamError(f"{path} is damaged (it holds no JSON object): run `gream {made_by}` again")
+    return value
 
 
 def write_table(frame: "pl.DataFrame", path: Path, schema: Schema, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a table whole, with its kind, version and ``metadata`` (JSON values) in the file."""
     import polars as pl
 
-    columns = [pl.col(name).cast(_polars_type(kind)) for name, kind in schema.columns.items()]
+    table = frame.select(pl.col(name).cast(_polars_type(kind)) for name, kind in schema.columns.items())
     about = {"kind": schema.kind, "version": schema.version, "gream_ext": __version__, **(metadata or {})}
     with whole(path) as draft:
-        frame.select(columns).write_parquet(draft, metadata={"gream": json.dumps(about)})
+        try:
+            table.write_parquet(draft, metadata={"gream": json.dumps(about)})
+        except (OSError, pl.exceptions.PolarsError) as error:  # polars names no file
+            raise OSError(errno.EIO, str(error).partition("\n")[0], str(path)) from None
 
 
 def read_metadata(path: Path, schema: Schema, made_by: str) -> dict[str, Any]:
@@ -203,7 +210,7 @@ def read_metadata(path: Path, schema: Schema, made_by: str) -> dict[str, Any]:
         about = json.loads(pl.read_parquet_metadata(path).get("gream", "{}"))
     except Exception as error:
         raise GreamError(f"{path} is not a readable Parquet file ({error}): run `gream {made_by}` again") from None
-    if about.get("kind") != schema.kind:
+    if not isinstance(about, dict) or about.get("kind") != schema.kind:
         raise GreamError(f"{path} is not a file of kind {schema.kind!r}: run `gream {made_by}`")
     if about.get("version") != schema.version:
         raise GreamError(

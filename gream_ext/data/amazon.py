@@ -18,10 +18,10 @@ import polars as pl
 from tqdm import tqdm
 
 from gream_ext.data.amazon_items import ITEMS, plain
-from gream_ext.data.files import json_lines, read_delimited
+from gream_ext.data.files import json_lines, read_delimited, whole_number
 from gream_ext.data.ids import compact_rows
 from gream_ext.data.records import ItemRecord, identity, item_record
-from gream_ext.data.sources import Review, Source
+from gream_ext.data.sources import Review, Source, review
 from gream_ext.errors import GreamError
 
 ENDING = re.compile(r"\.(jsonl?|csv)(\.gz)?$")
@@ -91,7 +91,7 @@ class Amazon:
             ticks = fields.get(self.time)
             if not isinstance(ticks, int) or isinstance(ticks, bool):
                 raise GreamError(f"{where}: {self.time} is {ticks!r}, not a whole number{self._hint(fields)}")
-            seconds, rest = divmod(ticks, self.ticks)
+            seconds, rest = divmod(whole_number(ticks, self.time, where), self.ticks)
             yield self._id(fields, self.user, where), self._id(fields, self.item, where), seconds, rest
 
     def _ratings(self, path: Path) -> pl.DataFrame:
@@ -111,9 +111,10 @@ class Amazon:
                 text = f"{heading}{'' if heading[-1] in '.!?' else '.'} {text}".strip()
             try:
                 rating, helpful = float(fields.get(self.rating) or 0), net_votes(fields.get(self.helpful))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 raise GreamError(f"{where}: {self.rating} or {self.helpful} is not a number") from None
-            yield Review(self._id(fields, self.user, where), self._id(fields, self.item, where), text, rating, helpful)
+            user, item = (self._id(fields, column, where) for column in (self.user, self.item))
+            yield review(user, item, text, rating, helpful, where)
 
     def _items(self, path: Path, wanted: Container[str], ignored: Sequence[str]) -> Iterator[tuple[str, ItemRecord]]:
         def mentions(line: bytes) -> bool:

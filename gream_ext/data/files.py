@@ -16,6 +16,7 @@ import polars as pl
 from gream_ext.errors import GreamError
 
 GZIP_MAGIC = b"\x1f\x8b"
+INT64 = range(-(2**63), 2**63)
 
 
 def find(folder: Path, stem: str, endings: Sequence[str]) -> Path | None:
@@ -77,6 +78,8 @@ def _json(text: str, where: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise GreamError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets
+        raise GreamError(f"{where}: not usable JSON ({str(error).partition(';')[0]})") from None
 
 
 def _literal(text: str, where: str) -> Any:
@@ -98,19 +101,30 @@ def read_delimited(path: Path, types: Mapping[str, Any], required: Sequence[str]
     columns = [column for column in header if column in types]
     chosen = {column: types[column] for column in columns}
     try:
-        return pl.read_csv(path, separator=separator, columns=columns, schema_overrides=chosen)
+        frame = pl.read_csv(path, separator=separator, columns=columns, schema_overrides=chosen)
     except (pl.exceptions.PolarsError, OSError) as error:
-        _say_what_is_wrong(path, separator, header, chosen)
+        _say_what_is_wrong(path, separator, chosen)
         raise GreamError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
+    return _without_blank_end(frame, path)
+
+
+def _without_blank_end(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The table without blank lines at its end; one in the middle is an error: rows must keep their line numbers."""
+    blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    filled = (~blank).arg_true()
+    frame = frame.head(filled[-1] + 1 if len(filled) else 0)
+    if len(filled) < len(frame):
+        raise GreamError(f"{path} line {blank.arg_true()[0] + 2} is blank: delete it")
+    return frame
 
 
 def records(path: Path, separator: str = ",") -> Iterator[tuple[str, dict[str, str | None]]]:
     """Each line's name and fields of a text table with a header; an empty field is None."""
     with _rows(path, separator) as rows:
-        header = next(rows, None)
-        if not header:
-            raise GreamError(f"{path} is empty")
+        header = _checked(next(rows, None), path)
         for row in rows:
+            if not row:  # a blank line
+                continue
             where = f"{path} line {rows.line_num}"
             if len(row) != len(header):
                 raise GreamError(f"{where}: {len(row)} fields, but the header has {len(header)}")
@@ -128,7 +142,8 @@ def _rows(path: Path, separator: str) -> Iterator[Any]:
     except UnicodeDecodeError as error:
         raise GreamError(f"{_undecodable_line(path)}: not UTF-8 ({error.reason}): save the file as UTF-8") from None
     except csv.Error as error:
-        raise GreamError(f"{path} line {reader.line_num}: {error}") from None
+        said = "a quote is not closed" if "unexpected end" in str(error) else error
+        raise GreamError(f"{path} line {reader.line_num}: {said}") from None
 
 
 def _undecodable_line(path: Path) -> str:
@@ -142,20 +157,44 @@ def _undecodable_line(path: Path) -> str:
 
 
 def _header(path: Path, separator: str) -> list[str]:
+    with opened(path) as file:
+        beginning = file.read(2**20)
+    if b"\r" in beginning and b"\n" not in beginning:
+        raise GreamError(f"{path} ends its lines with CR alone: save it with LF or CR LF")
     with _rows(path, separator) as rows:
-        header = next(rows, None)
+        return _checked(next(rows, None), path)
+
+
+def _checked(header: list[str] | None, path: Path) -> list[str]:
+    """The header of a table, which names each column once."""
     if not header:
         raise GreamError(f"{path} is empty")
-    return list(header)
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise GreamError(f"{path} has several columns {twice!r}: rename or delete all but one")
+    return header
 
 
-def _say_what_is_wrong(path: Path, separator: str, header: list[str], types: Mapping[str, Any]) -> None:
+def _say_what_is_wrong(path: Path, separator: str, types: Mapping[str, Any]) -> None:
     """Walk slowly through a file that could not be read, and raise at the first line that is wrong."""
     for where, fields in records(path, separator):
         for column, kind in types.items():
             value = fields[column]
             if kind == pl.Int64 and value is not None:
                 try:
-                    int(value)
+                    whole_number(int(value), column, where)
                 except ValueError:
-                    raise GreamError(f"{where}: {column} is {value!r}, not a whole number") from None
+                    raise GreamError(f"{where}: {column} is {value[:40]!r}, not a whole number") from None
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.count(b'"') % 2:
+                raise GreamError(f"{path} line {number} has a quote inside a field: delete it, or quote the field")
+
+
+def whole_number(value: Any, column: str, where: str) -> int:
+    """The value, or `GreamError` unless it is an integer that 64 bits hold."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise GreamError(f"{where}: {column} is {value!r}, not a whole number")
+    if value not in INT64:
+        raise GreamError(f"{where}: {column} is too large a number ({len(str(abs(value)))} digits)")
+    return value

@@ -1,7 +1,10 @@
 """Stage ``prepare``: from a source to histories and items (k-core, leave-one-out)."""
 
+import errno
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from gream_ext.data.statistics import statistics
 from gream_ext.errors import GreamError
 from gream_ext.items.text_tokens import counter
 from gream_ext.stage import Stage, option
-from gream_ext.workspace import INTERACTIONS, ITEMS, REVIEWS, Workspace, write_json, write_table
+from gream_ext.workspace import INTERACTIONS, ITEMS, REVIEWS, Workspace, whole, write_json, write_table
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +55,34 @@ def run(workspace: Workspace, settings: PrepareSettings) -> None:
             *(catalogue.untitled, len(catalogue.items), source.name),
         )
     about: dict[str, Any] = {"source": settings.source, "k": settings.k}
-    write_table(histories, workspace.interactions, INTERACTIONS, about)
-    write_table(catalogue.items, workspace.items, ITEMS, about)
     figures = statistics(histories)
     told: dict[str, Any] = {"items_without_title": catalogue.untitled}
-    workspace.reviews.unlink(missing_ok=True)  # of an earlier run
+    tables = {workspace.interactions: (histories, INTERACTIONS), workspace.items: (catalogue.items, ITEMS)}
     if _has_reviews(settings):
-        table = pl.DataFrame(catalogue.reviews, schema=list(REVIEWS.columns))
-        write_table(table, workspace.reviews, REVIEWS, about)
-        told |= {"reviews": len(table), "items_with_reviews": table["item_id"].n_unique()}
-    write_json(workspace.statistics, {**about, **figures, **told, "before_k_core": before})
+        reviews = pl.DataFrame(catalogue.reviews, schema=list(REVIEWS.columns), infer_schema_length=None)
+        tables[workspace.reviews] = (reviews, REVIEWS)
+        told |= {"reviews": len(reviews), "items_with_reviews": reviews["item_id"].n_unique()}
+    with whole_files([*tables, workspace.statistics]) as (*drafts, summary):
+        for (table, schema), draft in zip(tables.values(), drafts, strict=True):
+            write_table(table, draft, schema, about)
+        write_json(summary, {**about, **figures, **told, "before_k_core": before})
+    if workspace.reviews not in tables:
+        workspace.reviews.unlink(missing_ok=True)  # of an earlier run
     print(
         f"{figures['users']:,} users, {figures['items']:,} items, {figures['interactions']:,} interactions "
         f"(sparsity {figures['sparsity']:.5f}); before the {settings.k}-core {before['users']:,}, "
         f"{before['items']:,}, {before['interactions']:,}"
     )
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Write several files all or none, by a draft each (see `whole`)."""
+    for path in paths:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with ExitStack() as drafts:
+        yield [drafts.enter_context(whole(path)) for path in paths]
 
 
 def check_settings(settings: PrepareSettings) -> None:

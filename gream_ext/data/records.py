@@ -10,7 +10,8 @@ from gream_ext.errors import GreamError
 KNOWN = ("item_id", "title", "brand", "categories", "description")
 # What a chat template, the reasoning format or an identifier means by these must not come from a product's title.
 _MARKERS = re.compile(r"<\|.*?\|>|</?(?:think|answer)>")
-_SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character, which no file in UTF-8 can hold
+_SPACE = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]+")
 
 
 class ItemRecord(TypedDict):
@@ -29,24 +30,29 @@ def item_record(fields: Mapping[str, Any], where: str, ignored: Sequence[str] = 
 
     ``categories`` may be a text, a list of texts or a list of paths (lists), which are joined by " > ". Every
     further field that is not in ``ignored`` becomes an attribute "name: value". Raises `GreamError`, which
-    begins with ``where``, when there is no item_id or a known field has a wrong type.
+    begins with ``where``, when there is no item_id, a known field has a wrong type, or attributes are nested
+    hundreds deep.
 
     >>> record = item_record({"item_id": 7, "title": "A &amp; B", "categories": [["C", "D"]], "year": 1995}, "line 1")
     >>> record["item_id"], record["title"], record["categories"], record["attributes"]
     ('7', 'A & B', ['C > D'], ['year: 1995'])
     """
+    try:
+        attributes = [
+            attribute
+            for name, value in fields.items()
+            if name not in KNOWN and name not in ignored
+            for attribute in _attributes(name, value)
+        ]
+    except RecursionError:
+        raise GreamError(f"{where}: fields are nested too deeply: flatten them") from None
     return {
         "item_id": identity(fields.get("item_id"), "item_id", where),
         "title": _text(fields.get("title"), "title", where),
         "brand": _text(fields.get("brand"), "brand", where),
         "categories": _categories(fields.get("categories"), where),
         "description": _text(fields.get("description"), "description", where),
-        "attributes": [
-            attribute
-            for name, value in fields.items()
-            if name not in KNOWN and name not in ignored
-            for attribute in _attributes(name, value)
-        ],
+        "attributes": attributes,
     }
 
 
@@ -56,7 +62,13 @@ def identity(value: Any, column: str, where: str) -> str:
         raise GreamError(f"{where}: {column} is empty: fill it in or delete the row")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise GreamError(f"{where}: {column} is {value!r}, neither a text nor a whole number")
-    return str(value)
+    return _encodable(str(value), column, where)
+
+
+def _encodable(text: str, column: str, where: str) -> str:
+    if _SURROGATE.search(text):
+        raise GreamError(f"{where}: {column} is {text!a}, which has half of a character: write it anew")
+    return text
 
 
 def clean(text: str) -> str:
@@ -73,7 +85,7 @@ def _text(value: Any, column: str, where: str) -> str | None:
         value = str(value)
     if not isinstance(value, str):
         raise GreamError(f"{where}: {column} is {type(value).__name__}, not a text")
-    return clean(value) or None
+    return clean(_encodable(value, column, where) if column == "title" else value) or None
 
 
 def _categories(value: Any, where: str) -> list[str]:

@@ -37,6 +37,16 @@ class Review(NamedTuple):
     """Votes that it helped, less votes that it did not where the source counts those."""
 
 
+LARGEST = 2**31 - 1
+
+
+def review(user_id: str, item_id: str, text: str, rating: float, helpful: int, where: str) -> Review:
+    """A review; `GreamError`, which begins with ``where``, for figures that reviews.parquet cannot hold."""
+    if not abs(rating) <= LARGEST or abs(helpful) > LARGEST:
+        raise GreamError(f"{where}: the rating or the helpful votes are no such number: {LARGEST} is the most")
+    return Review(user_id, item_id, text, rating, helpful)
+
+
 @dataclass(frozen=True)
 class Source:
     """Interactions, items and reviews as they stand in the files.

@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from gream_ext.data.files import find, json_lines, read_delimited, records
+from gream_ext.data.files import find, json_lines, read_delimited, records, whole_number
 from gream_ext.data.ids import compact_rows
 from gream_ext.data.records import ItemRecord, identity, item_record
-from gream_ext.data.sources import Review, Source
+from gream_ext.data.sources import Review, Source, review
 from gream_ext.errors import GreamError
 
 TYPES = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "position": pl.Int64}
@@ -92,9 +92,9 @@ def _reviews(path: Path) -> Iterator[Review]:
             raise GreamError(f"{where}: text is {type(text).__name__}, not a text")
         try:
             rating, helpful = float(fields.get("rating") or 0), int(fields.get("helpful") or 0)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise GreamError(f"{where}: rating or helpful is not a number") from None
-        yield Review(user, item, text or "", rating, helpful)
+        yield review(user, item, text or "", rating, helpful, where)
 
 
 def _json_interactions(path: Path) -> pl.DataFrame:
@@ -107,9 +107,7 @@ def _json_interactions(path: Path) -> pl.DataFrame:
 def _value(value: Any, column: str, where: str) -> Any:
     if column in REQUIRED:
         return identity(value, column, where)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise GreamError(f"{where}: {column} is {value!r}, not a whole number")
+    return None if value is None else whole_number(value, column, where)
 
 
 def _parquet_interactions(path: Path) -> pl.DataFrame:

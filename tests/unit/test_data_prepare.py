@@ -114,7 +114,14 @@ BAD_INTERACTIONS = {
     "user_id,item_id\nu,x\n": "neither a column 'timestamp' nor 'position'",
     HEAD + "u,x,1\nu,,2\n": "interactions.csv line 3: item_id is empty",
     HEAD + "u,x,1\nu,y,\n": "line 3: timestamp is empty",
-    HEAD + "u,x,1\n\nu,y,2\n": "line 3: user_id is empty",
+    HEAD + "u,x,1\n\nu,y,2\n": "line 3 is blank",
+    HEAD + "\n\n": "no interactions",
+    HEAD.replace("\n", ",item_id\n") + "u,x,1,y\n": "interactions.csv has several columns 'item_id'",
+    GOOD.replace("\n", "\r"): "ends its lines with CR alone",
+    HEAD + 'u,x,1\nu,y"z,2\nu,z,3\n': "line 3 has a quote inside a field",
+    HEAD + 'u,x,1\nu,"y"z,2\n': "line 3: ',' expected after '\"'",
+    HEAD + 'u,x,1\nu,"y,2\n': "line 3: a quote is not closed",
+    HEAD + "u,x,1\nu,y,99999999999999999999\n": "line 3: timestamp is too large a number (20 digits)",
     HEAD + "u,x,1\nu,y,soon\n": "line 3: timestamp is 'soon', not a whole number",
     HEAD + "u,x,1\nu,y,2,9\n": "line 3: 4 fields, but the header has 3",
     HEAD + "u,x,1\nu,y,2\nu,x,1\n": "line 4: user 'u', item 'x' at the same timestamp stands already in line 2",
@@ -141,6 +148,15 @@ BAD_ITEMS = {
     '{"item_id": "x", "categories": [3]}\n': "items.jsonl line 1: categories is neither",
     '{"item_id": "x"}\n{"item_id": "x"}\n': "items.jsonl line 2: item 'x' stands in the file twice",
     "\n": "items.jsonl is empty",
+    '{"item_id": "x"}\n{"item_id": ' + "7" * 5000 + "}\n": "items.jsonl line 2: not usable JSON (Exceeds the limit",
+    '{"item_id": "x"}\n' + "[" * 100_000 + "\n": "items.jsonl line 2: not usable JSON (maximum recursion",
+    '{"item_id": "x\\ud800"}\n': "items.jsonl line 1: item_id is 'x\\ud800', which has half of a character",
+    '{"item_id": "x", "title": "a\\udc00"}\n': "items.jsonl line 1: title is 'a\\udc00', which has half",
+    '{"item_id": "x", "a": '
+    + '{"b":' * 900
+    + "1"
+    + "}" * 900
+    + "}\n": "items.jsonl line 1: fields are nested too deeply",
 }
 
 
@@ -150,6 +166,85 @@ def test_bad_items(tmp_path, text, message):
         prepare(tmp_path, source(tmp_path, GOOD, text), k=0)
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("items.csv", "item_id,title,title\nx,a,b\n", "items.csv has several columns 'title'"),
+        ("reviews.csv", "user_id,item_id,item_id,text\nu,x,x,a\n", "reviews.csv has several columns 'item_id'"),
+        ("reviews.jsonl", '{"user_id":"u","item_id":"x","text":"a","helpful":1e999}\n', "line 1: rating or helpful"),
+        ("reviews.jsonl", '{"user_id":"u","item_id":"x","text":"a","helpful":3000000000}\n', "line 1: the rating or"),
+        ("reviews.jsonl", '{"user_id":"u","item_id":"x","text":"a","rating":NaN}\n', "line 1: the rating or"),
+        (
+            "interactions.jsonl",
+            f'{{"user_id":"u","item_id":"x","timestamp":{2**63}}}\n',
+            "line 1: timestamp is too large",
+        ),
+        ("interactions.jsonl", '{"user_id":"u\\udfff","item_id":"x","timestamp":1}\n', "line 1: user_id is 'u\\udfff'"),
+    ],
+)
+def test_what_no_table_can_hold_is_said_with_its_line(tmp_path, file, text, message):
+    folder = source(tmp_path, GOOD)
+    if file.startswith("interactions"):
+        (folder / "interactions.csv").unlink()
+    (folder / file).write_text(text)
+    with pytest.raises(GreamError) as caught:
+        prepare(tmp_path, folder, k=0)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("end", ["\n\n\n", "\r\n\r\n", "\n,,\n"])
+def test_blank_lines_at_the_end_of_a_table_are_skipped(tmp_path, end):
+    folder = source(tmp_path, GOOD.rstrip("\n") + end)
+    (folder / "items.csv").write_text("item_id,title\nx,a\n\ny,b\n\n")
+    workspace = prepare(tmp_path, folder, k=0)
+    assert pl.read_parquet(workspace.interactions)["item_id"].to_list() == ["x", "y", "z"]
+    assert pl.read_parquet(workspace.items)["title"].to_list() == ["a", "b", "z"]
+
+
+def test_half_characters_are_left_out_of_texts_that_are_not_titles(tmp_path):
+    folder = source(tmp_path, GOOD, '{"item_id": "x", "description": "a\\ud800b", "note": "c\\udfff"}\n')
+    row = pl.read_parquet(prepare(tmp_path, folder, k=0).items).row(0, named=True)
+    assert (row["description"], row["attributes"]) == ("a b", ["note: c"])
+
+
+@pytest.mark.parametrize("failing", ["items", "reviews", "statistics"])
+def test_a_failed_write_leaves_the_earlier_workspace(tmp_path, monkeypatch, failing):
+    folder = source(tmp_path, GOOD)
+    (folder / "reviews.jsonl").write_text('{"user_id": "u", "item_id": "x", "text": "a b c"}\n')
+    workspace = prepare(tmp_path, folder, k=0, review_words=1)
+    before = {path.name: path.read_bytes() for path in workspace.root.iterdir()}
+    (folder / "interactions.csv").write_text(GOOD + "u,new,4\n")
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    if failing == "statistics":
+        monkeypatch.setattr("gream_ext.data.prepare.write_json", fail)
+    else:
+        real = pl.DataFrame.write_parquet
+        writes = lambda frame, draft, **more: fail() if draft.stem == failing else real(frame, draft, **more)  # noqa: E731
+        monkeypatch.setattr(pl.DataFrame, "write_parquet", writes)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(tmp_path, folder, k=0, review_words=1)
+    assert {path.name: path.read_bytes() for path in workspace.root.iterdir()} == before
+
+
+def test_a_folder_in_place_of_a_file_stops_before_anything_is_written(tmp_path):
+    folder, workspace = source(tmp_path, GOOD), Workspace(tmp_path / "run")
+    workspace.interactions.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r"interactions\.parquet"):
+        prepare(tmp_path, folder, k=0)
+    assert [path.name for path in workspace.root.iterdir()] == ["interactions.parquet"]
+
+
+def test_metadata_that_is_no_mapping(tmp_path):
+    path = tmp_path / "items.parquet"
+    pl.DataFrame({"a": [1]}).write_parquet(path, metadata={"gream": "[1]"})
+    with pytest.raises(GreamError, match=r"items.parquet is not a file of kind 'items': run `gream prepare`"):
+        read_table(path, ITEMS, "prepare")
 
 
 def test_bad_bytes(tmp_path):
