@@ -73,16 +73,16 @@ def srpo_advantages(
     """A^final of eq. 21: one advantage per rollout.
 
     Args:
-        rewards: float [rollouts], r^rs of eq. 14.
+        rewards: float [rollouts], r^rs of eq. 14; integers are taken as float32.
         correct: bool [rollouts], whether a rollout is exactly right.
-        groups: the group of each rollout: an integer tensor or any labels [rollouts], in any
-            order; groups may differ in size.
+        groups: the group of each rollout: an integer tensor, an array or any sequence of hashable
+            labels [rollouts], in any order; groups may differ in size.
         k: the size of the draw of eq. 15, at least 1; a smaller group is drawn whole.
         bonus: False leaves the dense part alone, which is Verl's GRPO.
 
     Returns:
-        float [rollouts], of the dtype and on the device of ``rewards``; never NaN for finite
-        rewards. ``ValueError`` when the three differ in length, or k is below 1.
+        float [rollouts], of the dtype and on the device of ``rewards``, float32 where those are
+        integers; never NaN for finite rewards. ``ValueError`` when the three differ in length, or k is below 1.
 
     >>> srpo_advantages(torch.tensor([1.0, 0.0]), torch.tensor([True, False]), ["q", "q"], k=1)
     tensor([ 1.7071, -1.7071])
@@ -100,6 +100,8 @@ def srpo_advantages(
 
 
 def _dense(rewards: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
+    if not rewards.is_floating_point():
+        rewards = rewards.float()
     advantages = torch.zeros_like(rewards)
     for places in _by_size(numbers, rewards.device):
         grouped = rewards[places]
@@ -131,14 +133,20 @@ def _all_wrong(correct_count: int, group_size: int, k: int) -> Fraction:
 
 def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Tensor) -> np.ndarray:
     """The groups counted from 0, int64 [rollouts]."""
-    labels = groups.detach().cpu().numpy() if isinstance(groups, torch.Tensor) else np.asarray(groups)
-    if labels.ndim != 1 or len(labels) != len(like):
-        raise ValueError(f"one group for each of {len(like)} rollouts is needed, not {labels.shape}")
-    if labels.dtype == object:  # verl's ids; counting them takes a fraction of sorting them
+    labels = groups.detach().cpu().numpy() if isinstance(groups, torch.Tensor) else groups
+    shape = labels.shape if isinstance(labels, np.ndarray) else (len(labels),)
+    if shape != (len(like),):
+        raise ValueError(f"one group for each of {len(like)} rollouts is needed, not {shape}")
+    if isinstance(labels, np.ndarray):
+        if labels.dtype != object:
+            return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
         listed = labels.tolist()
-        numbers = {label: number for number, label in enumerate(dict.fromkeys(listed))}
-        return np.fromiter(map(numbers.__getitem__, listed), np.int64, len(listed))
-    return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    else:
+        # Not through an array, in which 1 and "1" would be the same text and a tuple a row.
+        listed = [label.item() if isinstance(label, torch.Tensor) else label for label in labels]
+    # Verl's ids come here; counting them takes a fraction of sorting them.
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(listed))}
+    return np.fromiter(map(numbers.__getitem__, listed), np.int64, len(listed))
 
 
 def _by_size(numbers: np.ndarray, device: torch.device) -> list[torch.Tensor]:

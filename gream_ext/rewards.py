@@ -16,6 +16,7 @@ take time linear in the length of the response.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from gream_ext.identifiers import Identifier, parse
@@ -151,16 +152,17 @@ def compute_score(
     written = (answer_begin, answer_end, reasoning_begin, reasoning_end, separator)
     if written != _DEFAULT_WRITTEN:
         answer_format = AnswerFormat(*written)
+    if type(beta) is not float or levels is not None or shortest is not None:
+        _check_numbers(beta, levels, shortest)
     target = _split(ground_truth.strip(), separator) if isinstance(ground_truth, str) else None
     height = len(target or ()) if levels is None else levels
     least = height if shortest is None else shortest
-    if levels is not None and levels < 1:
-        raise ValueError(f"levels must be at least 1, not {levels}")
     if target is not None and not 1 <= least <= height:
         raise ValueError(f"shortest must be from 1 to levels ({height}), not {shortest}")
     if mode is None:
-        # Another project's rows may have a "mode" of another meaning.
-        mode = "direct" if isinstance(extra_info, dict) and extra_info.get("mode") == "direct" else "reason"
+        # Another project's rows may have a "mode" of another meaning: a number, an array.
+        given = extra_info.get("mode") if isinstance(extra_info, dict) else None
+        mode = "direct" if isinstance(given, str) and given == "direct" else "reason"
     predicted, status = _read(solution_str, mode, answer_format)
     matched = 0
     if target is None or not least <= len(target) <= height:
@@ -188,6 +190,17 @@ _DEFAULT_WRITTEN = (
     DEFAULT_FORMAT.reasoning_end,
     DEFAULT_FORMAT.separator,
 )
+
+
+def _check_numbers(beta: Any, levels: Any, shortest: Any) -> None:
+    """`ValueError` for a text, a bool or anything else in the place of a number."""
+    if isinstance(beta, bool) or not isinstance(beta, Real):
+        raise ValueError(f"beta must be a number above 0 and at most 1, not {beta!r}")
+    for name, value in (("levels", levels), ("shortest", shortest)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise ValueError(f"{name} must be a whole number or None, not {value!r}")
+    if levels is not None and levels < 1:
+        raise ValueError(f"levels must be at least 1, not {levels}")
 
 
 def _read(text: Any, mode: str, answer_format: AnswerFormat) -> tuple[Identifier | None, str]:

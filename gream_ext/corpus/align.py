@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gream_ext.corpus.tasks.base import Source
 
 
+MOST_SHARE = 1_000_000
+"""Nobody means more than that: far above any use, far below what overflows."""
+
+
 @dataclass(frozen=True)
 class AlignSettings:
     """How much alignment data of which tasks."""
@@ -42,8 +46,9 @@ class AlignSettings:
         for name, share in self.mixture.items():
             if name not in TASKS:
                 raise GreamError(f"mixture names task {name!r}; the tasks are {', '.join(TASKS)}")
-            if isinstance(share, bool) or not isinstance(share, int | float) or share < 0:
-                raise GreamError(f"mixture of task {name!r} is {share!r}: give a number of 0 or more")
+            # Written so that NaN is refused too.
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= MOST_SHARE:
+                raise GreamError(f"mixture of task {name!r} is {share!r}: give a number from 0 to {MOST_SHARE:,}")
         check_range(self, "epochs", "window", "text_words", least=1)
         check_range(self, "max_rows", least=0)
         check_range(self, "crop_share", "early_share", "canonical_share", least=0, most=1)
@@ -97,7 +102,7 @@ def check_range(settings: Any, *names: str, least: float, most: float | None = N
     """`GreamError` for a setting below ``least`` or above ``most``."""
     for name in names:
         value = getattr(settings, name)
-        if value < least or (most is not None and value > most):
+        if not (value >= least and (most is None or value <= most)):  # so that NaN is refused too
             asked = f"{least} or more" if most is None else f"a number from {least} to {most}"
             raise GreamError(f"{name} is {value}: give {asked}")
 

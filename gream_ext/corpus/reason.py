@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import IO, TYPE_CHECKING, Literal
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 class ReasonSettings:
     """How much reasoning data, and how it is written."""
 
-    rows: int = option(10_000, help="questions an epoch; 0: every training target that has min_history items before it")
+    rows: int = option(
+        10_000,
+        help="questions an epoch, at most one for each training target; "
+        "0: every training target that has min_history items before it",
+    )
     epochs: int = option(3, help="epochs that get a draw of their own; 1: the same rows in every epoch")
     teacher: Literal["template"] = option("template", help="who writes the reasoning")
     system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
@@ -47,11 +52,16 @@ class ReasonSettings:
         check_range(self, "crop_share", "canonical_share", least=0, most=1)
 
 
+def epoch_rows(source: "Source", settings: ReasonSettings) -> int:
+    """Questions an epoch: no target twice."""
+    return min(settings.rows or source.target_count, source.target_count)
+
+
 def questions(source: "Source", settings: ReasonSettings) -> Iterator["Question"]:
     """Training targets in random order, none twice before all were asked; the same for the same seed."""
     from gream_ext.corpus.teacher import Question
 
-    count = settings.rows or source.target_count
+    count = epoch_rows(source, settings)
     chance = Random(f"reason/{settings.seed}/questions")
     for number, unit in enumerate(shuffled(source.target_count, count * settings.epochs, f"reason/{settings.seed}")):
         epoch = number // count + 1 if settings.epochs > 1 else None
@@ -110,12 +120,18 @@ def run(workspace: Workspace, settings: ReasonSettings) -> None:
         raise GreamError(f"no user has more than min_history={settings.min_history} training items: lower min_history")
     teacher = TemplateTeacher(embeddings, settings.most_kept, settings.canonical_share, settings.seed)
     reasons: Counter[str] = Counter()
-    total = (settings.rows or source.target_count) * settings.epochs
+    total = epoch_rows(source, settings) * settings.epochs
     with whole(rejected_path(workspace)) as draft, draft.open("w", encoding="utf-8") as rejected:
         rows = reason_rows(teacher, source, settings, rejected, reasons)
-        accepted = write_rows(workspace.reason, rows, total, "corpus reason")
-    write_dataset_info(workspace)
+        first = next(rows, None)
+        accepted = write_rows(workspace.reason, chain([first], rows), total, "corpus reason") if first else 0
     told = "".join(f", {reason} {count}" for reason, count in sorted(reasons.items()))
+    if not accepted:
+        raise GreamError(
+            f"none of {total} answers was accepted{told}: {rejected_path(workspace)} holds each with its reason; raise "
+            "--max-words where they are too long, change the items' titles where those leak"
+        )
+    write_dataset_info(workspace)
     print(f"corpus reason: {accepted} of {total} answers accepted{told}", file=sys.stderr)
 
 

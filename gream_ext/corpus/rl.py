@@ -30,7 +30,11 @@ Mode = Literal["direct", "reason"]
 class RlSettings:
     """Which prompts reinforcement learning gets."""
 
-    prompts: int = option(20_000, help="training prompts; 0: every training target that has min_history before it")
+    prompts: int = option(
+        20_000,
+        help="training prompts, at most one for each training target; "
+        "0: every training target that has min_history items before it",
+    )
     reason_share: float = option(0.5, help="share of the prompts in reasoning mode, the others in direct mode")
     valid_users: int = option(0, help="validation users to watch progress on; 0: all")
     system_prompt: SystemPrompt = option("full", help="system prompt of reasoning mode, the same as in `corpus reason`")
@@ -63,7 +67,8 @@ def train_prompts(histories: dict[str, tuple[str, ...]], settings: RlSettings) -
     if not len(targets):
         raise GreamError(f"no user has more than min_history={least} training items: lower min_history")
     chance = Random(f"rl/{settings.seed}/modes")
-    for unit in shuffled(len(targets), settings.prompts or len(targets), f"rl/{settings.seed}"):
+    count = min(settings.prompts or len(targets), len(targets))
+    for unit in shuffled(len(targets), count, f"rl/{settings.seed}"):
         user, number = targets[unit]
         place = number + least
         mode: Mode = "reason" if chance.random() < settings.reason_share else "direct"

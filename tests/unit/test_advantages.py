@@ -141,6 +141,32 @@ def test_any_group_labels_dtypes_and_an_empty_batch():
         srpo_advantages(rewards, correct, [1, 2, 2], k=0)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1, 1, "1", "1"],
+        ("u", "u", "v", "v"),
+        [("align", 1), ("align", 1), ("align", 2), ("align", 2)],
+        [None, None, 0, 0],
+        list(torch.tensor([4, 4, 9, 9])),
+        [np.int64(4), 4, 9, np.int64(9)],
+    ],
+    ids=str,
+)
+def test_labels_are_told_apart_as_python_tells_them(labels):
+    rewards, correct = torch.tensor([1.0, 0.0, 1.0, 0.25]), torch.tensor([True, False, True, False])
+    expected = srpo_advantages(rewards, correct, torch.tensor([0, 0, 1, 1]), k=1)
+    assert torch.equal(srpo_advantages(rewards, correct, labels, k=1), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool])
+def test_integer_rewards_are_float32(dtype):
+    rewards, correct = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([True, False, True])
+    expected = srpo_advantages(rewards, correct, [0, 0, 0], k=2)
+    assert torch.equal(srpo_advantages(rewards.to(dtype), correct, [0, 0, 0], k=2), expected)
+    assert dense_advantages(rewards.to(dtype), [0, 0, 0]).dtype == torch.float32
+
+
 def test_a_group_of_1024():
     generator = torch.Generator().manual_seed(0)
     correct = torch.rand(1024, generator=generator) < 0.01

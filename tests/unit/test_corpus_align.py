@@ -167,7 +167,11 @@ def test_mixture_and_cap(source: Source) -> None:
     [
         ({"mixture": {"nxt": 1.0}}, "task 'nxt'; the tasks are next, "),
         ({"mixture": {"next": "much"}}, "'much': give a number"),
-        ({"mixture": {"next": -1}}, "-1: give a number of 0 or more"),
+        ({"mixture": {"next": -1}}, "-1: give a number from 0 to 1,000,000"),
+        ({"mixture": {"next": float("nan")}}, "'next' is nan: give a number from 0 to 1,000,000"),
+        ({"mixture": {"next": 1e309}}, "'next' is inf: give a number from 0 to 1,000,000"),
+        ({"mixture": {"next": 10**400}}, "give a number from 0 to 1,000,000"),
+        ({"crop_share": float("nan")}, "crop_share is nan: give a number from 0 to 1"),
         ({"epochs": 0}, "epochs is 0: give 1 or more"),
         ({"crop_share": 1.5}, "crop_share is 1.5: give a number from 0 to 1"),
     ],

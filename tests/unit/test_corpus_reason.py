@@ -195,12 +195,31 @@ def test_cropped_histories_are_shorter_but_not_too_short(workspace: Workspace) -
 
 
 def test_rejected_answers_are_kept_apart(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    run(workspace, ReasonSettings(rows=10, epochs=1, max_words=18))
+    run(workspace, ReasonSettings(rows=10, epochs=1, max_words=30))
     kept, rejected = rows_of(workspace.reason), rows_of(rejected_path(workspace))
-    assert len(kept) + len(rejected) == 10 and rejected
+    assert len(kept) + len(rejected) == 10 and kept and rejected
     assert all(row["reason"].startswith("too long: ") for row in rejected)
     assert f"too long {len(rejected)}" in capsys.readouterr().err
     assert all("epoch" not in row for row in kept)
+
+
+def test_no_answer_at_all_is_an_error_that_says_why(workspace: Workspace) -> None:
+    run(workspace, ReasonSettings(rows=10, epochs=1))
+    before = workspace.reason.read_bytes()
+    with pytest.raises(GreamError, match=r"none of 10 answers was accepted, too long 10: .*rejected\.jsonl holds each"):
+        run(workspace, ReasonSettings(rows=10, epochs=1, max_words=1))
+    assert len(rows_of(rejected_path(workspace))) == 10
+    assert workspace.reason.read_bytes() == before
+
+
+def test_no_target_is_asked_twice_in_an_epoch(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, users=8, items=16)
+    np.save(workspace.embeddings, np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32))
+    written = []
+    for rows in (0, 10_000):
+        run(workspace, ReasonSettings(rows=rows, epochs=2))
+        written.append(workspace.reason.read_bytes())
+    assert written[0] == written[1]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

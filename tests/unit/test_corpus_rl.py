@@ -12,7 +12,7 @@ from gream_ext.corpus import align, card, inspect
 from gream_ext.corpus.card import CardSettings, TaskCard, histogram, make_card, summary
 from gream_ext.corpus.inspect import InspectSettings
 from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
-from gream_ext.corpus.rl import RlSettings, run
+from gream_ext.corpus.rl import RlSettings, run, train_prompts
 from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
@@ -78,6 +78,13 @@ def test_one_mode_alone(workspace: Workspace, tmp_path: Any, share: float, modes
     run(other, RlSettings(prompts=0, reason_share=share))
     for path in (other.rl_train, other.rl_valid):
         assert set(pl.read_parquet(path)["extra_info"].struct.field("mode")) == modes
+
+
+def test_no_more_prompts_than_training_targets(workspace: Workspace) -> None:
+    histories = training_histories(workspace)
+    prompts = list(train_prompts(histories, RlSettings(prompts=100_000_000)))
+    assert prompts == list(train_prompts(histories, RlSettings(prompts=0)))
+    assert len(prompts) == sum(max(0, len(history) - 3) for history in histories.values())
 
 
 def test_wrong_settings_and_short_histories(workspace: Workspace) -> None:

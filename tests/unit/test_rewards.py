@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +130,28 @@ def test_options():
     for wrong in ({"beta": 0}, {"levels": 0}, {"mode": "other"}, {"shortest": 9}, {"answer_end": ""}):
         with pytest.raises(ValueError, match="must"):
             score(near, **wrong)
+
+
+@pytest.mark.parametrize("other", [np.array([1, 2]), np.array(["direct"]), ["direct"], {"mode": "direct"}])
+def test_a_mode_of_another_meaning(other):
+    assert compute_score("x", answered(TARGET), TARGET, {"mode": other})["status"] == "exact"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"beta": value} for value in ("0.5", None, True, [0.5], float("nan"))]
+    + [{name: value} for name in ("levels", "shortest") for value in ("2", True, 2.0, [5])],
+    ids=str,
+)
+def test_options_of_a_wrong_type(wrong):
+    [name] = wrong
+    with pytest.raises(ValueError, match=f"{name} must be "):
+        score(answered(TARGET), **wrong)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert score(answered(TARGET), beta=np.float32(0.5), levels=np.int64(5), shortest=np.int32(4))["score"] == 1.0
+    assert score(answered(TARGET), beta=1)["score"] == 1.0
 
 
 def test_identifiers_of_two_lengths():
