@@ -256,3 +256,15 @@ def test_wrong_paths_are_one_clear_line(workspace: Workspace, tmp_path: Path) ->
 def test_reasoning_data_is_needed_for_a_tokenizer_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(GreamError, match=r"reason\.jsonl is missing: run `gream corpus reason` first"):
         run(make_workspace(tmp_path, users=8, items=16), BaseModelSettings(**SMALL))
+
+
+@pytest.mark.parametrize("how", ["random", "mean", "semantic"])
+def test_equal_length_gives_every_new_row_the_length_of_the_old(how: Any) -> None:
+    weight = np.random.default_rng(1).normal(0.3, 0.5, (200, 8)).astype(np.float32)
+    tokens = ["<think>", "<|a_0|>", "<|a_1|>"]
+    texts = ([[1, 2], [3, 4, 5]], {"<|a_0|>": [0], "<|a_1|>": [1]})
+    rows = initial_rows(weight, range(200), tokens, how, texts, seed=0, equal_length=True)
+    expected = np.median(np.linalg.norm(weight, axis=1))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), expected, rtol=1e-5)
+    free = initial_rows(weight, range(200), tokens, how, texts, seed=0)
+    np.testing.assert_allclose(rows / expected, free / np.linalg.norm(free, axis=1, keepdims=True), rtol=1e-5)
