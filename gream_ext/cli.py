@@ -4,11 +4,13 @@ Naming the stages imports none of them; a sub-command imports its own module.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,6 +24,9 @@ from gream_ext.pipeline.table import TABLE
 from gream_ext.stage import Stage
 
 DEFAULT_WORKSPACE = "runs/default"
+DRAFT = re.compile(r"(?<=/)\.[^/]+\.part/")
+BEGINNING = ("prepare", "run")
+"""Commands that need no workspace yet."""
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -34,19 +39,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _stop)
     try:
         name, rest = _command(words)
         return _run(name, rest)
     except GreamError as error:
-        print(f"gream: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 2)
+        code = getattr(error, "exit_code", 2)
+        # A launcher's failure (1) has lines of its log; a mistake is one line, even if a path in it has two.
+        print(f"gream: {' '.join(str(error).splitlines()) if code == 2 else error}", file=sys.stderr)
+        return code
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
-    except KeyboardInterrupt:
-        print("\ngream: interrupted; the same command goes on from here", file=sys.stderr)
+    except OSError as error:  # a full disk, a folder in place of a file
+        if error.errno and error.filename is None:
+            _discard_output()  # if it is what cannot be written, Python would try once more at its end
+        print(f"gream: {_described(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"\ngream: interrupted{error}", file=sys.stderr)
         return INTERRUPTED
+
+
+def _discard_output() -> None:
+    with contextlib.suppress(OSError):  # no file, in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _described(error: OSError) -> str:
+    """``file: what is wrong``; of a draft (`gream_ext.workspace.whole`) the file that it was to become."""
+    if not error.errno:
+        return " ".join(str(error).split())
+    path = DRAFT.sub("", str(error.filename2 or error.filename or "output"))
+    return f"{' '.join(path.splitlines())}: {error.strerror}"
 
 
 def _stop(number: int, frame: Any) -> NoReturn:
@@ -77,7 +103,7 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
 
 def overview(group: str = "") -> str:
     """The list of sub-commands, of one group or of all."""
-    rows = [f"  {name:<17}{entry.summary}" for name, entry in TABLE.items() if name.startswith(group)]
+    rows = [f"  {name:<19}{entry.summary}" for name, entry in TABLE.items() if name.startswith(group)]
     head = "usage: gream COMMAND [--workspace DIR] [options]      `gream COMMAND --help` shows the options"
     return "\n".join([head, "", *rows])
 
@@ -87,12 +113,22 @@ def _run(name: str, arguments: list[str]) -> int:
     parsed = vars(parser(name, stage).parse_args(arguments))
     root = parsed.pop("workspace")
     force = False if "force" in kinds(stage.settings) else parsed.pop("force")
+    if "\0" in str(root):
+        raise GreamError("--workspace must not hold a zero byte")
     settings = build(stage.settings, parsed, name)
 
     from gream_ext.pipeline.execute import execute
+    from gream_ext.pipeline.record import is_command
     from gream_ext.workspace import Workspace
 
-    execute(stage, Workspace(root), settings, force)
+    workspace = Workspace(root)
+    resumes = name == "run" or not is_command(stage, workspace, settings)
+    if resumes and name not in BEGINNING and not root.is_dir():
+        raise GreamError(f"--workspace {root} does not exist: `gream prepare` or `gream run` begin one")
+    try:
+        execute(stage, workspace, settings, force)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; the same command goes on from here" if resumes else "") from None
     return 0
 
 
@@ -161,7 +197,7 @@ class _Pairs(argparse.Action):
                 parser.error(f"argument {option_string}: {word!r} is not KEY=VALUE")
             try:
                 pairs[key] = yaml.safe_load(value)
-            except yaml.YAMLError:
+            except (yaml.YAMLError, ValueError, RecursionError):
                 parser.error(f"argument {option_string}: the value of {word!r} is not valid YAML")
         setattr(namespace, self.dest, pairs)
 

@@ -46,9 +46,26 @@ def read_record(workspace: Workspace, label: str) -> dict[str, Any] | None:
     """The record of a finished stage; None if there is none that can be read."""
     try:
         record = json.loads(record_path(workspace, label).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and "outputs" in record else None
+    return record if _is_record(record) else None
+
+
+def _is_record(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("seconds", 0.0), int | float):
+        return False
+    hashed = [value.get("inputs", {}), value.get("outputs")]
+    return all(isinstance(part, dict) and all(map(_is_fingerprint, part.values())) for part in hashed)
+
+
+def _is_fingerprint(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return value is None
+    files = value.get("files")
+    entries = files.values() if isinstance(files, dict) else [None]
+    return isinstance(value.get("sha256"), str) and all(
+        isinstance(entry, list) and len(entry) == 3 for entry in entries
+    )
 
 
 def is_command(stage: Stage, workspace: Workspace, settings: Any) -> bool:

@@ -59,7 +59,7 @@ def read_pipeline(path: Path, seed: int | None = None) -> list[Step]:
         steps = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GreamError(f"{path} cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise GreamError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(steps, list) or not steps:
         raise GreamError(f"{path} must be a list of steps, - STAGE: {{setting: value}}")

@@ -6,6 +6,7 @@ The type of a field says what it accepts: ``str``, ``int``, ``float``, ``bool``,
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -24,6 +25,7 @@ WORDS: dict[Any, str] = {
     Path: "a path",
     Any: "any value",
 }
+INT64 = range(-(2**63), 2**63)
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -123,13 +125,17 @@ def _typed(kind: Kind, value: Any) -> Any:
         if isinstance(value, int | float | str) and not isinstance(value, bool):
             try:
                 number = float(value)
-            except ValueError:
-                number = None
-            if number is not None and kind.base is float:
+            except (ValueError, OverflowError):
+                number = math.nan
+            if math.isfinite(number) and kind.base is float:
                 return number
-            if number is not None and number.is_integer():
-                return int(value) if not isinstance(value, str) or value.lstrip("+-").isdigit() else int(number)
+            if number.is_integer():
+                whole = int(value) if not isinstance(value, str) or value.lstrip("+-").isdigit() else int(number)
+                if whole in INT64:
+                    return whole
     elif kind.base in (str, Path):
+        if "\0" in str(value):
+            raise ValueError("must not hold a zero byte")
         if isinstance(value, str | Path):
             return kind.base(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -138,12 +144,22 @@ def _typed(kind: Kind, value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """The values of a mapping with 1e-4 as a number, which YAML 1.1 takes for a string."""
+    """The values of a mapping with 1e-4 as a number, which YAML 1.1 takes for a string; nan and inf are refused."""
     if isinstance(value, Mapping):
         return {key: _numbers(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_numbers(inner) for inner in value]
-    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+    number = float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ValueError(f"must hold numbers that are finite, not {value!r}")
+    return number
+
+
+def _check_seed(key: str, value: Any) -> None:
+    """Of every stage alike: numpy takes no seed below 0."""
+    seeds = value if isinstance(value, list | tuple) else [value]
+    if key in ("seed", "seeds") and any(seed is not None and seed < 0 for seed in seeds):
+        raise ValueError(f"must be 0 or more, not {value!r}")
 
 
 def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
@@ -165,12 +181,13 @@ def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
     for key, value in values.items():
         try:
             converted[key] = convert(fields[key][1], value)
+            _check_seed(key, converted[key])
         except ValueError as error:
             raise GreamError(f"{where}: {key!r} {error}") from None
     try:
         return settings(**converted)
     except GreamError as error:
-        raise GreamError(f"{where}: {error}") from None
+        raise GreamError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
 def plain(settings: Any) -> dict[str, Any]:

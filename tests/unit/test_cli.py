@@ -1,5 +1,6 @@
 """The command line: what it prints, its exit codes, and that it loads only what it needs."""
 
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gream_ext import cli
 from gream_ext.cli import main, parser
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import table
@@ -96,7 +98,7 @@ def test_help_shows_options_defaults_and_choices(
     ("words", "said"),
     [
         (["prepar"], "did you mean 'prepare'?"),
-        (["index"], "needs one of: build, report"),
+        (["index"], "needs one of: build, add, report"),
         (["--wat"], "unknown command"),
     ],
 )
@@ -129,6 +131,74 @@ def test_exit_codes(
     monkeypatch.setattr(table.Entry, "load", lambda entry: Stage(name="embed", settings=AllSettings, run=run))
     assert main(["embed", "--path", "p", "--workspace", str(tmp_path)]) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(28, "No space left on device"), "gream: output: No space left on device\n"),
+        (OSError(5, "full", "a/.items.parquet.x1.part/items.parquet"), "gream: a/items.parquet: full\n"),
+        (FileExistsError(17, "File exists", "stages"), "gream: stages: File exists\n"),
+        (OSError("no such\nmodel"), "gream: no such model\n"),
+        (GreamError("a\nb is missing"), "gream: a b is missing\n"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    raised: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(workspace: Any, settings: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(cli, "_discard_output", lambda: None)
+    monkeypatch.setattr(table.Entry, "load", lambda entry: Stage(name="embed", settings=AllSettings, run=run))
+    assert main(["embed", "--path", "p", "--workspace", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [(["--help"], "output: No space left"), (["serve", "--port", "nan"], "'port'")]
+)
+def test_a_full_device_behind_the_output(command: list[str], said: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "gream_ext.cli", *command], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and said.encode() in done.stderr
+
+
+@pytest.mark.parametrize("name", ["report", "embed", "index build", "evaluate", "export"])
+def test_a_workspace_that_is_not_there_is_refused_and_not_made(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert (
+        main([*name.split(), "--workspace", str(tmp_path / "typo"), *(["--model", "sft"] * (name == "evaluate"))]) == 2
+    )
+    assert "gream" in capsys.readouterr().err and not (tmp_path / "typo").exists()
+
+
+def test_a_workspace_with_a_zero_byte(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--workspace", "a\0b"]) == 2
+    assert "must not hold a zero byte" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_only_what_goes_on_is_said_to_go_on(
+    writes: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(workspace: Any, settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    made = Stage(name="serve", settings=AllSettings, run=run, writes=lambda *given: [tmp_path / "x"] if writes else [])
+    monkeypatch.setattr(table.Entry, "load", lambda entry: made)
+    assert main(["serve", "--path", "p", "--workspace", str(tmp_path)]) == 130
+    assert ("goes on from here" in capsys.readouterr().err) == writes
+
+
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        main(["no such command"])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ CALLER = """
 def start_caller(workspace: Workspace, grace: float) -> "subprocess.Popen[bytes]":
     """A `gream` that launches the family and waits; returns when all of them are there."""
     family = textwrap.dedent(FAMILY) + "\nprint('ready', flush=True)\ntime.sleep(600)"
+    workspace.root.mkdir(parents=True, exist_ok=True)
     caller = subprocess.Popen([*python(CALLER), str(workspace.root), family, str(grace)])
     until(lambda: workspace.log("x").exists() and "\nready" in workspace.log("x").read_text())
     return caller

@@ -121,7 +121,23 @@ def test_labels_tell_two_runs_of_a_stage_apart(workspace: Workspace, source: Pat
     assert slug("evaluate sft direct test") == "evaluate-sft-direct-test"
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 20_000,
+        b'{"outputs": {"x": 5}}',
+        b'{"outputs": []}',
+        b'{"outputs": {}, "seconds": "x"}',
+        b'{"outputs": {}, "inputs": [1]}',
+        b'{"outputs": {"x": {"sha256": "a"}}}',
+        b'{"outputs": {}, "inputs": {"in": {"sha256": "a", "files": {"text": 5}}}}',
+    ],
+)
 def test_a_damaged_record_is_none(workspace: Workspace, source: Path, damage: bytes) -> None:
     ran(workspace)
     record_path(workspace, "copy").write_bytes(damage)

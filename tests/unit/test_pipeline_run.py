@@ -114,6 +114,9 @@ def test_dry_run_runs_nothing(file: Path, workspace: Workspace, capsys: pytest.C
         ("prepare: {text: a}\n", "must be a list"),
         ("", "must be a list"),
         ("- prepare: {text: a\n", "is not valid YAML"),
+        ("[" * 20_000, "is not valid YAML"),
+        (f"- embed: {{text: a, size: {'7' * 5000}}}\n", "is not valid YAML"),
+        (f"- embed: {{text: a, size: {'7' * 400}}}\n", "'size' must be a whole number"),
         ("- run: {pipeline: x}\n", "cannot run a pipeline"),
         (
             "- prepare: {text: a}\n- embed: {text: b}\n- prepare: {text: c}\n",
