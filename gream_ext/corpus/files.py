@@ -35,14 +35,17 @@ def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:
 def read_rows(path: Path, made_by: str) -> Iterator[Row]:
     """Stream the rows of a JSON lines file; `GreamError` names a missing file or a damaged line."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
+                    row = json.loads(line)
+                    if not (isinstance(row, dict) and {"kind", "task", "messages"} <= row.keys()):
+                        raise ValueError("not a training row")
+                except (ValueError, RecursionError) as error:
                     raise GreamError(
                         f"{path}, line {number} is damaged ({error}): run `gream {made_by}` again"
                     ) from None
+                yield row
     except FileNotFoundError:
         raise GreamError(f"{path} is missing: run `gream {made_by}` first") from None
 

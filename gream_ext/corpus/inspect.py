@@ -36,14 +36,15 @@ SCAN = 50_000
 """Rows of a file that samples are taken from: tasks stand in random order, so its beginning shows them all."""
 
 
-def samples(rows: Iterator[Row], settings: InspectSettings) -> Iterator[Row]:
-    """The first ``count`` rows of each task after ``skip`` of it."""
-    seen: dict[str, int] = {}
+def samples(rows: Iterator[Row], settings: InspectSettings, seen: dict[str, int]) -> Iterator[Row]:
+    """The first ``count`` rows of each task after ``skip`` of it; the rows of each task are counted in ``seen``."""
+    first = dict(seen)
     for row in islice(rows, SCAN):
-        if settings.task not in ("", row["task"]):
+        task = row["task"]
+        number = seen.get(task, 0) - first.get(task, 0)
+        seen[task] = seen.get(task, 0) + 1
+        if settings.task not in ("", task):
             continue
-        number = seen.get(row["task"], 0)
-        seen[row["task"]] = number + 1
         if settings.skip <= number < settings.skip + settings.count:
             yield row
 
@@ -54,7 +55,12 @@ def rl_rows(workspace: Workspace) -> Iterator[Row]:
 
     for path in (workspace.rl_train, workspace.rl_valid):
         if path.exists():
-            for row in pl.scan_parquet(path).head(SCAN).collect().iter_rows(named=True):
+            try:
+                frame = pl.scan_parquet(path).select("extra_info", "reward_model", "prompt").head(SCAN).collect()
+            except (pl.exceptions.PolarsError, OSError) as error:
+                said = str(error).partition("\n")[0]
+                raise GreamError(f"{path} is damaged ({said}): run `gream corpus rl` again") from None
+            for row in frame.iter_rows(named=True):
                 about = row["extra_info"]
                 truth = {"role": "ground truth", "content": row["reward_model"]["ground_truth"]}
                 task = f"rl {about['split']} {about['mode']}"
@@ -93,6 +99,7 @@ def run(workspace: Workspace, settings: InspectSettings) -> None:
     }
     named = title_writer(workspace) if settings.titles else str
     shown = 0
+    seen: dict[str, int] = {}
     for data in (*files, "rl") if settings.data == "all" else (settings.data,):
         if data == "rl":
             rows = rl_rows(workspace)
@@ -100,11 +107,20 @@ def run(workspace: Workspace, settings: InspectSettings) -> None:
             continue
         else:
             rows = read_rows(*files[data])
-        for row in samples(rows, settings):
+        for row in samples(rows, settings, seen):
             print(show(row, named))
             shown += 1
     if not shown:
-        raise GreamError(f"{workspace.root} has no such training data: run `gream corpus align` first")
+        raise GreamError(_why_nothing(workspace, settings, seen))
+
+
+def _why_nothing(workspace: Workspace, settings: InspectSettings, seen: dict[str, int]) -> str:
+    if not seen:
+        return f"{workspace.root} has no such training data: run `gream corpus align` first"
+    if settings.task not in ("", *seen):
+        return f"--task {settings.task!r} is not in this data: it has {', '.join(seen)}"
+    most = seen[settings.task] if settings.task else max(seen.values())
+    return f"--skip {settings.skip} passes over all samples: there are {most} of a task at most"
 
 
 STAGE = Stage(name="corpus inspect", settings=InspectSettings, run=run)

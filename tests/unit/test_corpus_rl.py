@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -158,3 +159,29 @@ def test_nothing_to_show_is_an_error(tmp_path: Any) -> None:
         inspect.run(make_workspace(tmp_path, users=8, items=16), InspectSettings())
     with pytest.raises(GreamError, match=r"reason\.jsonl is missing"):
         inspect.run(make_workspace(tmp_path, users=8, items=16), InspectSettings(data="reason"))
+
+
+ROW = b'{"kind": "align", "task": "next", "messages": []}\n'
+
+
+@pytest.mark.parametrize(
+    ("damage", "settings", "said"),
+    [
+        (b"[1]\n", {}, r"align\.jsonl, line 2 is damaged \(not a training row\): run `gream corpus align` again"),
+        (b"\xff\n", {}, r"align\.jsonl, line 2 is damaged"),
+        (b"[" * 100_000, {}, r"align\.jsonl, line 2 is damaged"),
+        (b"", {"task": "zzz"}, "--task 'zzz' is not in this data: it has next"),
+        (b"", {"skip": 99999}, "--skip 99999 passes over all samples: there are 1 of a task at most"),
+        (None, {"data": "rl"}, r"train\.parquet is damaged"),
+    ],
+)
+def test_inspecting_damaged_data_or_what_is_not_there(
+    tmp_path: Path, damage: bytes | None, settings: dict[str, Any], said: str
+) -> None:
+    workspace = Workspace(tmp_path)
+    path = workspace.rl_train if damage is None else workspace.align
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1 cut off" if damage is None else ROW + damage)
+    with pytest.raises(GreamError, match=said) as error:
+        inspect.run(workspace, InspectSettings(titles=False, **settings))
+    assert "\n" not in str(error.value)
