@@ -32,7 +32,9 @@ class BaselinesSettings:
 
 
 def check_cutoffs(cutoffs: Sequence[int], most: int) -> None:
-    """`GreamError` unless there is a cutoff and all are from 1 to ``most``."""
+    """`GreamError` unless there is a cutoff, all are from 1 to ``most`` and none stands there twice."""
+    if len(set(cutoffs)) < len(cutoffs):
+        raise GreamError(f"cutoffs {list(cutoffs)} name one twice: give each once")
     if not cutoffs or not all(1 <= cutoff <= most for cutoff in cutoffs):
         raise GreamError(f"cutoffs must be from 1 to {most} (as many as are recommended), not {list(cutoffs)}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.baselines import check_cutoffs, popular_items
+from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -25,7 +26,11 @@ class EvaluateSettings:
     """Which model, which mode, whom, and how to decode; defaults are the paper's (6.1.2)."""
 
     model: str = option("sft", help="sft, srpo or base_model of the workspace, or the folder of another model")
-    mode: Literal["direct", "reason"] = option("direct", help="beam search, or samples that reason first")
+    mode: Literal["direct", "reason"] = option(
+        "direct",
+        help="beam search, or samples that reason first; one evaluation of a model, mode and split is kept: the same "
+        "with other settings, such as beams, n, temperature or window, takes its place",
+    )
     split: Literal["test", "valid"] = option("test", help="the interaction that is asked for")
     exclude_seen: bool = option(False, help="never recommend what stands in the user's history")
     cutoffs: tuple[int, ...] = option((1, 5, 10), help="cutoffs of recall and NDCG, k of Pass@k")
@@ -38,7 +43,11 @@ class EvaluateSettings:
     beta: float = option(0.5, help="reasoning mode: exponent of the residual reward (eq. 14)")
     window: int | None = option(None, help="items of a history that a prompt shows; none: as in training, or 20")
     system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
-    limit: int | None = option(None, help="only the first users, for a trial; none: all")
+    limit: int | None = option(
+        None,
+        help="only the first users, for a trial: with files of its own, such as direct-test-first3.json, that the "
+        "report leaves out; none: all",
+    )
     seed: int = option(0, help="seed of the samples")
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="number format; auto: as saved")
@@ -77,7 +86,8 @@ def output(workspace: Workspace, settings: EvaluateSettings) -> Path:
     from gream_ext.evaluation.protocol import stem
 
     name = Path(settings.model).resolve().name if "/" in settings.model else settings.model
-    return stem(workspace, name, settings.mode, settings.split, settings.exclude_seen)
+    path = stem(workspace, name, settings.mode, settings.split, settings.exclude_seen)
+    return path if settings.limit is None else path.with_name(f"{path.name}-first{settings.limit}")
 
 
 def run(workspace: Workspace, settings: EvaluateSettings) -> None:
@@ -89,6 +99,8 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
     from gream_ext.evaluation.shards import Shards, answer_all, identity
     from gream_ext.items.index import ItemIndex
 
+    if settings.server is None:
+        check_device(settings.device)
     task = make_task(workspace, settings)
     if not (task.model / "config.json").exists():
         raise GreamError(f"model {settings.model!r}: {task.model} is no model folder; train it or name another")
@@ -205,7 +217,8 @@ def _writes(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:
 
 def _label(settings: EvaluateSettings) -> str:
     seen = " unseen" if settings.exclude_seen else ""
-    return f"evaluate {settings.model} {settings.mode} {settings.split}{seen}"
+    trial = "" if settings.limit is None else f" first{settings.limit}"
+    return f"evaluate {settings.model} {settings.mode} {settings.split}{seen}{trial}"
 
 
 STAGE = Stage(name="evaluate", settings=EvaluateSettings, run=run, reads=_reads, writes=_writes, label=_label)

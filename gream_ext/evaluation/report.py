@@ -1,10 +1,15 @@
 """Stage ``report``: report.json and report.html from whatever a workspace holds so far, and a table on the terminal."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole, write_json
+
+TRIAL = re.compile(r"-first\d+$")
+"""The files of `evaluate --limit`, which are no result."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,10 @@ class ReportSettings:
     seed: int = option(0, help="seed by which these users are drawn")
     other_runs: list[str] = option([], help="workspaces of the same flow with other seeds, to compare over seeds")
     banner: str | None = option(None, help="a line at the top of the page, e.g. that the data are made up")
+
+    def __post_init__(self) -> None:
+        if self.users < 0:
+            raise GreamError(f"--users is {self.users}: give 0 or more")
 
 
 def run(workspace: Workspace, settings: ReportSettings) -> None:
@@ -43,7 +52,8 @@ def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
     )
     fixed = [workspace.path(name) for name in names]
     found = [*workspace.path("evaluation").rglob("*-*.json"), *workspace.path("stages").glob("*.json")]
-    return [path for path in (*fixed, *sorted(found)) if path.exists() and path.name != "report.json"]
+    found = [path for path in found if path.name != "report.json" and not TRIAL.search(path.stem)]
+    return [path for path in (*fixed, *sorted(found)) if path.exists()]
 
 
 STAGE = Stage(

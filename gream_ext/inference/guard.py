@@ -20,10 +20,15 @@ KNOWN_PATHS = ("/recommend", "/reason", "/items", "/users", "/about", "/health",
 
 
 class Guard:
-    """ASGI middleware: reads a whole body, at most ``max_body`` bytes in ``seconds``, before anybody works."""
+    """ASGI middleware: reads a whole body, at most ``max_body`` bytes in ``seconds``, before anybody works.
 
-    def __init__(self, app: ASGIApp, measures: Measures, max_body: int, seconds: float):
-        self.app, self.measures, self.max_body, self.seconds = app, measures, max_body, seconds
+    ``hosts`` are the names that the Host header may have; None: any.
+    """
+
+    def __init__(
+        self, app: ASGIApp, measures: Measures, max_body: int, seconds: float, hosts: frozenset[str] | None = None
+    ):
+        self.app, self.measures, self.max_body, self.seconds, self.hosts = app, measures, max_body, seconds, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,6 +60,12 @@ class Guard:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | tuple[int, str] | None:
         """The body; status and message when it is refused; None when the client has gone."""
+        for host in [host_name(value) for name, value in scope["headers"] if name == b"host"]:
+            if self.hosts is not None and host not in self.hosts:
+                return (
+                    421,
+                    f"this service does not answer to {host[:100]!r}: start it with --allowed-hosts {host[:100]}",
+                )
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_body:
             return 413, f"the request is larger than {self.max_body} bytes"
@@ -72,6 +83,18 @@ class Guard:
                         return bytes(content)
         except TimeoutError:
             return 408, f"the request did not arrive within {self.seconds:g} s"
+
+
+def host_name(header: bytes) -> str:
+    """The name in a Host header, in small letters and without its port.
+
+    >>> [host_name(header) for header in (b"LocalHost:8000", b"shop.example", b"[::1]:8000")]
+    ['localhost', 'shop.example', '::1']
+    """
+    host = header.decode("latin-1").strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -146,12 +146,15 @@ class Modes:
             yield self.reasoning(sample)
 
     def part(self, request: Request) -> SubCatalogue | None:
-        """The part of the catalogue that may be recommended; `GreamError` when it names an unknown item."""
+        """What may be recommended of the catalogue; `GreamError` for an unknown item, and when nothing is left."""
         only = None if request.only is None else SubCatalogue.only(self._rows(request.only))
         left_out = self._rows([*request.without, *(request.history if request.exclude_seen else ())])
         if not left_out:
             return only
-        return SubCatalogue.without(left_out).within(only, len(self.index))
+        part = SubCatalogue.without(left_out).within(only, len(self.index))
+        if len(part.rows) == (len(self.index) if part.excludes else 0):
+            raise GreamError("nothing is left to recommend: all items that may be are excluded or in the history")
+        return part
 
     def reasoning(self, sample: Sample) -> Reasoning:
         """What a response says."""

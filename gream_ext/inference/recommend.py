@@ -39,6 +39,8 @@ class RecommendSettings:
             raise GreamError("recommend needs one of --user ID, --history ID ID …, --search WORDS")
         if not 1 <= self.n <= 1000:
             raise GreamError(f"--n is {self.n}: it must be from 1 to 1000")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise GreamError(f"--seed is {self.seed}: it must be from 0 to 2**63 - 1")
         check_engine(self.engine, self.server)
         if self.seed is not None and self.engine == "sglang":
             raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")

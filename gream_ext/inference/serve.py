@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
+from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
 from gream_ext.inference.source import Source, find_source
 from gream_ext.stage import Stage, option
@@ -13,12 +14,18 @@ from gream_ext.workspace import Workspace
 if TYPE_CHECKING:
     from gream_ext.inference.service import Limits, Shop
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True)
 class ServeSettings:
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0 lets every machine in")
+    allowed_hosts: list[str] = option(
+        [],
+        help="more names by which requests may call the service, as a proxy may; one that listens on this machine "
+        "alone answers to localhost only, lest a page of elsewhere gets at it, and any other to every name, unless "
+        "names are given",
+    )
     port: int = option(8000, help="port to listen on; 0: any free one")
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
@@ -34,7 +41,11 @@ class ServeSettings:
     max_waiting: int = option(256, help="requests that may wait; more get 503")
     direct_seconds: float = option(30.0, help="time for a direct request")
     reason_seconds: float = option(120.0, help="time for a reasoning")
-    body_seconds: float = option(10.0, help="time for a request to arrive")
+    body_seconds: float = option(
+        10.0,
+        help="time for the body of a request, once its headers are there; for those, which "
+        "uvicorn waits for without end, put a proxy before a service that others reach",
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -52,6 +63,8 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
         import uvicorn
     except ImportError as error:
         raise GreamError(f"serving needs {error.name}: pip install 'gream-ext[serve]'") from None
+    if settings.server is None:
+        check_device(settings.device)
     source = find_source(workspace, settings.model, settings.export)
     shop = make_shop(source, settings)
 
@@ -60,7 +73,7 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
     from gream_ext.inference.service import create_app
 
     recommender = load(source, settings.device, settings.max_tokens, settings.engine, settings.server)
-    app = create_app(recommender, shop, limits(settings))
+    app = create_app(recommender, shop, limits(settings), answered_hosts(settings))
     with listening(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         print(f"gream serve: {source.name}, {len(source.index):,} items, http://{host}:{port}/", flush=True)
@@ -68,6 +81,16 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
             print("gream serve: open to other machines, without a password", flush=True)
         config = uvicorn.Config(app, timeout_graceful_shutdown=5, **log_without_noise())
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def answered_hosts(settings: ServeSettings) -> frozenset[str] | None:
+    """The names that requests may call the service by; None: any.
+
+    A page of elsewhere whose name is made to mean 127.0.0.1 would be let in otherwise (DNS rebinding).
+    """
+    if settings.host not in LOOPBACK and not settings.allowed_hosts:
+        return None
+    return LOOPBACK | {name.lower() for name in (settings.host, *settings.allowed_hosts)}
 
 
 def make_shop(source: Source, settings: ServeSettings) -> "Shop":

@@ -93,8 +93,13 @@ def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
     return Question(tuple(history), n, exclude, among, ask.seed)
 
 
-def create_app(recommender: Recommender, shop: Shop, limits: Limits = Limits()) -> FastAPI:
-    """The application; its lifespan starts and stops the thread that uses the model."""
+def create_app(
+    recommender: Recommender, shop: Shop, limits: Limits = Limits(), hosts: frozenset[str] | None = None
+) -> FastAPI:
+    """The application; its lifespan starts and stops the thread that uses the model.
+
+    ``hosts`` are the names that requests may call it by, in small letters; None: any.
+    """
     measures = Measures()
     model = ModelThread(recommender, measures, limits.max_batch, limits.max_streams, limits.max_waiting)
 
@@ -106,7 +111,7 @@ def create_app(recommender: Recommender, shop: Shop, limits: Limits = Limits()) 
 
     # The pages of /docs would load scripts from elsewhere.
     app = FastAPI(title="GREAM", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, measures=measures, max_body=limits.max_body, seconds=limits.body_seconds)
+    app.add_middleware(Guard, measures=measures, max_body=limits.max_body, seconds=limits.body_seconds, hosts=hosts)
     static = str(files("gream_ext.inference").joinpath("static"))
     app.mount("/static", StaticFiles(directory=static), name="static")
     add_errors(app)

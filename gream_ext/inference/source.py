@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt
 from gream_ext.errors import GreamError
@@ -15,6 +15,9 @@ from gream_ext.workspace import INTERACTIONS, Workspace, read_json, read_table
 EXPORT_KIND, EXPORT_VERSION = "gream_export", 1
 MODELS = ("srpo", "sft")
 """The models that can recommend, the last trained first."""
+
+MADE_BY = {"base_model": "base-model", "sft": "sft", "srpo": "rl"}
+"""The commands that make the models."""
 
 TRIE = "trie.safetensors"
 
@@ -45,7 +48,9 @@ def workspace_source(workspace: Workspace, model: str | None = None) -> Source:
     model = model or latest_model(workspace)
     folder = workspace.model(model)
     if not (folder / "config.json").exists():
-        raise GreamError(f"{folder} is no model folder: run `gream {'rl' if model == 'srpo' else model}` first")
+        if model not in MADE_BY:
+            raise GreamError(f"--model {model}: {folder} is no model folder; give sft or srpo")
+        raise GreamError(f"{folder} is no model folder: run `gream {MADE_BY[model]}` first")
     trained_with = prompt_settings(workspace)
     return Source(
         name=model,
@@ -85,11 +90,21 @@ def find_source(workspace: Workspace, model: str | None, export: str | None) -> 
     return export_source(Path(export)) if export else workspace_source(workspace, model)
 
 
+TRAINED_WITH: Mapping[str, Callable[[Any], bool]] = {
+    "system_prompt": lambda value: value in get_args(SystemPrompt),
+    "window": lambda value: type(value) is int and value >= 1,
+}
+"""What a prompt depends on, and whether a value of it can be right."""
+
+
 def prompt_settings(workspace: Workspace) -> dict[str, Any]:
     """``system_prompt`` and ``window`` that the reasoning data was written with, from its stage's record."""
     path = workspace.path("stages", "corpus-reason.json")
     settings = read_json(path, "corpus reason").get("settings", {}) if path.exists() else {}
-    return {name: settings[name] for name in ("system_prompt", "window") if name in settings}
+    found = {name: settings[name] for name in TRAINED_WITH if name in settings} if isinstance(settings, dict) else None
+    if found is None or not all(TRAINED_WITH[name](value) for name, value in found.items()):
+        raise GreamError(f"{path} is damaged (settings {settings!r:.80}): run `gream corpus reason` again")
+    return found
 
 
 def all_histories(workspace: Workspace) -> dict[str, tuple[str, ...]]:

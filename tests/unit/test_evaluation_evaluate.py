@@ -11,9 +11,11 @@ from gream_ext.evaluation import shards
 from gream_ext.evaluation.answers import reasoned_row, user_seed
 from gream_ext.evaluation.evaluate import STAGE, EvaluateSettings
 from gream_ext.evaluation.protocol import compare, read_evaluation
+from gream_ext.evaluation.report import STAGE as REPORT
+from gream_ext.evaluation.report import ReportSettings
 from gream_ext.inference.modes import Reasoning
 from gream_ext.items.index import ItemIndex
-from gream_ext.workspace import INTERACTIONS, write_table
+from gream_ext.workspace import INTERACTIONS, Workspace, write_table
 from tests.support.synthetic import make_workspace, synthetic_index
 from tests.support.tiny_models import tiny_chat_model
 
@@ -162,6 +164,7 @@ def test_mistakes_are_named_before_the_work(workspace, tmp_path):
         {"top_p": 0.0},
         {"beta": 2.0},
         {"mode": "reason", "constrained": False, "exclude_seen": True},
+        {"cutoffs": (1, 1)},
     ):
         with pytest.raises(GreamError):
             EvaluateSettings(**wrong)
@@ -174,10 +177,42 @@ def test_mistakes_are_named_before_the_work(workspace, tmp_path):
         STAGE.run(other, EvaluateSettings(model=str(workspace.model("sft"))))
 
 
+@pytest.mark.parametrize("device", ["zzz", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_there(workspace, tmp_path, device):
+    """Named before anything is read: there is not even a workspace."""
+    with pytest.raises(GreamError, match=f"--device {device}: torch finds no such device here, only cpu"):
+        STAGE.run(Workspace(tmp_path), EvaluateSettings(device=device))
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "5", '{"settings": []}', '{"settings": {"window": "x"}}', '{"settings": {"system_prompt": []}}']
+)
+def test_a_damaged_record_of_the_reasoning_data(tmp_path, record):
+    path = Workspace(tmp_path).path("stages", "corpus-reason.json")
+    path.parent.mkdir()
+    path.write_text(record)
+    with pytest.raises(GreamError, match=r"corpus-reason\.json is damaged .*: run `gream corpus reason` again"):
+        STAGE.run(Workspace(tmp_path), EvaluateSettings())
+
+
+def test_a_trial_leaves_the_full_evaluation_alone(workspace):
+    STAGE.run(workspace, EvaluateSettings())
+    before = written(workspace, EvaluateSettings())
+    trial = EvaluateSettings(limit=3)
+    STAGE.run(workspace, trial)
+    assert written(workspace, EvaluateSettings()) == before
+    table, about = STAGE.writes(workspace, trial)
+    assert about == workspace.path("evaluation", "sft", "direct-test-first3.json")
+    assert json.loads(about.read_text())["users"] == len(pl.read_parquet(table)) == 3
+    assert STAGE.label_of(trial) == "evaluate sft direct test first3" != STAGE.label_of(EvaluateSettings())
+    read = REPORT.reads(workspace, ReportSettings())
+    assert STAGE.writes(workspace, EvaluateSettings())[1] in read and about not in read
+
+
 def test_a_model_by_its_folder_and_its_label(workspace):
     settings = EvaluateSettings(model=str(workspace.model("srpo")), limit=3, mode="direct")
     STAGE.run(workspace, settings)
-    assert STAGE.writes(workspace, settings)[0] == workspace.path("evaluation", "srpo", "direct-test.parquet")
+    assert STAGE.writes(workspace, settings)[0] == workspace.path("evaluation", "srpo", "direct-test-first3.parquet")
     assert STAGE.label_of(EvaluateSettings(exclude_seen=True)) == "evaluate sft direct test unseen"
 
 

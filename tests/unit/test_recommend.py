@@ -21,6 +21,10 @@ from tests.support.tiny_workspace import make_model_workspace
 TITLES = Titles({"1": "Velta (1995)", "2,3": "Comma, The", "4": "Velta Returns"}, {"1": ("Comedy",), "4": ("Drama",)})
 
 
+ALL = [f"i{number}" for number in range(40)]
+"""Every item of the workspace."""
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make_model_workspace(tmp_path_factory.mktemp("recommend"))
@@ -104,6 +108,11 @@ def test_searching_by_title_needs_no_model(tmp_path: Path, capsys: pytest.Captur
         (["--user", "u1", "--history", "i1"], "needs one of --user ID"),
         (["--user", "u1", "--n", "0"], "--n is 0"),
         (["--user", "u1", "--model", "srpo"], "run `gream rl` first"),
+        (["--user", "u1", "--model", "base_model"], "run `gream base-model` first"),
+        (["--user", "u1", "--model", "zzz"], "zzz is no model folder; give sft or srpo"),
+        (["--user", "u1", "--seed", "-1"], "seed"),
+        (["--user", "u1", "--seed", str(2**70)], "seed"),
+        (["--history", *ALL, "--exclude-seen"], "nothing is left to recommend: all items that may be are excluded"),
         (["--user", "u1", "--export", "no/folder"], "is no folder that `gream export` wrote"),
     ],
 )

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gream_ext.cli import main
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import read_evaluation, stem, values, write_evaluation
 from gream_ext.evaluation.report import STAGE, ReportSettings, run
@@ -245,6 +246,21 @@ def test_a_damaged_file_is_named(workspace: Workspace) -> None:
     workspace.path("stages", "sft.json").write_text("{")
     with pytest.raises(GreamError, match=r"sft\.json is damaged"):
         run(workspace, ReportSettings())
+
+
+@pytest.mark.parametrize("value", ["5", "[]", "null", '"text"'])
+@pytest.mark.parametrize("name", ["statistics.json", "index_quality.json", "evaluation/sft/direct-test.json"])
+def test_a_file_that_holds_no_object_is_named(
+    workspace: Workspace, name: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.path(name).write_text(value)
+    assert main(["report", "--workspace", str(workspace.root)]) == 2
+    assert f"{name} is damaged (it holds no JSON object): run `gream " in capsys.readouterr().err
+
+
+def test_a_number_of_users_below_nothing() -> None:
+    with pytest.raises(GreamError, match="--users is -1: give 0 or more"):
+        ReportSettings(users=-1)
 
 
 def test_a_later_evaluation_makes_the_report_out_of_date(workspace: Workspace) -> None:

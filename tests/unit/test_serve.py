@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from gream_ext.errors import GreamError
 from gream_ext.inference.measures import Counter, Histogram, Measures
 from gream_ext.inference.model_thread import Busy, ModelThread
 from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
+from gream_ext.inference.serve import ServeSettings, answered_hosts, run
 from gream_ext.inference.service import Limits, Shop, create_app
 from gream_ext.inference.titles import Titles
+from gream_ext.workspace import Workspace
 
 TITLES = Titles(
     {f"i{n}": title for n, title in enumerate(["Velta", "The Brokai", "Stamé Lu", "Velta Returns", "Lu"])},
@@ -187,6 +190,35 @@ def test_items_users_and_the_page(client: TestClient) -> None:
         "paths"
     ].keys()
     assert client.get("/docs").status_code == 404, "it would load scripts from elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "status"),
+    [
+        ({}, "localhost:8000", 200),
+        ({}, "127.0.0.1", 200),
+        ({}, "[::1]:8000", 200),
+        ({}, "evil.example", 421),
+        ({}, "localhost.evil.example:8000", 421),
+        ({}, "", 421),
+        ({"allowed_hosts": ["Shop.example"]}, "shop.example:443", 200),
+        ({"allowed_hosts": ["Shop.example"]}, "evil.example", 421),
+        ({"host": "0.0.0.0"}, "evil.example", 200),
+        ({"host": "0.0.0.0", "allowed_hosts": ["shop.example"]}, "evil.example", 421),
+        ({"host": "0.0.0.0", "allowed_hosts": ["shop.example"]}, "shop.example", 200),
+    ],
+)
+def test_a_page_of_elsewhere_gets_nothing(fake: Fake, options: dict[str, Any], host: str, status: int) -> None:
+    app = create_app(fake, Shop(TITLES), Limits(), answered_hosts(ServeSettings(**options)))
+    response = TestClient(app).get("/about", headers={"Host": host})
+    assert response.status_code == status
+    if status == 421:
+        assert "--allowed-hosts" in response.json()["error"]
+
+
+def test_serving_on_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(GreamError, match="--device zzz: torch finds no such device here, only cpu"):
+        run(Workspace(tmp_path), ServeSettings(device="zzz"))
 
 
 def test_health_and_metrics(client: TestClient) -> None:
