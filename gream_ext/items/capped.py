@@ -3,8 +3,10 @@
 import numpy as np
 
 from gream_ext.errors import GreamError
-from gream_ext.items.kmeans import ROWS_AT_ONCE, TOLERANCE, faiss_module, kmeans, means, nearest
+from gream_ext.items.kmeans import ROWS_AT_ONCE, faiss_module, kmeans, means, nearest
 
+TOLERANCE = 3e-4
+"""It stops when an iteration lowers the objective by less than this share of it."""
 PRECISION = 0.02
 """By what share of the mean least cost a row's assignment may be worse than the best at the final prices."""
 SLOWEST = 1e-3

@@ -1,4 +1,4 @@
-"""K-means on faiss (eq. 5): where it starts, and when it stops."""
+"""K-means on faiss (eq. 5), and where it starts."""
 
 import logging
 from typing import Any
@@ -6,86 +6,55 @@ from typing import Any
 import numpy as np
 
 ROWS_AT_ONCE = 65536
-COMPONENTS = 128
-"""Principal components in which the start is looked for."""
-WARM_UP = 10
-"""Iterations in the principal components."""
-ROWS_PER_CENTROID = 256
-"""Rows, drawn at random, that a start is looked for in, for each centroid."""
-STEP = 2
-"""Iterations between two looks at the objective."""
-TOLERANCE = 3e-4
-"""K-means stops when an iteration lowers its objective by less than this share of it."""
+WARM_UP_WIDTHS = (8, 16, 32, 64)
+"""Principal components in which k-means is run before it is run in full width."""
 
 
 def kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[float, np.ndarray]:
     """The objective that was reached and the centroids, float32 [size, width], of ``rows`` float32 [rows, width].
 
-    Started from single rows in full width, as usual, k-means fails on residuals: in many dimensions all of them are
-    about as far from one another, so the centroid that happens to lie nearest the middle takes most rows and the
-    others keep their own. So it starts from the clusters found in the principal components, there from rows chosen
-    by greedy k-means++; what is left to do in full width is little.
+    Started from single rows, as usual, k-means fails on residuals: in many dimensions all of them are about as far
+    from one another, so the centroid that happens to lie nearest the middle takes most rows and the others keep
+    their own. So it starts from the clusters found in a few principal components (there from rows chosen by
+    k-means++), then in more and more of them: that also keeps all codes of a level in use.
     """
-    return lloyd(rows, warm_start(rows, size, iterations, seed), iterations, seed)
-
-
-def warm_start(rows: np.ndarray, size: int, iterations: int, seed: int) -> np.ndarray:
-    """Centroids to start from, float32 [size, width]."""
-    if len(rows) > ROWS_PER_CENTROID * size:
-        rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), ROWS_PER_CENTROID * size, replace=False))]
-    narrow = principal_components(rows, COMPONENTS, seed)
-    _, centroids = lloyd(narrow, spread(narrow, size, seed), min(iterations, WARM_UP), seed)
-    return means(rows, nearest(narrow, centroids), size)
+    components = principal_components(rows, max(WARM_UP_WIDTHS), seed)
+    group: np.ndarray = np.empty(0, dtype=np.int32)
+    for step, width in enumerate(WARM_UP_WIDTHS):
+        narrow = np.ascontiguousarray(components[:, :width])
+        start = means(narrow, group, size) if step else spread(narrow, size, seed)
+        group = nearest(narrow, lloyd(narrow, start, iterations, seed)[1])
+        if width >= components.shape[1]:
+            break
+    return lloyd(rows, means(rows, group, size), iterations, seed)
 
 
 def lloyd(rows: np.ndarray, start: np.ndarray, iterations: int, seed: int) -> tuple[float, np.ndarray]:
-    """K-means from the centroids ``start``: the objective before the last update, and the centroids."""
-    centroids, objective, before = start, np.inf, np.inf
-    for done in range(0, iterations, STEP):
-        steps = min(STEP, iterations - done)
-        run: Any = faiss_module().Kmeans(
-            rows.shape[1],
-            len(start),
-            niter=steps,
-            seed=seed,
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(rows),  # faiss would train on a sample
-        )
-        run.train(rows, init_centroids=centroids)
-        centroids, objective = np.array(run.centroids, dtype=np.float32).reshape(start.shape), float(run.obj[-1])
-        if before - objective < steps * TOLERANCE * objective:
-            break
-        before = objective
-    return objective, centroids
+    """K-means from the centroids ``start``: the objective and the centroids."""
+    run: Any = faiss_module().Kmeans(
+        rows.shape[1],
+        len(start),
+        niter=iterations,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(rows),  # faiss would train on a sample
+    )
+    run.train(rows, init_centroids=start)
+    return float(run.obj[-1]), np.array(run.centroids, dtype=np.float32).reshape(start.shape)
 
 
 def spread(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Rows far from one another, float32 [size, width]: greedy k-means++ (Arthur and Vassilvitskii, 2007).
-
-    Each is the best of a few that are drawn by their squared distance from those chosen before.
-    """
+    """Rows far from one another, float32 [size, width]: the start of k-means++ (Arthur and Vassilvitskii, 2007)."""
     chance = np.random.default_rng(seed)
-    draws = 2 + int(np.log(size))
-    squares = np.einsum("ij,ij->i", rows, rows)
     chosen = [int(chance.integers(len(rows)))]
-    distance = _distances(rows, squares, np.array(chosen))[0]
+    distance = np.full(len(rows), np.inf, dtype=np.float32)
     while len(chosen) < size:
+        away = rows - rows[chosen[-1]]
+        np.minimum(distance, np.einsum("ij,ij->i", away, away), out=distance)
         reached = np.cumsum(distance, dtype=np.float64)
-        if not reached[-1]:  # every row lies on one that was chosen: any will do
-            chosen.append(len(chosen))
-            continue
-        drawn = np.minimum(np.searchsorted(reached, chance.random(draws) * reached[-1]), len(rows) - 1)
-        shorter = np.minimum(_distances(rows, squares, drawn), distance)
-        best = int(shorter.sum(axis=1).argmin())
-        distance = shorter[best]
-        chosen.append(int(drawn[best]))
+        # Where every row lies on one that was chosen, any will do.
+        chosen.append(int(np.searchsorted(reached, chance.random() * reached[-1])) if reached[-1] else len(chosen))
     return rows[chosen]
-
-
-def _distances(rows: np.ndarray, squares: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Squared distances from the rows ``chosen`` to all, float32 [chosen, rows]."""
-    found = squares - 2 * (rows[chosen] @ rows.T) + squares[chosen][:, None]
-    return np.asarray(np.maximum(found, 0))
 
 
 def principal_components(rows: np.ndarray, width: int, seed: int) -> np.ndarray:
@@ -100,8 +69,8 @@ def principal_components(rows: np.ndarray, width: int, seed: int) -> np.ndarray:
         along = rows @ basis - mean @ basis
         basis = np.linalg.qr(rows.T @ along - np.outer(mean, along.sum(axis=0)))[0]
     along = rows @ basis - mean @ basis
-    rotation: np.ndarray = np.linalg.eigh(along.T @ along)[1][:, ::-1][:, :width]
-    return np.ascontiguousarray(along @ rotation)
+    rotation: np.ndarray = np.linalg.eigh(along.T @ along)[1][:, ::-1]
+    return np.asarray(along @ rotation[:, :width])
 
 
 def means(rows: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
