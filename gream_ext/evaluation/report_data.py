@@ -116,7 +116,8 @@ def stage_records(workspace: Workspace) -> list[dict[str, Any]]:
     records = []
     for path in sorted(workspace.path("stages").glob("*.json")):
         record = read_json(path, "run")
-        if isinstance(record, dict) and {"label", "seconds"} <= record.keys():
+        trial = re.search(r"-first\d+$", path.stem)  # a trial on the first users is no part of the run
+        if isinstance(record, dict) and {"label", "seconds"} <= record.keys() and not trial:
             records.append(record)
     return sorted(records, key=lambda record: str(record.get("finished", "")))
 

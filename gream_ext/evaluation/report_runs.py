@@ -28,7 +28,7 @@ def seed_of(workspace: Workspace) -> int | None:
     for name in SEEDED:
         path = workspace.path("stages", f"{name}.json")
         settings = read_json(path, "run").get("settings", {}) if path.exists() else {}
-        for given in (settings.get("overrides", {}), settings):
+        for given in (settings.get("overrides"), settings) if isinstance(settings, dict) else ():
             if isinstance(given, dict) and isinstance(given.get("seed"), int):
                 return int(given["seed"])
     return None
