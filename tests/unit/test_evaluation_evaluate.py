@@ -84,7 +84,7 @@ def test_reasoning_mode_keeps_every_sample(workspace):
 def test_two_models_are_paired(workspace):
     for model in ("sft", "srpo"):
         STAGE.run(workspace, EvaluateSettings(model=model, limit=20))
-    stems = [workspace.evaluation(model, "direct", "test") for model in ("sft", "srpo")]
+    stems = [workspace.path("evaluation", model, "direct-test-first20") for model in ("sft", "srpo")]
     found = compare(*stems, "recall@10")
     assert found.users == 20 and found.low <= found.difference <= found.high
     with pytest.raises(GreamError, match="needs the samples"):
