@@ -31,7 +31,7 @@ def test_evaluate_finds_the_same(server, capsys):
     tables = []
     for engine in ([], ["--engine", "sglang", "--server", server.url]):
         assert main([*asked, *engine, "--force"] if engine else asked) == 0
-        tables.append(pl.read_parquet(server.workspace.path("evaluation", "sft", "direct-test.parquet")))
+        tables.append(pl.read_parquet(server.workspace.path("evaluation", "sft", "direct-test-first12.parquet")))
     ours, theirs = (table["recommendations"].to_list() for table in tables)
     assert ours == theirs and len(ours) == 12
     reasoned = ["--mode", "reason", "--n", "2", "--max-new-tokens", "40", "--cutoffs", "1", "--limit", "3"]

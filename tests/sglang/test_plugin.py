@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from inspect import unwrap
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ pytest.importorskip("sglang", reason="needs the environment of `make test-sglang
 
 import torch
 import xgrammar
+from sglang.srt.beam_search import coordinator
 from sglang.srt.beam_search.beam_group import BeamGroup
-from sglang.srt.beam_search.coordinator import BeamCoordinator
 
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
@@ -32,6 +34,11 @@ IDENTIFIERS = np.array([[10, 20, 30], [10, 20, 31], [10, 21, 30], [11, 20, 30], 
 def catalogue() -> Catalogue:
     trie = ItemTrie.build(IDENTIFIERS)
     return Catalogue(trie, fingerprint(trie))
+
+
+def sglangs_own(name: str):
+    """Unhooked, for an offline engine of other tests has hooked this process as well."""
+    return unwrap(attrgetter(name)(coordinator))
 
 
 def allowed_by(mask: torch.Tensor) -> set[int]:
@@ -136,7 +143,7 @@ def test_a_beam_request_that_fails_ends_alone(catalogue, caplog):
     group.leader = Leader()
     setattr(group, FRONTIER, Broken())
     rows = Rows(lambda pieces, count: pytest.fail("not ours"), [torch.randn(1, VOCABULARY)], 4)
-    tokens, parents = Beams(catalogue).select(BeamCoordinator._select_group, None, group, rows, None, 0)
+    tokens, parents = Beams(catalogue).select(sglangs_own("BeamCoordinator._select_group"), None, group, rows, None, 0)
     assert len(tokens) == len(parents) == 2
     assert "on purpose" in group.leader.to_finish.message and "failed" in caplog.text
 
@@ -144,11 +151,9 @@ def test_a_beam_request_that_fails_ends_alone(catalogue, caplog):
 def test_requests_of_others_are_ranked_as_ever(catalogue):
     group = BeamGroup(beam_width=2, max_new_tokens=3)
     logits = torch.randn(1, VOCABULARY)
-    from sglang.srt.beam_search.coordinator import _rows_topk_logprobs
-
     beams = Beams(catalogue)
-    rows, nothing = beams.rank(_rows_topk_logprobs, [logits], 4)
-    tokens, _ = beams.select(BeamCoordinator._select_group, None, group, rows, nothing, 0)
+    rows, nothing = beams.rank(sglangs_own("_rows_topk_logprobs"), [logits], 4)
+    tokens, _ = beams.select(sglangs_own("BeamCoordinator._select_group"), None, group, rows, nothing, 0)
     assert tokens.tolist() == logits[0].topk(2).indices.tolist()
 
 
