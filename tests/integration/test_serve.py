@@ -89,8 +89,8 @@ def test_many_clients_at_once_and_bad_ones_among_them(address: str) -> None:
 
     async def slow() -> bool:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rsplit(":", 1)[1]))
-        head = "POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
-        writer.write(head.encode())
+        lines = ["POST /recommend HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 50"]
+        writer.write("\r\n".join([*lines, "", "{"]).encode())
         await writer.drain()
         answer = await reader.read(20)
         writer.close()
