@@ -76,6 +76,8 @@ def _described(error: OSError) -> str:
 
 
 def _stop(number: int, frame: Any) -> NoReturn:
+    """Told to stop once; told again while it cleans up, which takes seconds, it goes on cleaning up."""
+    signal.signal(number, signal.SIG_IGN)
     raise SystemExit(TERMINATED)
 
 

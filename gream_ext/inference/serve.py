@@ -1,6 +1,5 @@
 """Command ``serve``: recommendations over HTTP, and one page to try them."""
 
-import logging
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -81,7 +80,6 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
         if settings.host not in LOOPBACK:
             print("gream serve: open to other machines, without a password", flush=True)
         config = uvicorn.Config(app, timeout_graceful_shutdown=5, **log_without_noise())
-        logging.raiseExceptions = False  # a service that is told to stop while it logs ends without a traceback
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -220,3 +220,18 @@ def test_naming_the_commands_imports_no_room() -> None:
         "assert not heavy and not rooms, (heavy, rooms)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_told_twice_to_stop_it_still_cleans_up() -> None:
+    code = (
+        "import signal, time\nfrom gream_ext import cli\nsignal.signal(signal.SIGTERM, cli._stop)\n"
+        "try:\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "finally:\n    print('cleaning', flush=True)\n    time.sleep(0.5)\n    print('clean', flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in ("ready\n", "cleaning\n"):
+            assert process.stdout.readline() == line
+            process.terminate()
+        assert process.stdout.read() == "clean\n"
+    assert process.returncode == cli.TERMINATED
