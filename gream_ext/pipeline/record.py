@@ -19,6 +19,7 @@ from typing import Any
 from gream_ext import __version__
 from gream_ext.pipeline.fingerprint import Fingerprint, digest, fingerprint
 from gream_ext.pipeline.settings import plain
+from gream_ext.plugins.recipes_path import recipes_folder
 from gream_ext.stage import Stage
 from gream_ext.workspace import Workspace, write_json
 
@@ -126,7 +127,11 @@ def versions() -> dict[str, str]:
 
 
 def _name(path: Path, workspace: Workspace) -> str:
-    return path.relative_to(workspace.root).as_posix() if path.is_relative_to(workspace.root) else str(path)
+    """A name that stays when workspace or checkout move: relative to the workspace, or to the shipped recipes."""
+    if path.is_relative_to(workspace.root):
+        return path.relative_to(workspace.root).as_posix()
+    shipped = recipes_folder()
+    return f"<recipes>/{path.relative_to(shipped).as_posix()}" if path.is_relative_to(shipped) else str(path)
 
 
 def _fingerprints(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gream_ext.errors import GreamError
+from gream_ext.pipeline import record
 from gream_ext.pipeline.fingerprint import fingerprint
 from gream_ext.pipeline.record import is_current, read_record, record_path, run_stage, slug
 from gream_ext.stage import Stage, option
@@ -93,6 +94,20 @@ def test_a_moved_workspace_is_still_up_to_date(workspace: Workspace, source: Pat
     moved = Workspace(workspace.root.parent / "moved")
     workspace.root.rename(moved.root)
     assert not ran(moved)
+
+
+def test_a_workspace_in_another_checkout_is_still_up_to_date(
+    workspace: Workspace, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checkout(name: str) -> Stage:
+        folder = tmp_path / name / "recipes"
+        folder.mkdir(parents=True)
+        (folder / "sft.yaml").write_text("stage: sft")
+        monkeypatch.setattr(record, "recipes_folder", lambda: folder)
+        return dataclasses.replace(COPY, reads=lambda workspace, settings: [source, folder / "sft.yaml"])
+
+    assert ran(workspace, stage=checkout("first"))
+    assert not ran(workspace, stage=checkout("second"))
 
 
 def test_a_failing_stage_leaves_record_and_files_as_they_were(workspace: Workspace, source: Path) -> None:
