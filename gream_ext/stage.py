@@ -44,6 +44,8 @@ class Stage:
     writes: Callable[[Workspace, Any], Sequence[Path]] = _no_files
     label: Callable[[Any], str] | None = None
     """What tells two runs of this stage apart in one workspace, e.g. ``evaluate sft direct test``."""
+    show: Callable[[Workspace, Any], None] | None = None
+    """Prints once more what a stage that is up to date found, from its files."""
 
     def label_of(self, settings: Any) -> str:
         return self.label(settings) if self.label else self.name

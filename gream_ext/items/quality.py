@@ -40,6 +40,12 @@ def run(workspace: Workspace, settings: ReportSettings) -> None:
     write_json(workspace.path(REPORT), quality)
     with whole(workspace.path(PAGE)) as draft:
         draft.write_text(quality_page(quality), encoding="utf-8")
+    show(workspace, settings)
+
+
+def show(workspace: Workspace, settings: ReportSettings) -> None:
+    """Print what index_report.json holds."""
+    quality = read_json(workspace.path(REPORT), "index report")
     shared = shared_table(quality["shared_levels"], quality["random"]["shared_levels"])
     print(quality_table(quality), beside_random(quality), shared, sep="\n\n")
     print(f"\nplots: {workspace.path(PAGE)}")
@@ -87,4 +93,4 @@ def _writes(workspace: Workspace, settings: ReportSettings) -> Sequence[Path]:
     return workspace.path(REPORT), workspace.path(PAGE)
 
 
-STAGE = Stage(name="index report", settings=ReportSettings, run=run, reads=_reads, writes=_writes)
+STAGE = Stage(name="index report", settings=ReportSettings, run=run, reads=_reads, writes=_writes, show=show)

@@ -23,6 +23,8 @@ def execute(stage: Stage, workspace: Workspace, settings: Any, force: bool = Fal
         return
     with holding(workspace):
         outcome = run_stage(stage, workspace, settings, force)
+        if stage.show and not outcome.ran:
+            stage.show(workspace, settings)
     label = stage.label_of(settings)
     print(f"{label}: done in {duration(outcome.seconds)}" if outcome.ran else f"{label}: up to date")
 

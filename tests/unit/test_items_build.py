@@ -12,6 +12,7 @@ from gream_ext.items import build, quality
 from gream_ext.items.build import BuildSettings, fitting_codebook_size
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.items.measures import code_quality, quantisation_errors, random_codes, shared_levels
+from gream_ext.pipeline.execute import execute
 from gream_ext.workspace import ITEMS, write_table
 from tests.support.synthetic import GENRES, make_workspace
 
@@ -157,6 +158,10 @@ def test_report(workspace, capsys):
     quality.STAGE.run(workspace, quality.ReportSettings())
     out = capsys.readouterr().out
     assert "random index" in out
+    execute(quality.STAGE, workspace, quality.ReportSettings())
+    assert capsys.readouterr().out.startswith(out)
+    execute(quality.STAGE, workspace, quality.ReportSettings())  # up to date: the same table, from the file
+    assert capsys.readouterr().out == f"{out}index report: up to date\n"
     report = json.loads(workspace.path("index_report.json").read_text())
     assert [row["levels"] for row in report["shared_levels"]] == [0, 1, 2, 3]
     assert [level["size"] for level in report["levels"]] == [8, 8, 8]
