@@ -3,18 +3,19 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from random import Random
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from gream_ext.corpus.align import check_range, corpus_reads, load_catalogue
+from gream_ext.corpus.asking import AskSettings
 from gream_ext.corpus.draw import shuffled
 from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt, drawn_wording, system_text
-from gream_ext.corpus.validate import MAX_WORDS, validate_reasoning
+from gream_ext.corpus.validate import MAX_WORDS, answer_fault
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gream_ext.corpus.tasks.base import Source
-    from gream_ext.corpus.teacher import Question, Teacher
+    from gream_ext.corpus.teacher import Answer, Question, Teacher
+
+
+TEMPLATE = "template"
+"""The teacher that needs no endpoint."""
 
 
 @dataclass(frozen=True)
-class ReasonSettings:
-    """How much reasoning data, and how it is written."""
+class ReasonSettings(AskSettings):
+    """How much reasoning data, and how it is written; the options of an LLM matter to teacher llm alone."""
 
     rows: int = option(
         10_000,
@@ -36,7 +41,13 @@ class ReasonSettings:
         "0: every training target that has min_history items before it",
     )
     epochs: int = option(3, help="epochs that get a draw of their own; 1: the same rows in every epoch")
-    teacher: Literal["template"] = option("template", help="who writes the reasoning")
+    teacher: Literal["template", "llm"] = option("template", help="who writes the reasoning; llm needs an endpoint")
+    teachers: dict[str, Any] = option(
+        {},
+        help="several teachers that share the questions by weight, each NAME={base_url: …, model: …, weight: 2} with "
+        "what differs from the options of the LLM; the name template is the template teacher's",
+    )
+    template: str | None = option(None, help="a file in place of templates/teacher.txt, with [system] and [user] parts")
     system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
     window: int = option(WINDOW, help="items of a history that a prompt shows")
     min_history: int = option(3, help="items that must stand before a target")
@@ -46,7 +57,15 @@ class ReasonSettings:
     canonical_share: float = option(0.5, help="share of prompts and sentences in the first wording")
     seed: int = option(0, help="seed of every draw")
 
+    @property
+    def asks_llm(self) -> bool:
+        return any(name != TEMPLATE for name in self.teachers or [self.teacher])
+
     def __post_init__(self) -> None:
+        from gream_ext.corpus.teachers import check_teachers
+
+        super().__post_init__()
+        check_teachers(self.teachers)
         check_range(self, "epochs", "window", "min_history", "most_kept", "max_words", least=1)
         check_range(self, "rows", least=0)
         check_range(self, "crop_share", "canonical_share", least=0, most=1)
@@ -69,21 +88,20 @@ def questions(source: "Source", settings: ReasonSettings) -> Iterator["Question"
 
 
 def reason_rows(
-    teacher: "Teacher", source: "Source", settings: ReasonSettings, rejected: IO[str], reasons: Counter[str]
+    answers: Iterable["Answer"], settings: ReasonSettings, rejected: IO[str], reasons: Counter[str]
 ) -> Iterator[Row]:
     """The rows whose answers are valid; the others are written to ``rejected`` and counted in ``reasons``."""
     chance = Random(f"reason/{settings.seed}/prompts")
-    for question, answer in teacher.answers(questions(source, settings)):
-        history = [item.identifier for item in question.history]
+    for answer in answers:
+        history = [item.identifier for item in answer.question.history]
         wording = drawn_wording("reason", settings.canonical_share, chance)
         messages = [
             {"role": "system", "content": system_text(settings.system_prompt)},
             {"role": "user", "content": wording.format(history=", ".join(history))},
-            {"role": "assistant", "content": answer},
+            {"role": "assistant", "content": answer.text},
         ]
-        made = row("reason", "reason", question.epoch, messages, teacher=teacher.name)
-        target = question.target
-        fault = validate_reasoning(answer, history, target.identifier, target.title, settings.max_words)
+        made = row("reason", "reason", answer.question.epoch, messages, teacher=answer.teacher)
+        fault = answer.fault or answer_fault(answer.text, answer.question, settings.max_words)
         if fault is None:
             yield made
         else:
@@ -110,19 +128,30 @@ def load_embeddings(workspace: Workspace, items: int) -> "np.ndarray":
 def run(workspace: Workspace, settings: ReasonSettings) -> None:
     from gream_ext.corpus.tasks.base import Source
     from gream_ext.corpus.teacher import TemplateTeacher
+    from gream_ext.corpus.teachers import answers, estimates, make_teachers
     from gream_ext.data.histories import training_histories
 
     catalogue = load_catalogue(workspace)
-    embeddings = load_embeddings(workspace, len(catalogue))
-    histories = training_histories(workspace)
-    source = Source(histories, catalogue, settings.window, settings.crop_share, least=settings.min_history)
+    source = Source(
+        training_histories(workspace), catalogue, settings.window, settings.crop_share, least=settings.min_history
+    )
     if not source.target_count:
         raise GreamError(f"no user has more than min_history={settings.min_history} training items: lower min_history")
-    teacher = TemplateTeacher(embeddings, settings.most_kept, settings.canonical_share, settings.seed)
+
+    def template() -> "Teacher":
+        embeddings = load_embeddings(workspace, len(catalogue))
+        return TemplateTeacher(embeddings, settings.most_kept, settings.canonical_share, settings.seed)
+
+    teachers = make_teachers(settings, workspace, template)
+    if settings.dry_run:
+        for line in estimates(teachers, questions(source, settings), settings.seed):
+            print(f"corpus reason: {line}")
+        return
     reasons: Counter[str] = Counter()
     total = epoch_rows(source, settings) * settings.epochs
     with whole(rejected_path(workspace)) as draft, draft.open("w", encoding="utf-8") as rejected:
-        rows = reason_rows(teacher, source, settings, rejected, reasons)
+        written = answers(teachers, questions(source, settings), settings.seed)
+        rows = reason_rows(written, settings, rejected, reasons)
         first = next(rows, None)
         accepted = write_rows(workspace.reason, chain([first], rows), total, "corpus reason") if first else 0
     told = "".join(f", {reason} {count}" for reason, count in sorted(reasons.items()))
@@ -133,6 +162,11 @@ def run(workspace: Workspace, settings: ReasonSettings) -> None:
         )
     write_dataset_info(workspace)
     print(f"corpus reason: {accepted} of {total} answers accepted{told}", file=sys.stderr)
+    if settings.asks_llm and total - accepted > settings.tolerate * total:
+        raise GreamError(
+            f"corpus reason: {total - accepted} of {total} questions have no good answer{told}: run again to ask for "
+            f"them once more, see {rejected_path(workspace)}, or set --tolerate to the share that may be missing"
+        )
 
 
 def rejected_path(workspace: Workspace) -> Path:
@@ -140,10 +174,22 @@ def rejected_path(workspace: Workspace) -> Path:
     return workspace.corpus / "rejected.jsonl"
 
 
+def _reads(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
+    names = settings.teachers or [settings.teacher]
+    files = [*corpus_reads(workspace), *([workspace.embeddings] if TEMPLATE in names else [])]
+    return [*files, Path(settings.template)] if settings.template else files
+
+
+def _writes(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
+    if settings.dry_run:
+        return []
+    return [workspace.reason, rejected_path(workspace), dataset_info_path(workspace)]
+
+
 STAGE = Stage(
     name="corpus reason",
     settings=ReasonSettings,
     run=run,
-    reads=lambda workspace, settings: [*corpus_reads(workspace), workspace.embeddings],
-    writes=lambda workspace, settings: [workspace.reason, rejected_path(workspace), dataset_info_path(workspace)],
+    reads=_reads,
+    writes=_writes,
 )

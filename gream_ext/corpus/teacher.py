@@ -25,13 +25,25 @@ class Question:
     target: Item
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a teacher wrote to a question, in the form of the training text as far as it could be read."""
+
+    question: Question
+    text: str
+    teacher: str
+    fault: str | None = None
+    """Why the teacher's own checks reject it; None: not judged yet."""
+
+
 class Teacher(Protocol):
     """Writes the reasoning of section 4.2 backwards: it knows the answer and argues as if it did not."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
-    def answers(self, questions: Iterable[Question]) -> Iterator[tuple[Question, str]]:
-        """A response for each question, in the order of the questions; not yet validated."""
+    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """Answers to each question, in the order of the questions, at most one of them good."""
         ...
 
 
@@ -52,10 +64,10 @@ class TemplateTeacher:
         self.canonical_share = canonical_share
         self.seed = seed
 
-    def answers(self, questions: Iterable[Question]) -> Iterator[tuple[Question, str]]:
+    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         for question in questions:
             chance = Random(f"teacher/{self.seed}/{question.number}")
-            yield question, self.reasoning(question.history, question.target, chance).render()
+            yield Answer(question, self.reasoning(question.history, question.target, chance).render(), self.name)
 
     def reasoning(self, history: Sequence[Item], target: Item, chance: Random) -> Reasoning:
         """The stages for one history (oldest first) and its true next item."""

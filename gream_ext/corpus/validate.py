@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from gream_ext.corpus.prompts import SEPARATOR
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.identifiers import find_all, parse
+
+if TYPE_CHECKING:
+    from gream_ext.corpus.teacher import Question
 
 MAX_WORDS = 250
 """Longest thinking, in words: all before the rewritten history."""
@@ -45,6 +49,12 @@ def validate_reasoning(
     if stages.answer != target:
         return "answer: it is not the true next item"
     return None
+
+
+def answer_fault(text: str, question: "Question", max_words: int = MAX_WORDS) -> str | None:
+    """`validate_reasoning` of an answer to ``question``."""
+    history = [item.identifier for item in question.history]
+    return validate_reasoning(text, history, question.target.identifier, question.target.title, max_words)
 
 
 def mentions(text: str, title: str) -> bool:

@@ -38,7 +38,7 @@ def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
     *_, ours, _ = parse(keys)
     told = {name: value for name, value in vars(ours).items() if name.startswith("gream_")}
     assert told == {"gream_curriculum": True, "gream_curriculum_epochs": 2, "gream_gamma": 1.5,
-                    "gream_batch_unit": "step", "gream_uniform_unit": "batch", "gream_sort_rows": True,
+                    "gream_batch_unit": "step", "gream_uniform_unit": "batch", "gream_align_share": 1.0, "gream_sort_rows": True,
                     "gream_seed": None}  # fmt: skip
 
 
@@ -53,6 +53,8 @@ def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
         ({"gream_curriculum_epochs": 4}, "gream_curriculum_epochs: 4 is more than num_train_epochs: 3"),
         ({"gream_batch_unit": "epoch"}, "gream_batch_unit must be step or micro, not 'epoch'"),
         ({"gream_uniform_unit": "row"}, "gream_uniform_unit must be batch or sample, not 'row'"),
+        ({"gream_align_share": 0}, "gream_align_share must be a number above 0 and at most 1, not 0"),
+        ({"gream_align_share": 1.5}, "gream_align_share must be a number above 0 and at most 1, not 1.5"),
         ({"gream_sort_rows": 1}, "gream_sort_rows must be true or false, not 1"),
         ({"gream_seed": True}, "gream_seed must be a whole number, 0 or more, not True"),
         ({"gream_gama": 2.0}, "unknown key gream_gama: did you mean gream_gamma?"),

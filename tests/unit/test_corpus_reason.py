@@ -151,9 +151,9 @@ def test_what_the_teacher_writes_always_passes(
     target = Item(f"i{row}", row, f"<|a_{row}|><|b_0|>", f"Title {row}", "", "", target_traits)
     embeddings = np.random.default_rng(seed).standard_normal((len(history) + 1, 4))
     teacher = TemplateTeacher(embeddings, most_kept, canonical_share=0.5, seed=seed)
-    ((_, answer),) = teacher.answers([Question(seed, None, tuple(history), target)])
+    (answer,) = teacher.answers([Question(seed, None, tuple(history), target)])
     told = [item.identifier for item in history]
-    assert validate_reasoning(answer, told, target.identifier, target.title) is None
+    assert validate_reasoning(answer.text, told, target.identifier, target.title) is None
 
 
 @pytest.fixture(scope="module")

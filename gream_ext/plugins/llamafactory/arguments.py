@@ -43,6 +43,11 @@ class CurriculumArguments(FinetuningArguments):
     gream_uniform_unit: Literal["batch", "sample"] = field(
         default="batch", metadata={"help": "Uniform mixing permutes batches of one kind, or single rows."}
     )
+    gream_align_share: float = field(
+        default=1.0,
+        metadata={"help": "Train so large a share of each epoch's alignment rows, drawn by the seed. Below 1: replay "
+                  "beside reasoning data, after a first stage on all alignment data."},
+    )  # fmt: skip
     gream_sort_rows: bool = field(
         default=True,
         metadata={"help": "Inside an optimizer step the rows run from short to long: its micro-batches need less "
@@ -61,6 +66,9 @@ class CurriculumArguments(FinetuningArguments):
         _demand("gream_batch_unit", self.gream_batch_unit, self.gream_batch_unit in ("step", "micro"), "step or micro")
         _demand("gream_uniform_unit", self.gream_uniform_unit,
                 self.gream_uniform_unit in ("batch", "sample"), "batch or sample")  # fmt: skip
+        _demand("gream_align_share", self.gream_align_share,
+                _number(self.gream_align_share) and 0 < self.gream_align_share <= 1,
+                "a number above 0 and at most 1")  # fmt: skip
         _demand("gream_sort_rows", self.gream_sort_rows, isinstance(self.gream_sort_rows, bool), "true or false")
         _demand("gream_seed", self.gream_seed,
                 self.gream_seed is None or _whole(self.gream_seed), "a whole number, 0 or more")  # fmt: skip

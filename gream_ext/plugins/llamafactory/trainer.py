@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum, CurriculumSampler, CurriculumSettings
 from gream_ext.curriculum_log import PLAN_NAME, append_log, start_log
+from gream_ext.curriculum_replay import replayed
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH
 from gream_ext.workspace import read_json, write_json
@@ -68,6 +69,8 @@ def _curriculum(trainer: CurriculumTrainer, dataset: Any) -> Curriculum:
     )
     tags = dataset.with_format("numpy")
     kinds, epochs, lengths = (np.asarray(tags[column][:], np.int32) for column in (KIND, EPOCH, LENGTH))
+    if keys.gream_align_share < 1:
+        epochs = replayed(kinds, epochs, keys.gream_align_share, settings.seed)
     return Curriculum(kinds.astype(np.int8), epochs, settings, lengths if keys.gream_sort_rows else None)
 
 
