@@ -13,7 +13,8 @@ from gream_ext.evaluation.report_index import index_quality
 from gream_ext.evaluation.report_runs import pooled_comparisons, seed_of
 from gream_ext.workspace import Workspace, read_json
 
-BASELINES = ("popular", "markov")
+BASELINES = ("popular", "markov", "GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA", "TIGER", "LC-Rec")
+"""Baselines in the order of the paper's Table 2, simple ones first; others that were brought come after them."""
 MODELS = ("sft", "srpo")
 MODES = ("direct", "reason")
 FIGURE = re.compile(
@@ -59,8 +60,18 @@ def gather(workspace: Workspace, other_runs: Sequence[Workspace] = (), title: st
 
 
 def baseline_figures(workspace: Workspace, exclude_seen: bool) -> dict[str, Any] | None:
-    found = {name: figures(workspace, name, "direct", exclude_seen) for name in BASELINES}
+    found = {name: figures(workspace, name, "direct", exclude_seen) for name in [*BASELINES, *brought(workspace)]}
     return {name: one for name, one in found.items() if one} or None
+
+
+def brought(workspace: Workspace) -> list[str]:
+    """Baselines of other names that `gream baselines bring` put here, by name."""
+    folders = sorted(path for path in workspace.path("evaluation").glob("*") if path.name not in (*BASELINES, *MODELS))
+    return [
+        folder.name
+        for folder in folders
+        if any("brought_from" in read_json(about, "baselines bring") for about in folder.glob("direct-test*.json"))
+    ]
 
 
 def model_figures(workspace: Workspace, model: str, exclude_seen: bool) -> dict[str, Any] | None:

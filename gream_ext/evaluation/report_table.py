@@ -2,11 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 DIRECT = ("recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10")
 REASON = ("pass@1", "pass@5", "pass@10", "well_formed")
 NAMES = {"recall": "Recall", "ndcg": "NDCG", "pass": "Pass", "well_formed": "Well-formed"}
+FAMILIES = {
+    "Traditional": ("GRU4Rec", "Caser", "HGN"),
+    "Transformer-based": ("BERT4Rec", "SASRec", "S3Rec", "FDSA"),
+    "Generative": ("TIGER",),
+    "LLM-based": ("LC-Rec",),
+}
+"""The columns of the paper's Table 2; what stands in none of them is a simple baseline, or one of the user's."""
 MODELS = (("sft", "SFT (Align)"), ("srpo", "SRPO (RL)"))
 
 
@@ -73,12 +81,22 @@ def results_table(report: Mapping[str, Any]) -> Table | None:
         figures = [*theirs, *(_of(source, key, mode) for key, _ in models)]
         block = [row for metric in metrics if (row := _row(metric, figures, len(baselines)))]
         rows.extend([Row(section=title), *block] if block else [])
-    groups = [Group("Baselines", len(baselines))] if baselines else []
+    groups = baseline_groups(baselines)
     return Table([*groups, *([Group("GREAM", len(models))] if models else [])], columns, rows)
 
 
 def baseline_name(name: str) -> str:
-    return {"popular": "Most popular", "markov": "Markov"}.get(name, name)
+    return {"popular": "Most popular", "markov": "Markov", "S3Rec": "S³-Rec"}.get(name, name)
+
+
+def baseline_groups(names: Sequence[str]) -> list[Group]:
+    """The heads above the baselines' columns.
+
+    >>> [(group.name, group.span) for group in baseline_groups(["popular", "GRU4Rec", "HGN", "SASRec"])]
+    [('Baselines', 1), ('Traditional', 2), ('Transformer-based', 1)]
+    """
+    families = {name: family for family, members in FAMILIES.items() for name in members}
+    return [Group(head, len(list(some))) for head, some in groupby(names, lambda name: families.get(name, "Baselines"))]
 
 
 def _of(source: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

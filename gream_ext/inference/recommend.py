@@ -106,14 +106,20 @@ def show_found(titles: Titles, words: str, limit: int) -> None:
 
 
 def show_history(titles: Titles, history: Sequence[str]) -> None:
+    """The latest items, oldest first, each on a line of its own: titles hold commas."""
+    if not history:
+        print("History: none\n")
+        return
     earlier = len(history) - SHOWN_HISTORY
-    more = f"{earlier} earlier, " if earlier > 0 else ""
-    print("History: " + (more + ", ".join(titles.title(item) for item in history[-SHOWN_HISTORY:]) or "none") + "\n")
+    print("History:" + (f" {earlier} earlier, then" if earlier > 0 else ""))
+    for item in history[-SHOWN_HISTORY:]:
+        print(f"     {titles.title(item)}")
+    print()
 
 
 def explain(recommender: Recommender, question: Question) -> None:
-    """Print the reasoning as it is made; on a terminal item titles stand out."""
-    bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    """Print the reasoning as it is made; item titles stand out, bold on a terminal and else in quotation marks."""
+    bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("“", "”")
     for piece in recommender.reason(question):
         if isinstance(piece, Text):
             text = piece.text

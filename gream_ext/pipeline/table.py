@@ -43,6 +43,8 @@ TABLE = {
     "rl": Entry("gream_ext.pipeline.rl", "reinforcement learning, by Verl"),
     "evaluate": Entry("gream_ext.evaluation.evaluate", "recommend to held-out users and measure"),
     "baselines": Entry("gream_ext.evaluation.baselines", "measure what needs no model: popularity, Markov"),
+    "baselines recbole": Entry("gream_ext.pipeline.recbole", "train and measure models of RecBole on the same splits"),
+    "baselines bring": Entry("gream_ext.evaluation.bring", "put a model of another workspace beside this one's"),
     "report": Entry("gream_ext.evaluation.report", "write report.json and report.html"),
     "recommend": Entry("gream_ext.inference.recommend", "recommend to one user"),
     "serve": Entry("gream_ext.inference.serve", "recommend over HTTP"),

@@ -12,7 +12,7 @@ from gream_ext.identifiers import Identifier
 from gream_ext.inference.model import load
 from gream_ext.inference.pieces import Pieces
 from gream_ext.inference.questions import Answer, Item, Question, Text
-from gream_ext.inference.recommend import RecommendSettings, listed, make_question, run
+from gream_ext.inference.recommend import SHOWN_HISTORY, RecommendSettings, explain, listed, make_question, run
 from gream_ext.inference.source import workspace_source
 from gream_ext.inference.titles import Titles
 from gream_ext.workspace import Workspace
@@ -36,19 +36,19 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_a_user_gets_titles_with_scores(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     run(workspace, RecommendSettings(user="u3", n=5))
-    said = lines(capsys)
-    assert said[0].startswith("History: ")
-    assert len(said) == 6
-    scores = [float(line.split()[-1]) for line in said[1:]]
+    said, source = lines(capsys), workspace_source(workspace)
+    history = [source.titles.title(item) for item in source.histories()["u3"][-SHOWN_HISTORY:]]
+    assert said[0].startswith("History:")
+    assert [line.strip() for line in said[1:-5]] == history, "each on a line of its own: titles hold commas"
+    scores = [float(line.split()[-1]) for line in said[-5:]]
     assert scores == sorted(scores, reverse=True)
-    titles = workspace_source(workspace).titles
-    for line in said[1:]:
-        assert titles.title(line.split()[1]) in line
+    for line in said[-5:]:
+        assert source.titles.title(line.split()[1]) in line
 
 
 def test_a_history_by_ids_and_what_may_be_recommended(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     run(workspace, RecommendSettings(history=["i1,i2", "i3"], n=100, exclude_seen=True, categories=["horror"]))
-    named = [line.split()[1] for line in lines(capsys)[1:]]
+    named = [line.split()[1] for line in lines(capsys)[4:]]
     titles = workspace_source(workspace).titles
     assert set(named) == set(titles.in_categories(["Horror"])) - {"i1", "i2", "i3"}
     run(workspace, RecommendSettings(history=[], n=3))
@@ -68,6 +68,18 @@ def test_explaining_comes_first_and_is_the_same_for_a_seed(
     again = list(recommender.reason(Question(("i1",), seed=3)))
     assert again == pieces
     assert list(recommender.reason(Question(("i1",), seed=4))) != pieces
+
+
+def test_titles_in_a_reasoning_stand_in_quotation_marks(capsys: pytest.CaptureFixture[str]) -> None:
+    class Told:
+        def reason(self, question: Question) -> object:
+            yield from (Text("<think>\nliked "), Item("2,3", "Comma, The"), Text(", "), Item("1", "Velta (1995)"))
+            yield Answer(Item("4", "Velta Returns"), "exact", 9)
+
+    explain(Told(), Question(("1",), seed=3))  # type: ignore[arg-type]
+    assert capsys.readouterr().out == (
+        "liked “Comma, The”, “Velta (1995)”\n\nRecommended: “Velta Returns” (9 tokens, seed 3)\n\n"
+    )
 
 
 def test_many_questions_at_once_are_answered_as_one_by_one(workspace: Workspace) -> None:
