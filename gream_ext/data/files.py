@@ -184,17 +184,24 @@ def _say_what_is_wrong(path: Path, separator: str, types: Mapping[str, Any]) -> 
                 try:
                     whole_number(int(value), column, where)
                 except ValueError:
-                    raise GreamError(f"{where}: {column} is {value[:40]!r}, not a whole number") from None
+                    raise GreamError(f"{where}: {column} is {value[:40]!r}, {not_whole(column)}") from None
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line.count(b'"') % 2:
                 raise GreamError(f"{path} line {number} has a quote inside a field: delete it, or quote the field")
 
 
+def not_whole(column: str) -> str:
+    """What is wrong with a value of ``column`` that is no whole number, and what to do about it."""
+    if column != "timestamp":
+        return "not a whole number"
+    return "not a whole number: write seconds since 1970 (2014-07-21 is 1405900800), or a column 'position' instead"
+
+
 def whole_number(value: Any, column: str, where: str) -> int:
     """The value, or `GreamError` unless it is an integer that 64 bits hold."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise GreamError(f"{where}: {column} is {value!r}, not a whole number")
+        raise GreamError(f"{where}: {column} is {str(value)[:40]!r}, {not_whole(column)}")
     if value not in INT64:
         raise GreamError(f"{where}: {column} is too large a number ({len(str(abs(value)))} digits)")
     return value

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from gream_ext.data.files import find, json_lines, read_delimited, records, whole_number
+from gream_ext.data.files import find, json_lines, not_whole, read_delimited, records, whole_number
 from gream_ext.data.ids import compact_rows
 from gream_ext.data.records import ItemRecord, identity, item_record
 from gream_ext.data.sources import Review, Source, review
@@ -115,8 +115,8 @@ def _parquet_interactions(path: Path) -> pl.DataFrame:
     for column, kind in frame.collect_schema().items():
         good = kind.is_integer() or (column in REQUIRED and kind == pl.String)
         if not good:
-            wanted = "text or whole numbers" if column in REQUIRED else "whole numbers"
-            raise GreamError(f"{path}: column {column!r} is {kind}, not {wanted}")
+            wrong = "not text or whole numbers" if column in REQUIRED else not_whole(column)
+            raise GreamError(f"{path}: column {column!r} is {kind}, {wrong}")
     try:
         return frame.cast(
             {column: kind for column, kind in TYPES.items() if column in frame.collect_schema()}

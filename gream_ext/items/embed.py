@@ -69,12 +69,15 @@ def item_texts(workspace: Workspace, kind: str) -> list[str]:
 
 
 def encode_missing(shards: Sequence[Shard], settings: EmbedSettings) -> None:
-    """Encode the shards whose files are not there yet, here or on a Ray cluster."""
+    """Encode the shards whose files are not there yet or are damaged, here or on a Ray cluster."""
     from tqdm import tqdm
 
-    missing = [shard for shard in shards if not shard.path.exists()]
+    missing = [shard for shard in shards if not shard.finished()]
     if len(missing) < len(shards):
         print(f"{len(shards) - len(missing):,} of {len(shards):,} shards were finished before")
+    for shard in missing:
+        if shard.path.exists():
+            print(f"{shard.path} is damaged: its {len(shard.texts):,} texts are encoded again")
     if missing and settings.engine == "ray":
         from gream_ext.items.embed_ray import encode_with_ray
 
@@ -89,7 +92,11 @@ def encode_missing(shards: Sequence[Shard], settings: EmbedSettings) -> None:
 def _folder(workspace: Workspace, settings: EmbedSettings) -> Path:
     """Where the shards of these settings are kept until all are done; how they are made does not matter."""
     about = {key: value for key, value in asdict(settings).items() if key in ("encoder", "max_tokens", "dtype")}
-    return workspace.path(SHARDS, digest([json.dumps(about)]))
+    # A model trained further in the same folder is another one.
+    place = Path(settings.encoder)
+    files = [path for path in (place, *place.glob("*"), *place.glob("*/*")) if path.is_file()]
+    found = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return workspace.path(SHARDS, digest([json.dumps([about, found])]))
 
 
 def _reads(workspace: Workspace, settings: EmbedSettings) -> Sequence[Path]:

@@ -1,6 +1,5 @@
 """Encoders that are Hugging Face models: causal LMs (eqs 2–3) and sentence models."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from gream_ext.errors import GreamError
+from gream_ext.items.encoder_sentence import SentenceModel, read_sentence_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-POOLINGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "first",
-    "pooling_mode_lasttoken": "last",
-}
 
 
 class TransformerEncoder:
@@ -30,9 +25,9 @@ class TransformerEncoder:
     def __init__(self, path: Path, max_tokens: int = 512, device: str = "auto", dtype: str = "auto"):
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         wanted = ("bfloat16" if self._device.startswith("cuda") else "float32") if dtype == "auto" else dtype
-        folder, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
-        self._pooling, self._normalised, longest = _sentence_settings(folder)
-        self._max_tokens = min(max_tokens, longest or max_tokens)
+        more: dict[str, Any] = {} if path.is_dir() else {"gguf_file": path.name}
+        self._sentence = read_sentence_model(path) if path.is_dir() else SentenceModel(path.parent)
+        folder = self._sentence.transformer
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
             with _quiet():
@@ -45,23 +40,30 @@ class TransformerEncoder:
         if missing := sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler.")):
             raise GreamError(f"{path} lacks weights of the model its config.json names, the first {missing[0]}")
         self._model = model.to(self._device).eval()
+        self._after = torch.nn.Sequential(*self._sentence.after).to(self._device).eval()
+        # What is longer than a model's positions would end in an index error deep inside it.
+        positions = getattr(model.config, "max_position_embeddings", None)
+        limits = (self._sentence.longest, self._tokenizer.model_max_length, positions)
+        self._max_tokens = min(max_tokens, *(int(limit) for limit in limits if limit))
         self._tokenizer.padding_side = self._tokenizer.truncation_side = "right"
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
 
     @property
     def width(self) -> int:
-        return int(self._model.config.hidden_size)
+        wide = [one.out_features for one in self._after.modules() if isinstance(one, torch.nn.Linear)]
+        return int(wide[-1] if wide else self._model.config.hidden_size)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
+        asked = [self._sentence.prompt + text for text in texts]
+        if self._sentence.lower:
+            asked = [text.lower() for text in asked]
         batch = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+            asked, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
         ).to(self._device)
         hidden = self._model(**batch).last_hidden_state.float()  # eq. 2: [texts, tokens, width]
-        vectors = pool(hidden, batch["attention_mask"], self._pooling)
-        if self._normalised:
-            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        vectors: torch.Tensor = self._after(pool(hidden, batch["attention_mask"], self._sentence.pooling))
         return vectors.cpu().numpy()
 
 
@@ -88,24 +90,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def _sentence_settings(folder: Path) -> tuple[str, bool, int | None]:
-    """Pooling, whether vectors are normalised, and the longest input of a sentence model, if it says so."""
-    if not (folder / "modules.json").is_file():
-        return "last", False, None
-    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
-    if strange := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
-        raise GreamError(f"{folder}: a sentence model with a module {strange[0]!r}, which is not supported")
-    pooling = "mean"
-    for module, kind in zip(modules, kinds, strict=True):
-        if kind == "Pooling":
-            settings = json.loads((folder / module["path"] / "config.json").read_text(encoding="utf-8"))
-            chosen = [ours for theirs, ours in POOLINGS.items() if settings.get(theirs)]
-            if len(chosen) != 1:
-                raise GreamError(f"{folder}: its pooling is none of mean, first token, last token")
-            pooling = chosen[0]
-    limits = folder / "sentence_bert_config.json"
-    longest = json.loads(limits.read_text(encoding="utf-8")).get("max_seq_length") if limits.is_file() else None
-    return pooling, "Normalize" in kinds, longest

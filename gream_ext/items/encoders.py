@@ -32,8 +32,8 @@ class Encoder(Protocol):
 def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: str = "auto") -> Encoder:
     """The encoder of that name: ``minilm``, ``wordllama``, or the path of a model in Hugging Face form.
 
-    A folder with ``modules.json`` is a sentence model, any other one (or a ``.gguf`` file) a causal LM, whose last
-    hidden state is taken. Nothing is ever downloaded.
+    A folder with ``modules.json`` is a sentence model (a transformer's or static embeddings), any other one (or a
+    ``.gguf`` file) a causal LM, whose last hidden state is taken. Nothing is ever downloaded.
     """
     if name == WORDLLAMA:
         from gream_ext.items.encoder_static import StaticEncoder
@@ -45,13 +45,31 @@ def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: 
             max_tokens,
         )
     path = package_folder(name) / "model" if name == MINILM else Path(name)
-    if not (path / "config.json").is_file() and not (path.is_file() and path.suffix == ".gguf"):
+    if (path / "modules.json").is_file() and (static := static_files(path)):
+        from gream_ext.items.encoder_static import StaticEncoder
+
+        weights, tokenizer, normalised = static
+        return StaticEncoder(weights, tokenizer, max_tokens, normalised)
+    described = any((path / file).is_file() for file in ("config.json", "modules.json"))
+    if not described and not (path.is_file() and path.suffix == ".gguf"):
         raise GreamError(
             f"--encoder {name}: neither {' nor '.join(PACKAGES)} nor a folder with config.json nor a .gguf file"
         )
     from gream_ext.items.encoder_transformer import TransformerEncoder
 
     return TransformerEncoder(path, max_tokens, device, dtype)
+
+
+def static_files(folder: Path) -> tuple[Path, Path, bool] | None:
+    """Weights, tokenizer and whether vectors get length 1, of a sentence model of static embeddings; else None."""
+    from gream_ext.items.encoder_sentence import read_modules
+
+    modules = read_modules(folder)
+    kinds = [kind for kind, _ in modules]
+    if kinds not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
+        return None
+    place = modules[0][1]
+    return place / "model.safetensors", place / "tokenizer.json", len(kinds) > 1
 
 
 def package_folder(name: str) -> Path:

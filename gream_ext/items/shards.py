@@ -20,6 +20,14 @@ class Shard:
     path: Path
     texts: Sequence[str]
 
+    def finished(self) -> bool:
+        """Whether the file is there and holds a finite row for each text; one that is damaged is encoded again."""
+        try:
+            vectors = np.load(self.path)
+        except (OSError, ValueError, EOFError):
+            return False
+        return vectors.ndim == 2 and len(vectors) == len(self.texts) and bool(np.isfinite(vectors).all())
+
     def write(self, vectors: np.ndarray) -> None:
         with whole(self.path) as draft:
             buffer = io.BytesIO()

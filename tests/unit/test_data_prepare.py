@@ -1,5 +1,6 @@
 """The stage `prepare`: what it writes, and what it says to bad input."""
 
+import datetime
 import gzip
 import json
 import os
@@ -123,6 +124,7 @@ BAD_INTERACTIONS = {
     HEAD + 'u,x,1\nu,"y,2\n': "line 3: a quote is not closed",
     HEAD + "u,x,1\nu,y,99999999999999999999\n": "line 3: timestamp is too large a number (20 digits)",
     HEAD + "u,x,1\nu,y,soon\n": "line 3: timestamp is 'soon', not a whole number",
+    HEAD + "u,x,2014-07-21\n": "line 2: timestamp is '2014-07-21', not a whole number: write seconds since 1970",
     HEAD + "u,x,1\nu,y,2,9\n": "line 3: 4 fields, but the header has 3",
     HEAD + "u,x,1\nu,y,2\nu,x,1\n": "line 4: user 'u', item 'x' at the same timestamp stands already in line 2",
     HEAD + "u,x,1\nu,y,2\nv,x,1\n": "line 2: user 'u' has 2 interactions, leave-one-out needs 3",
@@ -181,6 +183,12 @@ def test_bad_items(tmp_path, text, message):
             f'{{"user_id":"u","item_id":"x","timestamp":{2**63}}}\n',
             "line 1: timestamp is too large",
         ),
+        (
+            "interactions.jsonl",
+            '{"user_id":"u","item_id":"x","timestamp":"2014-07-21"}\n',
+            "line 1: timestamp is '2014-",
+        ),
+        ("interactions.jsonl", '{"user_id":"u","item_id":"x","timestamp":1.5}\n', "seconds since 1970"),
         ("interactions.jsonl", '{"user_id":"u\\udfff","item_id":"x","timestamp":1}\n', "line 1: user_id is 'u\\udfff'"),
     ],
 )
@@ -274,6 +282,10 @@ def test_wrong_types_in_parquet(tmp_path):
     folder.mkdir()
     pl.DataFrame({"user_id": ["u"], "item_id": [1.5], "timestamp": [1]}).write_parquet(folder / "interactions.parquet")
     with pytest.raises(GreamError, match="column 'item_id' is Float64, not text or whole numbers"):
+        prepare(tmp_path, folder)
+    dates = {"user_id": ["u"], "item_id": ["x"], "timestamp": [datetime.date(2014, 7, 21)]}
+    pl.DataFrame(dates).write_parquet(folder / "interactions.parquet")
+    with pytest.raises(GreamError, match=r"column 'timestamp' is Date, not a whole number: write seconds since 1970"):
         prepare(tmp_path, folder)
 
 

@@ -35,8 +35,8 @@ def workspace(tmp_path):
     return make_workspace(tmp_path / "run", users=20, items=40)
 
 
-def run(workspace, monkeypatch, encoder, **settings):
-    monkeypatch.setattr(embed, "open_encoder", lambda *arguments: encoder)
+def run(workspace, monkeypatch, opened, **settings):
+    monkeypatch.setattr(embed, "open_encoder", lambda *arguments: opened)
     STAGE.run(workspace, EmbedSettings(**settings))
     return np.load(workspace.embeddings)
 
@@ -59,6 +59,35 @@ def test_goes_on_where_it_stopped(workspace, monkeypatch):
     assert (
         sum(map(len, second.batches)) == len(expected) - 2 * 7
     )  # seven batches were three, three and one of two shards
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", "cut", "rows", "nan"])
+def test_a_damaged_shard_is_encoded_again(workspace, monkeypatch, capsys, damage):
+    expected = run(workspace, monkeypatch, Letters())
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace, monkeypatch, Letters(fails_at=8), shard_size=7, batch_size=3)
+    first, _ = sorted(workspace.path("embeddings.parts").glob("*/*.npy"))
+    good = np.load(first)
+    if damage in ("rows", "nan"):
+        np.save(first, good[:-1] if damage == "rows" else good * np.nan)
+    else:
+        first.write_bytes(first.read_bytes()[:-9] if damage == "cut" else damage)
+    again = Letters()
+    assert (run(workspace, monkeypatch, again, shard_size=7, batch_size=3) == expected).all()
+    assert sum(map(len, again.batches)) == len(expected) - len(np.atleast_2d(good))
+    assert f"{first} is damaged: its 7 texts are encoded again" in capsys.readouterr().out
+
+
+def test_a_model_trained_further_is_another(workspace, tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace, monkeypatch, Letters(fails_at=8), shard_size=7, batch_size=3, encoder=str(model))
+    (model / "config.json").write_text('{"a": 1}')
+    second = Letters()
+    run(workspace, monkeypatch, second, shard_size=7, batch_size=3, encoder=str(model))
+    assert sum(map(len, second.batches)) == len(set(item_texts(workspace, "full")))
 
 
 def test_texts_stand_by_length_and_once(workspace, monkeypatch):
