@@ -56,60 +56,69 @@ class _Search:
         """Complete nodes int64 and scores float32 [requests, beams], best first, `NOWHERE` where there is none."""
         trie, device = self.trie, self.model.device
         count = len(prompts)
-        nodes = np.full((count, 1), ROOT, dtype=np.int64)
-        scores = torch.zeros(count, 1, device=device)
         continuation = start(self.model, prompts, list(range(count)), room=max(1, trie.levels - 1))
         features = continuation.first
+        nodes = self._settled(np.full((count, 1), ROOT, dtype=np.int64))
+        scores = torch.zeros(count, 1, device=device)
+        asking = self._asking(nodes)
         for level in range(trie.levels):
-            gains, children = self._follow(features, nodes, level)
+            if not len(asking):
+                break
+            width, tokens = nodes.shape[1], len(trie.level_tokens[level])
+            gains, children = self._follow(features, nodes, asking, level)
             candidates = torch.cat([(scores[:, :, None] + gains).flatten(1), self._kept(scores, nodes)], dim=1)
             scores, chosen = candidates.topk(min(self.beams, candidates.shape[1]), dim=1)
             picked = chosen.cpu().numpy()
-            width, tokens = nodes.shape[1], children.shape[2]
             parent = np.where(picked < width * tokens, picked // tokens, picked - width * tokens)
             flat = np.concatenate([children.reshape(count, -1), nodes], axis=1)
             reached = np.take_along_axis(flat, picked, axis=1)
-            nodes = np.where(torch.isinf(scores).cpu().numpy(), NOWHERE, reached)
-            if level + 1 == trie.levels or (trie.complete[nodes] | (nodes == NOWHERE)).all():
-                break
-            rows = (np.arange(count)[:, None] * width + parent).ravel()
-            continuation.select(torch.from_numpy(rows).to(device))
-            # A beam that is complete or dead goes along with any token; nothing is read from it again.
-            last = np.maximum(trie.tokens[nodes], 0).ravel()
-            features = continuation.advance(torch.from_numpy(last).to(device))
+            nodes = self._settled(np.where(torch.isinf(scores).cpu().numpy(), NOWHERE, reached))
+
+            place = np.empty(count * width, dtype=np.int64)
+            place[asking] = np.arange(len(asking))
+            asking = self._asking(nodes)
+            if level + 1 < trie.levels and len(asking):
+                from_beam = (np.arange(count)[:, None] * width + parent).ravel()[asking]
+                continuation.select(torch.from_numpy(place[from_beam]).to(device))
+                features = continuation.advance(torch.from_numpy(trie.tokens[nodes.ravel()[asking]]).to(device))
         if bool(torch.isnan(scores).any()):
             raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
         return nodes, scores.cpu().numpy()
 
-    def _follow(self, features: Tensor, nodes: np.ndarray, level: int) -> tuple[Tensor, np.ndarray]:
+    def _settled(self, nodes: np.ndarray) -> np.ndarray:
+        """Over the catalogue the rest of an item that alone stands below a node has probability 1: go to its end."""
+        return self.trie.settled(nodes) if self.normalisation == "catalogue" else nodes
+
+    def _asking(self, nodes: np.ndarray) -> np.ndarray:
+        """Places of the beams whose next token the model is asked for: neither dead nor complete, int64."""
+        return np.flatnonzero((nodes != NOWHERE) & ~self.trie.complete[nodes])
+
+    def _follow(self, features: Tensor, nodes: np.ndarray, asking: np.ndarray, level: int) -> tuple[Tensor, np.ndarray]:
         """Log-probability and node of each token of this level after each beam, [requests, width, tokens].
 
-        Minus infinity where the token leads to no item of the request.
+        ``features`` are those of the ``asking`` beams. Minus infinity where the token leads to no item of the request.
         """
         trie, device = self.trie, self.model.device
         tokens = trie.level_tokens[level]
-        shape = (*nodes.shape, len(tokens))
-        flat = nodes.ravel()
-        alive = np.flatnonzero(flat != NOWHERE)
-        owner, below = trie.below(flat[alive])
-        slot, place = alive[owner], trie.token_place[below]
+        owner, below = trie.below(nodes.ravel()[asking])
+        slot, place = asking[owner], trie.token_place[below]
         request = self.requests[slot // nodes.shape[1]]
         allowed = self.restrictions.left(request, trie.begin[below], trie.end[below]) > 0
+        real = np.zeros((len(asking), len(tokens)), dtype=bool)
+        real[owner, place] = True
+        children = np.full((nodes.size, len(tokens)), NOWHERE, dtype=np.int64)
+        children[slot[allowed], place[allowed]] = below[allowed]
 
-        children = np.full((len(flat), len(tokens)), NOWHERE, dtype=np.int64)
-        children[slot, place] = below
-        real = torch.from_numpy(children != NOWHERE).to(device)
-        children[slot[~allowed], place[~allowed]] = NOWHERE
-        open_to_request = torch.from_numpy(children != NOWHERE).to(device)
-
+        scored = torch.from_numpy(tokens).to(device)
         if self.normalisation == "catalogue":
-            logits = self.model.logits_of(features, torch.from_numpy(tokens).to(device))
-            total = logits.masked_fill(~real, _IMPOSSIBLE).logsumexp(-1, keepdim=True)
+            logits = self.model.logits_of(features, scored)
+            total = logits.masked_fill(~torch.from_numpy(real).to(device), _IMPOSSIBLE).logsumexp(-1, keepdim=True)
         else:
-            every = self.model.logits(features)
-            total = every.logsumexp(-1, keepdim=True)
-            logits = every[:, torch.from_numpy(tokens).to(device)]
-        gains = (logits - total).masked_fill(~open_to_request, _IMPOSSIBLE)
+            logits, total = self.model.logits_and_total(features, scored)
+        gains = logits.new_full(children.shape, _IMPOSSIBLE)
+        gains[torch.from_numpy(asking).to(device)] = logits - total
+        gains.masked_fill_(torch.from_numpy(children == NOWHERE).to(device), _IMPOSSIBLE)
+        shape = (*nodes.shape, len(tokens))
         return gains.view(shape), children.reshape(shape)
 
     def _kept(self, scores: Tensor, nodes: np.ndarray) -> Tensor:

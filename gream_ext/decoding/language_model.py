@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from gream_ext.decoding.shared_prompt import SharedPromptCache
 
+ROWS_OF_LOGITS = 64
+"""Rows whose logits over the whole vocabulary stand in memory at once."""
+
 _PROBE = ((1, 2, 3), (3, 1))
 
 
@@ -94,6 +97,18 @@ class LanguageModel:
             return self.logits(features)[:, token_ids]
         bias = None if self.head.bias is None else self.head.bias[token_ids]
         return torch.nn.functional.linear(features, self.head.weight[token_ids], bias).float()
+
+    def logits_and_total(self, features: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of these tokens, float32 [rows, tokens], and the logsumexp of all, float32 [rows, 1].
+
+        Some rows at a time: all logits of twenty beams of each prompt would take more memory than everything else.
+        """
+        chosen, totals = [], []
+        for part in features.split(ROWS_OF_LOGITS):
+            every = self.logits(part)
+            chosen.append(every[:, token_ids])
+            totals.append(every.logsumexp(-1, keepdim=True))
+        return torch.cat(chosen), torch.cat(totals)
 
     def _probe(self) -> Tensor:
         return torch.tensor([_PROBE[0]], device=self.device)

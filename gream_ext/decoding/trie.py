@@ -112,6 +112,14 @@ class ItemTrie:
         return self.children[1:] == self.children[:-1]
 
     @cached_property
+    def leaf(self) -> np.ndarray:
+        """int64 [items]: the complete node of the item at each place."""
+        leaves = np.flatnonzero(self.complete)
+        found = np.empty_like(self.rows)
+        found[self.begin[leaves]] = leaves
+        return found
+
+    @cached_property
     def place_of_row(self) -> np.ndarray:
         """int64 [items]: where each row of the item index stands in the order of identifiers."""
         places = np.empty_like(self.rows)
@@ -169,6 +177,11 @@ class ItemTrie:
         owner = np.repeat(np.arange(len(nodes)), counts)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
         return owner, self.children[nodes][owner] + within
+
+    def settled(self, nodes: np.ndarray) -> np.ndarray:
+        """``nodes``, int64, with that item's complete node for each that leads to a single item; `NOWHERE` stays."""
+        certain = (nodes != NOWHERE) & (self.end[nodes] - self.begin[nodes] == 1)
+        return np.where(certain, self.leaf[np.where(certain, self.begin[nodes], 0)], nodes)
 
     def row_of(self, nodes: np.ndarray) -> np.ndarray:
         """The row of the item index that each complete identifier names, int64."""

@@ -8,6 +8,7 @@ from transformers import LogitsProcessorList
 from gream_ext.decoding.beam import search
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.processors import AnswerProcessor, ItemProcessor
+from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from tests.support.tiny_models import tiny_gemma2, tiny_llama, tiny_qwen3
@@ -77,6 +78,22 @@ def test_the_same_beams_and_scores_as_generate(make, beams, batch):
         for number, ranking in enumerate(ours):
             np.testing.assert_allclose(ranking.scores, scores[number], atol=2e-3)
             assert ranking.rows.tolist() == rows[number].tolist()
+
+
+@pytest.mark.parametrize("beams", [3, 8])
+def test_sub_catalogues_give_what_generate_gives_for_them(beams):
+    model, ids = tiny_qwen3(), catalogue()
+    length = max(len(prompt) for prompt in PROMPTS)
+    kept = [np.arange(0, len(ids), 2), np.arange(10, 30)]
+    parts = [SubCatalogue.only(kept[0]), SubCatalogue.without(np.setdiff1d(np.arange(len(ids)), kept[1]))] * 2
+    ours = search(LanguageModel(model), ItemTrie.build(ids), PROMPTS, beams, parts, "vocabulary")
+    for number, prompt in enumerate(PROMPTS):
+        allowed = kept[number % 2]
+        function = allowed_by_hash(ids[allowed], length)
+        # Padded to the longest of all, as it would be within a batch.
+        rows, scores = generated_beams(model, ids, [prompt, PROMPTS[2]], beams, prefix_allowed_tokens_fn=function)
+        assert ours[number].rows.tolist() == rows[0].tolist()
+        np.testing.assert_allclose(ours[number].scores, scores[0], atol=2e-3)
 
 
 def test_our_processor_in_generate_gives_the_same_beams():

@@ -1,5 +1,7 @@
 """Direct mode against scoring every item of the catalogue, one after another."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,58 @@ def test_a_broken_model_recommends_nothing():
     model.model.embed_tokens.weight.data[5] = float("nan")
     with pytest.raises(GreamError, match="no numbers"):
         search(LanguageModel(model), ItemTrie.build(catalogue()), PROMPTS, 5)
+
+
+class Counted(LanguageModel):
+    """Says how many rows each forward call had after the prompts."""
+
+    def __init__(self, model):
+        self.rows = []
+        super().__init__(model)
+        self.rows.clear()
+
+    def run(self, shared_prompt=None, **inputs):
+        if inputs["input_ids"].shape[1] == 1:
+            self.rows.append(len(inputs["input_ids"]))
+        return super().run(shared_prompt, **inputs)
+
+
+@pytest.mark.parametrize("make", [tiny_qwen3, tiny_gemma2])
+def test_the_model_is_not_asked_for_what_is_certain(make):
+    ids = np.array([[20, 30, 40, 50], [20, 30, 41, 50], [21, 30, 40, 50], [22, 31, 40, 50], [22, 31, 40, 51]])
+    model, trie = Counted(make()), ItemTrie.build(ids)
+    rankings = search(model, trie, PROMPTS, 10)
+    # After 20 and 22; then after 20 30 and 22 31; at last after 22 31 40. 21 leads to one item.
+    assert model.rows == [6, 6, 3]
+    for prompt, ranking in zip(PROMPTS, rankings, strict=True):
+        np.testing.assert_allclose(ranking.scores, slow_scores(model.model, prompt, ids)[ranking.rows], atol=2e-3)
+    model.rows.clear()
+    search(model, trie, PROMPTS, 10, normalisation="vocabulary")
+    assert model.rows == [9, 9, 12]
+    model.rows.clear()
+    search(model, ItemTrie.build(ids[[0, 2, 3]]), PROMPTS, 10)
+    assert model.rows == []
+
+
+def test_requests_of_which_one_is_certain_early():
+    """One request is done after a token while the others go on: each keeps its own prompt."""
+    model, ids = LanguageModel(tiny_qwen3()), catalogue()
+    trie = ItemTrie.build(np.concatenate([ids, [[23 + 3, 30, 40, 50]]]))
+    parts = [None, SubCatalogue.only([len(ids)]), SubCatalogue.without([len(ids)])]
+    together = search(model, trie, PROMPTS, 7, parts)
+    assert together[1].rows.tolist() == [len(ids)]
+    for number, part in enumerate(parts):
+        (alone,) = search(model, trie, PROMPTS[number : number + 1], 7, [part])
+        assert alone.rows.tolist() == together[number].rows.tolist()
+        np.testing.assert_allclose(alone.scores, together[number].scores, atol=1e-4)
+
+
+def test_neither_rows_of_logits_nor_prompts_at_once_change_anything(monkeypatch):
+    model, trie = LanguageModel(tiny_qwen3()), ItemTrie.build(catalogue())
+    found = [search(model, trie, PROMPTS, 7, normalisation=one) for one in ("vocabulary", "catalogue")]
+    monkeypatch.setattr("gream_ext.decoding.language_model.ROWS_OF_LOGITS", 3)
+    monkeypatch.setattr("gream_ext.decoding.continuation.TOKENS_AT_ONCE", 8)
+    again = [search(model, trie, PROMPTS, 7, normalisation=one) for one in ("vocabulary", "catalogue")]
+    for before, after in zip(chain(*found), chain(*again), strict=True):
+        assert before.rows.tolist() == after.rows.tolist()
+        np.testing.assert_allclose(before.scores, after.scores, atol=1e-4)

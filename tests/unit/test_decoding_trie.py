@@ -54,6 +54,7 @@ def test_by_hand():
     ]
     owner, below = trie.below(np.array([2, 0]))
     assert owner.tolist() == [0, 1, 1] and below.tolist() == [5, 1, 2]
+    assert trie.settled(np.array([[0, 1, 2, 3], [4, 5, NOWHERE, 8]])).tolist() == [[0, 1, 2, 6], [4, 5, NOWHERE, 8]]
 
 
 @given(prefix_free)
@@ -67,6 +68,12 @@ def test_it_holds_the_identifiers_and_nothing_else(ids):
         _, below = trie.below(np.array([node]))
         assert trie.tokens[below].tolist() == sorted(set(trie.tokens[below].tolist()))
         assert (trie.step(np.full(len(below), node), trie.tokens[below]) == below).all()
+    for node, settled in enumerate(trie.settled(np.arange(len(trie.tokens))).tolist()):
+        items = trie.rows[trie.begin[node] : trie.end[node]]
+        if len(items) == 1:
+            assert trie.complete[settled] and trie.row_of(np.array([settled])) == items
+        else:
+            assert settled == node
     every = np.arange(-2, 20)
     known = set(trie.tokens[trie.below(np.array([0]))[1]].tolist())
     assert {token for token, node in zip(every, trie.step(np.zeros(22, int), every), strict=True) if node >= 0} == known
