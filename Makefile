@@ -1,15 +1,17 @@
 # make quickstart   the whole flow on MovieLens-100K, from nothing to runs/quickstart/report.html
 # make test         the test suite
 # make test-sglang  the SGLang engine against the transformers engine, in an environment of its own (.venv-sglang)
+# make gpu-smoke    SFT, RL with SGLang rollout and both modes on this machine's GPU, in about ten minutes
 # make check        style, types, architecture
 # make clean        remove what make built, but not runs/ and .cache/
 SHELL := /bin/bash
 VENV ?= .venv
 SGLANG_VENV ?= .venv-sglang
+RECBOLE_VENV ?= .venv-recbole
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help environment sglang-environment quickstart test test-sglang check clean
+.PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang gpu-smoke check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +22,9 @@ environment:
 
 sglang-environment:
 	@scripts/setup_sglang_env.sh "$(SGLANG_VENV)" < /dev/null
+
+recbole-environment:
+	@scripts/setup_recbole_env.sh "$(RECBOLE_VENV)" < /dev/null
 
 quickstart: environment
 	@"$(BIN)/gream" run examples/quickstart/quickstart.yaml --workspace runs/quickstart
@@ -34,6 +39,10 @@ test-sglang: sglang-environment
 		tests/sglang tests/unit/test_inference_modes.py tests/unit/test_decoding_*.py tests/unit/test_sglang_*.py \
 		tests/unit/test_item_index.py tests/integration/test_transformers_parity.py $(PYTEST_ARGS)
 
+# In the environments of docs/installation.md, which are not made here; without a GPU as far as it goes.
+gpu-smoke:
+	@python3 scripts/gpu_smoke.py
+
 check: environment
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
@@ -41,4 +50,4 @@ check: environment
 	"$(BIN)/lint-imports"
 
 clean:
-	rm -rf "$(VENV)" "$(SGLANG_VENV)" dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""Clients of ``gream serve`` on plain sockets: cheap, so that the service is what is measured, and ready to misbehave."""
+"""Clients of ``gream serve`` on plain sockets: cheap, so that the service is what is measured; and bad ones."""
 
 import asyncio
 import json
