@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gream_ext.corpus.draw import interleaved, shuffled
 from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
 from gream_ext.corpus.prompts import WINDOW, drawn_wording
+from gream_ext.corpus.told import load_told, told_path
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -113,8 +114,9 @@ def run(workspace: Workspace, settings: AlignSettings) -> None:
 
     histories, catalogue = training_histories(workspace), load_catalogue(workspace)
     source = Source(
-        histories, catalogue, settings.window, settings.crop_share, settings.early_share, settings.text_words
-    )
+        histories, catalogue, settings.window, settings.crop_share, settings.early_share, settings.text_words,
+        told=load_told(workspace, histories),
+    )  # fmt: skip
     total = settings.epochs * sum(task_rows(source, settings).values())
     write_rows(workspace.align, align_rows(source, settings), total, "corpus align")
     write_dataset_info(workspace)
@@ -130,6 +132,9 @@ STAGE = Stage(
     name="corpus align",
     settings=AlignSettings,
     run=run,
-    reads=lambda workspace, settings: corpus_reads(workspace),
+    reads=lambda workspace, settings: [
+        *corpus_reads(workspace),
+        *([told_path(workspace)] if told_path(workspace).exists() else []),
+    ],
     writes=lambda workspace, settings: [workspace.align, dataset_info_path(workspace)],
 )

@@ -34,9 +34,13 @@ TABLE = {
     "base-model compare": Entry(
         "gream_ext.base_model.compare", "measure how soon each initialisation of the new tokens learns"
     ),
+    "corpus preferences": Entry(
+        "gream_ext.corpus.preferences", "let an LLM tell users' preferences and write search queries"
+    ),
     "corpus align": Entry("gream_ext.corpus.align", "write the alignment data"),
     "corpus reason": Entry("gream_ext.corpus.reason", "write the reasoning data"),
     "corpus rl": Entry("gream_ext.corpus.rl", "write the prompts for reinforcement learning"),
+    "corpus card": Entry("gream_ext.corpus.card", "count the training data and measure their lengths in tokens"),
     "corpus inspect": Entry("gream_ext.corpus.inspect", "show samples of all data"),
     "curriculum plan": Entry("gream_ext.curriculum_plan", "draw the order of the training batches without training"),
     "sft": Entry("gream_ext.pipeline.sft", "supervised fine-tuning, by LLaMA-Factory"),
@@ -45,6 +49,7 @@ TABLE = {
     "baselines": Entry("gream_ext.evaluation.baselines", "measure what needs no model: popularity, Markov"),
     "baselines recbole": Entry("gream_ext.pipeline.recbole", "train and measure models of RecBole on the same splits"),
     "baselines bring": Entry("gream_ext.evaluation.bring", "put a model of another workspace beside this one's"),
+    "compare": Entry("gream_ext.evaluation.compare", "compare two models over the same users"),
     "report": Entry("gream_ext.evaluation.report", "write report.json and report.html"),
     "recommend": Entry("gream_ext.inference.recommend", "recommend to one user"),
     "serve": Entry("gream_ext.inference.serve", "recommend over HTTP"),

@@ -1,7 +1,7 @@
 """What an alignment task is: a population of units and a rule that turns one into a prompt and a response."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
 from typing import Literal
@@ -9,6 +9,7 @@ from typing import Literal
 from gream_ext.corpus.catalogue import Catalogue, Item
 from gream_ext.corpus.draw import Numbered
 from gream_ext.corpus.prompts import SEPARATOR, WINDOW
+from gream_ext.corpus.told import Told
 
 Family = Literal["sequential", "semantic", "preference"]
 Exchange = tuple[Mapping[str, str], str]
@@ -29,6 +30,8 @@ class Source:
     text_words: int = 64
     least: int = 1
     """Items that must stand before a target."""
+    told: Told = field(default_factory=Told)
+    """What an LLM told of users and items; the template teacher tells the rest."""
 
     @cached_property
     def _targets(self) -> Numbered:

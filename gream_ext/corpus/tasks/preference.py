@@ -10,8 +10,13 @@ from gream_ext.corpus.tasks.base import Exchange, Source, Task, joined
 
 
 def _summary(source: Source, unit: int, chance: Random) -> Exchange:
-    """A history of any length of the user and what it says, told by the template teacher."""
+    """A history of any length of the user and what it says, told by an LLM or by the template teacher."""
     user = source.long_users[unit]
+    if user in source.told.summaries:
+        summary = chance.choice(source.told.summaries[user])
+        shown = min(summary.shown, source.window)
+        items = source.histories[user][summary.place - shown : summary.place]
+        return {"history": joined(source.catalogue.get(items))}, summary.text
     place = chance.randint(1, len(source.histories[user]))
     history = source.before(user, place, chance)
     told = profile(history)
@@ -21,6 +26,8 @@ def _summary(source: Source, unit: int, chance: Random) -> Exchange:
 
 def _query(source: Source, unit: int, chance: Random) -> Exchange:
     item = source.items_with("title")[unit]
+    if item.item_id in source.told.queries:
+        return {"query": chance.choice(source.told.queries[item.item_id])}, item.identifier
     return {"query": query_of(item, source.catalogue, chance)}, item.identifier
 
 
