@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gream_ext.base_model.lessons import Lesson
 
 RESULT = "base_model_compare.json"
+DRAWS = 4
+"""Training rows, as a multiple of what a run sees, from which each seed draws its own."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class CompareSettings:
     steps: int = option(100, help="optimizer steps")
     batch_size: int = option(4, help="rows of a step")
     held_out: int = option(64, help="rows that the loss is measured on and that are never trained on")
-    longest: int = option(128, help="rows of more tokens are passed over")
+    longest: int = option(96, help="rows of more tokens are passed over")
     learning_rate: float = option(1e-4, help="of AdamW, constant")
+    dtype: str = option("auto", help="of the arithmetic; weights stay float32", choices=("auto", "float32", "bfloat16"))
 
     def __post_init__(self) -> None:
         from gream_ext.corpus.align import check_range
@@ -54,26 +57,30 @@ def run(workspace: Workspace, settings: CompareSettings) -> None:
     from gream_ext.items.index import ItemIndex
 
     path, identity = workspace.path(RESULT), _identity(workspace, settings)
-    runs: list[dict[str, Any]] = []
-    if path.exists() and (earlier := read_json(path, "base-model compare"))["identity"] == identity:
-        runs = earlier["runs"]
+    earlier = read_json(path, "base-model compare") if path.exists() else {}
+    runs: list[dict[str, Any]] = earlier["runs"] if earlier.get("identity") == identity else []
     done = {(one["initialisation"], one["seed"]) for one in runs}
-    wanted = [(how, seed) for seed in settings.seeds for how in settings.initialisations]
+    asked = [(how, seed) for seed in settings.seeds for how in settings.initialisations]
+    wanted = [one for one in asked if one not in done]
+    if not wanted:
+        print(table(runs, settings.steps))
+        return
     index = ItemIndex.load(workspace.item_index)
     catalogue = load_catalogue(workspace)
     texts = [catalogue[item].text or catalogue[item].title for item in index.item_ids]
     logging.disable_progress_bar()
     loaded = load_pretrained(BaseModelSettings(base_model=settings.base_model))
+    enough = DRAWS * settings.steps * settings.batch_size
     for how, seed in wanted:
-        if (how, seed) in done:
-            continue
         model, tokenizer = copy.deepcopy(loaded)
         extend(model, tokenizer, index, texts, cast(Any, how), seed, equal_length=True)
-        lessons = lessons_of(workspace, tokenizer, settings.held_out, settings.longest)
-        losses = trial(model.float(), *lessons, settings, seed)
+        lessons = lessons_of(workspace, tokenizer, settings.held_out, settings.longest, enough)
+        identifiers = cast(list[int], tokenizer.convert_tokens_to_ids(index.vocabulary))
+        losses = trial(model.float(), *lessons, settings, seed, identifiers)
         runs.append({"initialisation": how, "seed": seed, "losses": losses})
         write_json(path, {"identity": identity, "settings": _told(settings), "runs": runs})
-        print(f"{how}, seed {seed}: held-out loss {losses['0']:.3f} → {losses[str(settings.steps)]:.3f}", flush=True)
+        first, last = losses["0"]["all"], losses[str(settings.steps)]["all"]
+        print(f"{how}, seed {seed}: held-out loss {first:.3f} → {last:.3f}", flush=True)
     print(table(runs, settings.steps))
 
 
@@ -83,39 +90,58 @@ def trial(
     held_out: "Sequence[Lesson]",
     settings: CompareSettings,
     seed: int,
-) -> dict[str, float]:
-    """Held-out loss before the first and after the last step of training ``model`` in place, by step."""
+    identifiers: "Sequence[int]" = (),
+) -> dict[str, dict[str, float]]:
+    """Held-out loss (see `held_out_loss`) before the first and after the last step of training ``model``, by step.
+
+    All weights are trained, in place. ``identifiers`` are the ids of the identifier tokens.
+    """
     import random
 
     import torch
     from tqdm import tqdm
 
-    from gream_ext.base_model.lessons import batch_of, held_out_loss, loss_of
+    from gream_ext.base_model.lessons import batch_of, held_out_loss, token_losses
 
+    def measured() -> dict[str, float]:
+        with arithmetic:
+            return held_out_loss(model, held_out, settings.batch_size, identifiers)
+
+    arithmetic = torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16(settings.dtype))
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     order = random.Random(f"compare/{seed}").sample(range(len(train)), len(train))
-    losses = {"0": held_out_loss(model, held_out, settings.batch_size)}
+    losses = {"0": measured()}
     model.train()
     for step in tqdm(range(settings.steps), desc="train", unit="step"):
         rows = [train[order[(step * settings.batch_size + k) % len(order)]] for k in range(settings.batch_size)]
-        total, tokens = loss_of(model, batch_of(rows))
-        (total / tokens).backward()
+        with arithmetic:
+            found, _ = token_losses(model, batch_of(rows))
+        found.mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    losses[str(settings.steps)] = held_out_loss(model, held_out, settings.batch_size)
+    losses[str(settings.steps)] = measured()
     return losses
 
 
+def in_bfloat16(dtype: str) -> bool:
+    """Whether to compute in bfloat16: asked for, or left to us and the CPU multiplies such numbers itself."""
+    import torch
+
+    return dtype == "bfloat16" or (dtype == "auto" and bool(torch.cpu.get_capabilities().get("avx512_bf16")))
+
+
 def table(runs: Sequence[dict[str, Any]], steps: int) -> str:
-    """One line an initialisation: the mean over the seeds, and from the lowest to the highest."""
-    lines = [f"{'initialisation':<16}{'step 0':>24}{f'step {steps}':>24}   held-out loss, mean (lowest–highest)"]
+    """One line an initialisation and kind of token: the mean over the seeds, and from the lowest to the highest."""
+    lines = [f"{'initialisation':<16}{'tokens':<12}{'step 0':>24}{f'step {steps}':>24}   held-out loss"]
     for how in dict.fromkeys(one["initialisation"] for one in runs):
-        cells = []
-        for step in ("0", str(steps)):
-            found = [one["losses"][step] for one in runs if one["initialisation"] == how]
-            cells.append(f"{sum(found) / len(found):.3f} ({min(found):.3f}–{max(found):.3f})")
-        lines.append(f"{how:<16}{cells[0]:>24}{cells[1]:>24}")
+        mine = [one["losses"] for one in runs if one["initialisation"] == how]
+        for kind in mine[0]["0"]:
+            cells = []
+            for step in ("0", str(steps)):
+                found = [losses[step][kind] for losses in mine]
+                cells.append(f"{sum(found) / len(found):.3f} ({min(found):.3f}–{max(found):.3f})")
+            lines.append(f"{how:<16}{kind:<12}{cells[0]:>24}{cells[1]:>24}")
     return "\n".join(lines)
 
 

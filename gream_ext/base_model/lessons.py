@@ -26,9 +26,11 @@ class Lesson:
 
 
 def lessons_of(
-    workspace: Workspace, tokenizer: "PreTrainedTokenizerFast", held_out: int, longest: int
+    workspace: Workspace, tokenizer: "PreTrainedTokenizerFast", held_out: int, longest: int, enough: int | None = None
 ) -> tuple[list[Lesson], list[Lesson]]:
-    """Rows to train on and ``held_out`` others, of at most ``longest`` tokens; always the same split.
+    """Rows to train on, ``enough`` of them or all, and ``held_out`` others, of at most ``longest`` tokens.
+
+    Always the same for the same numbers.
 
     No prompt stands on both sides. `GreamError` where there are too few rows.
     """
@@ -38,6 +40,8 @@ def lessons_of(
     asked: set[str] = set()
     train: list[Lesson] = []
     for row in rows:
+        if len(train) == enough:
+            break
         lesson = _lesson(tokenizer, row)
         if len(lesson.ids) > longest:
             continue
@@ -78,22 +82,33 @@ def batch_of(lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def loss_of(model: "PreTrainedModel", batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
-    """The summed cross entropy (nats) of the response tokens, and how many they are."""
-    labels = batch["labels"][:, 1:]
-    output: Any = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    logits = output.logits[:, :-1][labels != IGNORED].float()
-    wanted = labels[labels != IGNORED]
-    return torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"), len(wanted)
+def token_losses(model: "PreTrainedModel", batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross entropy (nats) of each response token, float32 [tokens], and those tokens, int64 [tokens]."""
+    learnt = batch["labels"][:, 1:] != IGNORED
+    # The vocabulary is long: no logits where no row has a response.
+    places = learnt.any(dim=0).nonzero()[:, 0]
+    output: Any = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=places, use_cache=False
+    )
+    logits = output.logits[learnt[:, places]].float()
+    wanted = batch["labels"][:, 1:][learnt]
+    return torch.nn.functional.cross_entropy(logits, wanted, reduction="none"), wanted
 
 
-def held_out_loss(model: "PreTrainedModel", lessons: Sequence[Lesson], batch_size: int) -> float:
-    """Nats per response token over all ``lessons``."""
+def held_out_loss(
+    model: "PreTrainedModel", lessons: Sequence[Lesson], batch_size: int, identifiers: Sequence[int] = ()
+) -> dict[str, float]:
+    """Nats per response token over all ``lessons``: of ``all`` tokens, of ``identifiers`` and of the other ``words``.
+
+    Where there are none of a kind it is left out.
+    """
     model.eval()
     ordered = sorted(lessons, key=lambda lesson: len(lesson.ids))
-    total, tokens = 0.0, 0
+    parts = []
     with torch.inference_mode():
         for start in range(0, len(ordered), batch_size):
-            loss, count = loss_of(model, batch_of(ordered[start : start + batch_size]))
-            total, tokens = total + float(loss), tokens + count
-    return total / tokens
+            parts.append(token_losses(model, batch_of(ordered[start : start + batch_size])))
+    losses, wanted = (torch.cat(part) for part in zip(*parts, strict=True))
+    named = torch.isin(wanted, torch.tensor(list(identifiers), dtype=torch.long))
+    kinds = {"all": torch.ones_like(named), "identifiers": named, "words": ~named}
+    return {kind: float(losses[which].double().mean()) for kind, which in kinds.items() if which.any()}
