@@ -3,6 +3,7 @@
 import json
 import sys
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,10 +18,13 @@ NAME = "ordered"
 """The data set in the exported folder."""
 
 
-def corpus_tags(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
-    """Kind and epoch (0: every epoch) of each row of the corpus, in the order of ``dataset: align,reason``."""
+BOTH = ("align", "reason")
+
+
+def corpus_tags(workspace: Workspace, datasets: Sequence[str] = BOTH) -> tuple[np.ndarray, np.ndarray]:
+    """Kind and epoch (0: every epoch) of each row of the corpus, in the order of the recipe's ``dataset``."""
     kinds, epochs = array("b"), array("i")
-    for kind, path in _files(workspace).items():
+    for kind, path in _files(workspace, datasets).items():
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 epoch = _epoch(path, number, line)
@@ -29,11 +33,13 @@ def corpus_tags(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
     return np.array(kinds, np.int8), np.array(epochs, np.int32)
 
 
-def _files(workspace: Workspace) -> dict[int, Path]:
-    for path, command in ((workspace.align, "corpus align"), (workspace.reason, "corpus reason")):
+def _files(workspace: Workspace, datasets: Sequence[str]) -> dict[int, Path]:
+    known = {"align": (ALIGN, workspace.align), "reason": (REASON, workspace.reason)}
+    for name in datasets:
+        path = known[name][1]
         if not path.exists():
-            raise GreamError(f"{path} is missing: run `gream {command}` first, or give align_rows and reason_rows")
-    return {ALIGN: workspace.align, REASON: workspace.reason}
+            raise GreamError(f"{path} is missing: run `gream corpus {name}` first, or give align_rows and reason_rows")
+    return dict(known[name] for name in datasets)
 
 
 def _epoch(path: Path, number: int, line: bytes) -> int:
@@ -43,7 +49,7 @@ def _epoch(path: Path, number: int, line: bytes) -> int:
         raise GreamError(f"{path}, line {number} is damaged ({error}): make the corpus again") from None
 
 
-def export(workspace: Workspace, curriculum: Curriculum, folder: Path) -> None:
+def export(workspace: Workspace, curriculum: Curriculum, folder: Path, datasets: Sequence[str] = BOTH) -> None:
     """Write the rows in the order in which the sampler hands them out, and the ``dataset_info.json`` for them.
 
     They have the format ``sharegpt``, which LLaMA-Factory reads without our hook.
@@ -52,7 +58,7 @@ def export(workspace: Workspace, curriculum: Curriculum, folder: Path) -> None:
 
     if folder.exists() and any(folder.iterdir()):
         raise GreamError(f"{folder} is not empty: export into a new folder")
-    files = [path.open("rb") for path in _files(workspace).values()]
+    files = [path.open("rb") for path in _files(workspace, datasets).values()]
     try:
         places = [(file, start) for file in files for start in _line_starts(file)]
         info = {

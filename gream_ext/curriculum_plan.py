@@ -1,12 +1,12 @@
 """Command ``curriculum plan``: the order of the training batches, drawn or written out, without training.
 
-Without numbers of rows it takes those of the workspace's corpus. ``--export DIR`` writes the rows of
-all epochs in that order into one file, which stock LLaMA-Factory trains to the same batches and
-losses without our hook: ``disable_shuffling: true``, ``num_train_epochs: 1``. Such a file fits one
-product of micro-batch, processes and accumulation steps, and no packing.
+It reads the recipe as `gream sft` would train it. Without numbers of rows it takes those of the workspace's corpus.
+``--export DIR`` writes the rows of all epochs in that order into one file, which stock LLaMA-Factory trains to the same
+batches and losses without our hook: ``disable_shuffling: true``, ``num_train_epochs: 1``. Such a file fits one product
+of micro-batch, processes and accumulation steps, and no packing.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +27,13 @@ from gream_ext.curriculum import (
     expected_insertions,
 )
 from gream_ext.curriculum_export import corpus_tags, export
+from gream_ext.curriculum_replay import replayed
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, write_json
 
+CHOSEN = ("batch_rows", "epochs", "curriculum_epochs", "gamma", "uniform_unit", "seed")
+"""Settings that take the place of the recipe's, where they are given."""
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -38,12 +41,15 @@ BARS = " ▁▂▃▄▅▆▇█"
 class PlanSettings:
     align_rows: int | None = option(None, help="Alignment rows of an epoch; by default those of the corpus.")
     reason_rows: int | None = option(None, help="Reasoning rows of an epoch; by default those of the corpus.")
-    batch_rows: int = option(64, help="Rows of a batch: of a micro-batch × processes × accumulation steps.")
-    epochs: int = option(3, help="num_train_epochs of the recipe.")
-    curriculum_epochs: int = option(2, help="gream_curriculum_epochs of the recipe.")
-    gamma: float = option(1.5, help="gream_gamma of the recipe.")
-    uniform_unit: Literal["batch", "sample"] = option("batch", help="gream_uniform_unit of the recipe.")
-    seed: int = option(42, help="Seed of the order; by default that of LLaMA-Factory.")
+    recipe: str = option("sft_curriculum", help="A shipped recipe, or the path of a YAML file for LLaMA-Factory.")
+    processes: int = option(1, help="Processes that train, over all nodes: a batch has their rows together.")
+    overrides: dict[str, Any] = option({}, help="Keys of the recipe to change, as in `gream sft`.")
+    batch_rows: int | None = option(None, help="Rows of a batch; by default those of the recipe on the processes.")
+    epochs: int | None = option(None, help="Epochs; by default num_train_epochs of the recipe.")
+    curriculum_epochs: int | None = option(None, help="By default gream_curriculum_epochs of the recipe.")
+    gamma: float | None = option(None, help="By default gream_gamma of the recipe.")
+    uniform_unit: Literal["batch", "sample"] | None = option(None, help="By default gream_uniform_unit of the recipe.")
+    seed: int | None = option(None, help="Seed of the order; by default the recipe's.")
     width: int = option(72, help="Columns of the drawing.")
     json: Path | None = option(None, help="Also write the order to this JSON file.")
     export: Path | None = option(
@@ -51,8 +57,8 @@ class PlanSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, least in {"align_rows": 0, "reason_rows": 0, "batch_rows": 1, "epochs": 1, "curriculum_epochs": 0,
-                            "gamma": 0, "seed": 0, "width": 10}.items():  # fmt: skip
+        for name, least in {"align_rows": 0, "reason_rows": 0, "processes": 1, "batch_rows": 1, "epochs": 1,
+                            "curriculum_epochs": 0, "gamma": 0, "seed": 0, "width": 10}.items():  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise GreamError(f"curriculum plan: {name} must be at least {least}, not {value}")
@@ -65,15 +71,23 @@ class PlanSettings:
 
 
 def run(workspace: Workspace, settings: PlanSettings) -> None:
+    from gream_ext.curriculum_recipe import read_order
+    from gream_ext.pipeline.shipped import find_recipe
+
+    recipe = find_recipe(settings.recipe)
+    order = read_order(recipe, settings.overrides, settings.processes)
+    chosen = {name: getattr(settings, name) for name in CHOSEN if getattr(settings, name) is not None}
+    if settings.batch_rows is None:
+        print(f"{recipe.stem}: {order.told}", end="\n\n")
     if settings.align_rows is None or settings.reason_rows is None:
-        kinds, epochs = corpus_tags(workspace)
+        kinds, epochs = corpus_tags(workspace, order.datasets)
     else:
         kinds = np.repeat([ALIGN, REASON], [settings.align_rows, settings.reason_rows])
         epochs = np.zeros(len(kinds), np.int32)
-    curriculum = Curriculum(kinds, epochs, CurriculumSettings(
-        epochs=settings.epochs, batch_rows=settings.batch_rows, curriculum_epochs=settings.curriculum_epochs,
-        gamma=settings.gamma, uniform_unit=settings.uniform_unit, seed=settings.seed,
-    ))  # fmt: skip
+    asked = replace(order.settings, **chosen)
+    if order.align_share < 1:
+        epochs = replayed(kinds, epochs, order.align_share, asked.seed)
+    curriculum = Curriculum(kinds, epochs, asked)
     for epoch, plan in enumerate(curriculum.epoch_plans, start=1):
         print(draw(plan, epoch, curriculum.settings, settings.width), end="\n\n")
     filled = int((curriculum.plan.phase == FILLED).sum())
@@ -82,7 +96,7 @@ def run(workspace: Workspace, settings: PlanSettings) -> None:
         write_json(settings.json, as_json(curriculum))
         print(f"wrote {settings.json}")
     if settings.export:
-        export(workspace, curriculum, settings.export)
+        export(workspace, curriculum, settings.export, order.datasets)
         print(f"wrote {settings.export}: train it with dataset: ordered, disable_shuffling: true, num_train_epochs: 1")
 
 

@@ -22,8 +22,8 @@ ROWS = 32
 EPOCHS = 3
 MIXTURE = {"continuation": 2.5, "next": 0.03, "intent_to_item": 0.02, "next_from_titles": 0.01, "next_title": 0.01,
            "query_to_item": 0.5, "title_to_item": 0.5, "text_to_item": 0.5, "item_to_title": 0.5, "item_to_text": 0.5,
-           "item_to_categories": 0.5}  # fmt: skip
-"""The quickstart's."""
+           "item_to_categories": 0.5, "preference_summary": 1.0, "description_to_item": 1.0}  # fmt: skip
+"""The quickstart's, every task by name."""
 METRICS = {"direct": ("recall@5", "recall@10", "ndcg@5", "ndcg@10"), "reason": ("pass@1", "pass@5", "pass@10",
            "well_formed", "reward")}  # fmt: skip
 

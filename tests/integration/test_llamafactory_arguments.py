@@ -38,8 +38,8 @@ def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
     *_, ours, _ = parse(keys)
     told = {name: value for name, value in vars(ours).items() if name.startswith("gream_")}
     assert told == {"gream_curriculum": True, "gream_curriculum_epochs": 2, "gream_gamma": 1.5,
-                    "gream_batch_unit": "step", "gream_uniform_unit": "batch", "gream_align_share": 1.0, "gream_sort_rows": True,
-                    "gream_seed": None}  # fmt: skip
+                    "gream_batch_unit": "step", "gream_uniform_unit": "batch", "gream_align_share": 1.0,
+                    "gream_sort_rows": True, "gream_seed": None}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,47 @@ def test_half_written_checkpoints_are_removed_and_only_those(keys: dict[str, Any
     assert training.resume_from_checkpoint == str(out / "checkpoint-1")
 
 
+SCHEDULES = {
+    "sft_direct": ({"align"}, {"dataset", "gream_curriculum_epochs", "output_dir"}),
+    "sft_reason": ({"reason"}, {"dataset", "gream_curriculum_epochs", "output_dir"}),
+    "sft_direct_reason": ({"reason"}, {"model_name_or_path", "dataset", "gream_curriculum_epochs", "output_dir"}),
+    "sft_direct_reason_replay": (
+        {"align", "reason"},
+        {"model_name_or_path", "gream_curriculum_epochs", "gream_align_share", "output_dir"},
+    ),
+    "sft_uniform": ({"align", "reason"}, {"gream_curriculum_epochs", "gream_uniform_unit", "output_dir"}),
+}
+"""The schedules of table 4: their data, and the keys in which they differ from sft_curriculum.yaml."""
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_parse(recipe: Path, tmp_path: Path) -> None:
     keys = yaml.safe_load(recipe.read_text())
     deepspeed = keys.pop("deepspeed", None)  # its configuration class needs the package itself
     _, data, training, ours, _ = parse(keys | {"use_cpu": True, "output_dir": str(tmp_path)})
-    assert ours.gream_curriculum is True and data.dataset == ["align", "reason"] and training.num_train_epochs == 3
+    assert ours.gream_curriculum is True and training.num_train_epochs == 3
+    assert set(data.dataset) == SCHEDULES.get(recipe.stem, ({"align", "reason"},))[0]
     assert deepspeed is None or deepspeed["zero_optimization"]["stage"] == 3
-    assert f"llamafactory-cli train recipes/{recipe.name}" in recipe.read_text(), "the launch command stands at the top"
+    text = recipe.read_text()
+    assert f"llamafactory-cli train recipes/{recipe.name}" in text, "the launch command stands at the top"
+    head = text[: text.index("###")]
+    assert re.search(r"\bGB\b", head) and re.search(r"minutes|hour", head), "memory and time to expect"
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_differs_from_the_curriculum_in_what_it_says(name: str) -> None:
+    usual, own = (yaml.safe_load((ROOT / "recipes" / f"{one}.yaml").read_text()) for one in ("sft_curriculum", name))
+    assert {key for key in own if own[key] != usual.get(key)} == SCHEDULES[name][1] and usual.keys() <= own.keys()
+
+
+def test_the_plan_reads_the_same_defaults(keys: dict[str, Any]) -> None:
+    from gream_ext.curriculum_recipe import DEFAULTS
+
+    _, data, training, ours, _ = parse(keys)
+    told = {**vars(data), **vars(training), **vars(ours)}
+    assert {name: told[name] for name in DEFAULTS if name != "dataset"} == {
+        name: value for name, value in DEFAULTS.items() if name != "dataset"
+    }
 
 
 def test_the_papers_hyper_parameters() -> None:

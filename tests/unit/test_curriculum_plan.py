@@ -65,9 +65,63 @@ def test_export_writes_the_rows_as_the_sampler_hands_them_out(workspace: Workspa
         run(workspace, PlanSettings(batch_rows=4, epochs=2, curriculum_epochs=1, export=tmp_path / "exported"))
 
 
+@pytest.mark.parametrize(
+    ("chosen", "rows", "told"),
+    [
+        ({}, 32, "sft_curriculum: 32 rows a batch: 32 a device × 1 process × 1 accumulation step"),
+        ({"processes": 2}, 64, "sft_curriculum: 64 rows a batch: 32 a device × 2 processes × 1 accumulation step"),
+        ({"recipe": "sft_lora_24gb"}, 64, "sft_lora_24gb: 64 rows a batch: 2 a device × 1 process × 32 accum"),
+        (
+            {"recipe": "sft_paper_qwen3_4b", "processes": 24},
+            192,
+            "sft_paper_qwen3_4b: 192 rows a batch: 8 a device × 24",
+        ),
+        (
+            {"overrides": {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}, "processes": 2},
+            32,
+            "sft_curriculum: 32 rows a batch: 8 a device × 2 processes × 2 accumulation steps",
+        ),
+        (
+            {"overrides": {"gream_batch_unit": "micro", "gradient_accumulation_steps": 2}},
+            32,
+            "sft_curriculum: 32 rows a batch: 32 a device × 1 process\n",
+        ),
+    ],
+)
+def test_a_batch_is_the_recipes(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], chosen: dict[str, Any], rows: int, told: str
+) -> None:
+    run(workspace, PlanSettings(align_rows=rows * 7, reason_rows=rows * 2, **chosen))
+    said = capsys.readouterr().out
+    assert said.startswith(told) and "Epoch 1 of 3: 7 align + 2 reason batches" in said
+
+
+def test_the_plan_follows_the_schedule_of_the_recipe(workspace: Workspace, tmp_path: Path) -> None:
+    write_corpus(workspace, align=96, reason=64)  # 32 rows of alignment data in every epoch, 32 more in 1 and 2 each
+
+    def planned(recipe: str, **chosen: Any) -> list[dict[str, int]]:
+        run(workspace, PlanSettings(recipe=recipe, json=tmp_path / "plan.json", **chosen))
+        return [epoch["batches"] for epoch in json.loads((tmp_path / "plan.json").read_text())["epochs"]]
+
+    assert planned("sft_direct") == [{"align": 2}, {"align": 2}, {"align": 1}]
+    assert planned("sft_direct_reason") == [{"reason": 2}] * 3
+    assert planned("sft_uniform") == [{"mixed": 4}, {"mixed": 4}, {"mixed": 3}]
+    assert planned("sft_direct_reason_replay", batch_rows=1) == [
+        {"align": 6, "reason": 64}, {"align": 6, "reason": 64}, {"align": 3, "reason": 64},
+    ]  # fmt: skip
+    run(workspace, PlanSettings(recipe="sft_reason", export=tmp_path / "exported", epochs=1))
+    rows = (tmp_path / "exported" / "ordered.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == 64 and all("reason ü" in row for row in rows)
+
+
 def test_the_users_mistakes(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(GreamError, match=r"align.jsonl is missing: run `gream corpus align` first"):
         run(workspace, PlanSettings())
+    (tmp_path / "other.yaml").write_text("dataset: alpaca")
+    (tmp_path / "broken.yaml").write_text("per_device_train_batch_size: many")
+    for recipe, said in (("other", "dataset is alpaca"), ("broken", "wrong value"), ("none", "there is no recipe")):
+        with pytest.raises(GreamError, match=said):
+            run(workspace, PlanSettings(recipe=str(tmp_path / f"{recipe}.yaml")))
     for wrong, said in (
         ({"batch_rows": 0}, "batch_rows must be at least 1, not 0"),
         ({"gamma": float("nan")}, "gamma must be at least 0"),
