@@ -54,24 +54,23 @@ class ItemTrie:
         """From token ids [items, levels], padded at the end with `NO_CODE`.
 
         `GreamError` when there is no item, two are equal, or one is the prefix of another. Takes about
-        the time of sorting the rows.
+        the time that numpy's lexsort of the rows takes.
         """
-        ids = np.ascontiguousarray(token_ids, dtype=np.int64)
+        ids = np.asarray(token_ids, dtype=np.int64)
         items, levels = ids.shape
         if items == 0 or levels == 0 or (ids[:, 0] == NO_CODE).any():
             raise GreamError("item trie: there is no item, or one has no token: build the item index again")
-        rows = np.lexsort(ids.T[::-1])
-        ids = ids[rows]
+        rows, columns = _sorted(ids)
         # Places at which the identifier differs from the one before in one of its first levels.
         fresh = np.ones(items, dtype=bool)
         fresh[1:] = False
         tokens, begins, ends = [np.array([NOWHERE])], [np.array([0])], [np.array([items])]
-        for level in range(levels):
-            fresh[1:] |= ids[1:, level] != ids[:-1, level]
+        for column in columns:
+            fresh[1:] |= column[1:] != column[:-1]
             first = np.flatnonzero(fresh)
             last = np.append(first[1:], items)
-            goes_on = ids[first, level] != NO_CODE
-            tokens.append(ids[first[goes_on], level])
+            goes_on = column[first] != NO_CODE
+            tokens.append(column[first[goes_on]])
             begins.append(first[goes_on])
             ends.append(last[goes_on])
         offsets = np.cumsum([0, *(len(part) for part in tokens)])
@@ -86,15 +85,15 @@ class ItemTrie:
             rows=rows,
             levels=levels,
         )
-        trie._check(ids)
+        trie._check(columns)
         return trie
 
-    def _check(self, ids: np.ndarray) -> None:
+    def _check(self, columns: np.ndarray) -> None:
         crowded = np.flatnonzero(self.complete & (self.end - self.begin > 1))
-        short = ids[:, -1] == NO_CODE
+        short = columns[-1] == NO_CODE
         if short.any() and not len(crowded):
             # An identifier that stops where others go on.
-            node = self.walk(ids)
+            node = self.walk(columns.T)
             crowded = node[~self.complete[node]]
         if len(crowded):
             place = int(self.begin[crowded[0]])
@@ -213,3 +212,23 @@ class ItemTrie:
             raise GreamError(f"{path} is missing: export it again") from None
         except (SafetensorError, TypeError, ValueError) as error:
             raise GreamError(f"{path} is damaged ({error}): export it again") from None
+
+
+def _sorted(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``ids`` int64 [items, levels] in the order of `numpy.lexsort`: the rows, int64 [items], and [levels, items].
+
+    Rows that fit one number are sorted as such, which is several times faster.
+    """
+    least = ids.min(axis=0)
+    widths = [int(spread).bit_length() for spread in ids.max(axis=0) - least]
+    if sum(widths) > 63:
+        rows = np.lexsort(ids.T[::-1])
+        return rows, np.ascontiguousarray(ids[rows].T)
+    shifts = np.cumsum([0, *widths[:0:-1]])[::-1]
+    numbers = ((ids - least) << shifts).sum(axis=1)
+    rows = np.argsort(numbers, kind="stable")
+    columns = np.empty(ids.shape[::-1], dtype=np.int64)
+    numbers = numbers[rows]
+    for column, low, width, shift in zip(columns, least, widths, shifts, strict=True):
+        column[:] = ((numbers >> shift) & ((1 << width) - 1)) + low
+    return rows, columns

@@ -79,6 +79,13 @@ def test_it_holds_the_identifiers_and_nothing_else(ids):
     assert {token for token, node in zip(every, trie.step(np.zeros(22, int), every), strict=True) if node >= 0} == known
 
 
+@given(prefix_free, st.booleans())
+def test_rows_are_sorted_as_lexsort_sorts_them(ids, far_apart):
+    # Tokens too far apart for a row to be one number are sorted level by level.
+    ids = np.where(ids < 0, ids, ids * 2**40) if far_apart else ids
+    assert ItemTrie.build(ids).rows.tolist() == np.lexsort(ids.T[::-1]).tolist()
+
+
 @given(prefix_free, st.data())
 def test_counting_a_sub_catalogue(ids, data):
     trie = ItemTrie.build(ids)
