@@ -97,6 +97,7 @@ def run(workspace: Workspace, settings: BaselinesSettings) -> None:
 
     from gream_ext.data.histories import evaluation_cases, training_histories
     from gream_ext.evaluation.protocol import SAMPLED, stem, summarise, write_evaluation
+    from gream_ext.evaluation.report_data import write_results
     from gream_ext.items.index import ItemIndex
 
     item_ids = ItemIndex.load(workspace.item_index).item_ids
@@ -125,6 +126,7 @@ def run(workspace: Workspace, settings: BaselinesSettings) -> None:
             write_evaluation(path, rows, {**about, **figures}, about)
             shown = ", ".join(f"recall@{cutoff} {figures[f'recall@{cutoff}']:.3f}" for cutoff in settings.cutoffs)
             print(f"baselines: {name}{', excluding seen' if exclude_seen else ''}: {shown} ({len(cases)} users)")
+    write_results(workspace)
 
 
 def popular_items(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> list[str]:

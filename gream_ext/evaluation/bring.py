@@ -36,6 +36,7 @@ def run(workspace: Workspace, settings: BringSettings) -> None:
 
     from gream_ext.data.histories import evaluation_cases
     from gream_ext.evaluation.protocol import files, read_evaluation, stem, write_evaluation
+    from gream_ext.evaluation.report_data import write_results
     from gream_ext.workspace import read_json
 
     wanted = pl.DataFrame(
@@ -61,6 +62,7 @@ def run(workspace: Workspace, settings: BringSettings) -> None:
             f"{settings.source} has no direct evaluation of {settings.model!r} on {settings.split} users: run `gream "
             f"evaluate --workspace {settings.source} --model {settings.model} --split {settings.split}` first"
         )
+    write_results(workspace)
     print(f"baselines bring: {settings.name}: {', '.join(brought)} ({len(wanted)} users)")
 
 

@@ -96,6 +96,7 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
 
     from gream_ext.data.histories import evaluation_cases, training_histories
     from gream_ext.evaluation.protocol import summarise, write_evaluation
+    from gream_ext.evaluation.report_data import write_results
     from gream_ext.evaluation.shards import Shards, answer_all, identity
     from gream_ext.items.index import ItemIndex
 
@@ -128,6 +129,8 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
     figures = summarise(rows, settings.mode, settings.cutoffs, len(index), popular)
     write_evaluation(path, rows, {**about, **figures}, about)
     shards.remove()
+    if settings.limit is None:
+        write_results(workspace)
     shown = ("recall", "ndcg") if settings.mode == "direct" else ("pass",)
     text = ", ".join(
         f"{name}@{cutoff} {figures[f'{name}@{cutoff}']:.4f}" for name in shown for cutoff in settings.cutoffs

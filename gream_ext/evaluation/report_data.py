@@ -11,7 +11,7 @@ from gream_ext.evaluation.protocol import compare, files, read_evaluation, stem,
 from gream_ext.evaluation.report_curves import rl_steps
 from gream_ext.evaluation.report_index import index_quality
 from gream_ext.evaluation.report_runs import pooled_comparisons, seed_of
-from gream_ext.workspace import Workspace, read_json
+from gream_ext.workspace import Workspace, read_json, whole
 
 BASELINES = ("popular", "markov", "GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA", "TIGER", "LC-Rec")
 """Baselines in the order of the paper's Table 2, simple ones first; others that were brought come after them."""
@@ -72,6 +72,23 @@ def brought(workspace: Workspace) -> list[str]:
         for folder in folders
         if any("brought_from" in read_json(about, "baselines bring") for about in folder.glob("direct-test*.json"))
     ]
+
+
+def write_results(workspace: Workspace) -> None:
+    """Write ``evaluation/results.md``: what has been measured on test users so far, in the layout of Table 2."""
+    from gream_ext.evaluation.report_table import markdown_table, results_table
+
+    found = {
+        exclude_seen: {
+            "baselines": baseline_figures(workspace, exclude_seen),
+            **{name: model_figures(workspace, name, exclude_seen) for name in MODELS},
+        }
+        for exclude_seen in (False, True)
+    }
+    table = results_table({**found[False], "excluding_seen": found[True]})
+    if table:
+        with whole(workspace.path("evaluation", "results.md")) as draft:
+            draft.write_text(markdown_table(table), encoding="utf-8")
 
 
 def model_figures(workspace: Workspace, model: str, exclude_seen: bool) -> dict[str, Any] | None:

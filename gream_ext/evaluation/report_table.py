@@ -124,6 +124,26 @@ def _row(metric: str, figures: Sequence[Mapping[str, Any]], baselines: int) -> R
     return Row(metric_name(metric), cells)
 
 
+def markdown_table(table: Table) -> str:
+    """The same in Markdown: the best figure of a row bold, the second underlined, as in the paper."""
+    heads = [group.name for group in table.groups for _ in range(group.span)]
+    lines = ["| Metric | " + " | ".join(column.name for column in table.columns) + " |"]
+    lines.append("|---|" + "---|" * len(table.columns))
+    lines.append("| | " + " | ".join(f"*{head}*" for head in heads) + " |")
+    marks = {"best": "**{}**", "second": "<u>{}</u>"}
+    for row in table.rows:
+        cells = [
+            next((mark.format(cell.text) for tone, mark in marks.items() if tone in cell.tone.split()), cell.text)
+            for cell in row.cells
+        ]
+        lines.append(f"| **{row.section}** |" + " |" * len(table.columns) if row.section else _line(row.name, cells))
+    return "\n".join([*lines, "", table.note, ""])
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"
+
+
 def terminal_table(table: Table) -> str:
     """The same for a terminal: ``*`` marks the best figure of a row."""
     first = max([len("Metric"), *(len(row.name) for row in table.rows)])

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from gream_ext.errors import GreamError
+from gream_ext.inference.engines.names import Unavailable
 from gream_ext.inference.measures import Measures
 from gream_ext.inference.questions import Answer, Piece, Question, Recommendation, Recommender
 
@@ -59,6 +60,8 @@ class ModelThread:
         self._streams: list[Stream] = []
         self._work = threading.Condition()
         self._stopped = False
+        self.away = False
+        """The engine could not be reached when it was last asked."""
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
@@ -131,7 +134,13 @@ class ModelThread:
         self.measures.batches.observe(len(batch))
         try:
             answers = self.recommender.direct([direct.question for direct in batch])
+            self.away = False
         except GreamError as error:
+            self.away = isinstance(error, Unavailable)
+            if self.away:
+                for direct in batch:
+                    direct.future.set_exception(error)
+                return
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
                 return

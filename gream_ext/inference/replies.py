@@ -1,6 +1,7 @@
 """What the service sends: items, events of a reasoning, and errors, all as JSON."""
 
 import json
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,9 +10,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gream_ext.errors import GreamError
+from gream_ext.inference.engines.names import Unavailable
 from gream_ext.inference.model_thread import Busy
 from gream_ext.inference.questions import Answer, Item, Piece
 from gream_ext.inference.titles import Titles
+
+AWAY = "the model's engine does not answer"
+"""What callers are told; where the engine is stands in the log alone."""
 
 
 def as_line(value: Any) -> str:
@@ -34,6 +39,8 @@ def event_json(piece: Piece | Exception, titles: Titles) -> dict[str, Any]:
             "status": piece.status,
             "tokens": piece.tokens,
         }
+    if isinstance(piece, Unavailable):
+        return {"type": "error", "error": AWAY}
     if isinstance(piece, Exception):
         plain = isinstance(piece, GreamError | TimeoutError | Busy)
         return {"type": "error", "error": str(piece) if plain else "internal error, see the service's log"}
@@ -61,6 +68,11 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(GreamError)
     async def mistake(request: Request, error: GreamError) -> JSONResponse:
         return say(422, str(error))
+
+    @app.exception_handler(Unavailable)
+    async def away(request: Request, error: Unavailable) -> JSONResponse:
+        logging.getLogger("uvicorn.error").warning("%s", error)
+        return say(503, AWAY, **{"Retry-After": "5"})
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:

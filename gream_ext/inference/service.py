@@ -1,6 +1,7 @@
 """The HTTP service as an ASGI application; `serve` runs it. Imports FastAPI, no model."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gream_ext.inference.guard import Guard
 from gream_ext.inference.measures import Measures
 from gream_ext.inference.model_thread import ModelThread
 from gream_ext.inference.questions import Answer, Piece, Question, Recommender
-from gream_ext.inference.replies import add_errors, as_line, event_json, item_json
+from gream_ext.inference.replies import AWAY, add_errors, as_line, event_json, item_json
 from gream_ext.inference.titles import Titles
 
 Histories = Callable[[str], Sequence[str] | None]
@@ -182,7 +183,12 @@ def create_app(
 
     @app.get("/health", summary="200 while the model answers")
     async def health() -> JSONResponse:
-        return JSONResponse({"status": "ok" if model.alive else "the model has stopped"}, 200 if model.alive else 503)
+        if model.away:  # ask again, so that nobody has to find out that the engine is back
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(5.0):
+                    await asyncio.wrap_future(model.ask(Question((), 1), 5.0))
+        told = "the model has stopped" if not model.alive else AWAY if model.away else "ok"
+        return JSONResponse({"status": told}, 200 if told == "ok" else 503)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> str:

@@ -21,6 +21,9 @@ from gream_ext.stage import Stage, option
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from gream_ext.data.histories import Case
     from gream_ext.evaluation.recbole_job import Job
 
 MODELS = ("GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA")
@@ -56,6 +59,8 @@ class RecBoleSettings:
 
 def run(workspace: Workspace, settings: RecBoleSettings) -> None:
     from gream_ext.data.histories import evaluation_cases, training_histories
+    from gream_ext.evaluation.protocol import stem, summarise, write_evaluation
+    from gream_ext.evaluation.report_data import write_results
     from gream_ext.items.index import ItemIndex
 
     python = Path(settings.python).absolute()  # not resolved: the link is what makes it that environment's
@@ -70,31 +75,40 @@ def run(workspace: Workspace, settings: RecBoleSettings) -> None:
     inputs = [digest(fingerprint(path)) for path in _reads(workspace, settings)]
     for model in settings.models:
         job = make_job(model, settings)
-        about = {"model": model, "mode": "direct", "split": settings.split, "library": "recbole"}
         key = identity([asdict(job), inputs, settings.cutoffs])
         if finished(workspace, settings, model, key):
             print(f"baselines recbole: {model} is there")
             continue
-
-        from gream_ext.evaluation.protocol import stem, summarise, write_evaluation
-        from gream_ext.evaluation.recbole_job import read_result, write_job
-
-        with tempfile.TemporaryDirectory(prefix="gream-recbole-") as made:
-            folder = Path(made)
-            write_job(folder, job, training, cases, categories)
-            words = [str(python), "-m", "gream_ext.plugins.recbole", str(folder)]
-            quiet = {"PYTHONWARNINGS": "ignore"}  # what RecBole does not know of newer versions of pandas and torch
-            launch(words, name=f"recbole-{model}", workspace=workspace, environment=quiet, progress=read_progress)
-            tables, result = read_result(folder, cases["test"], index.item_ids)
+        tables, result = train(workspace, python, job, training, cases, categories)
         for rows, exclude_seen in zip(tables, (False, True), strict=True):
-            told = {**about, "exclude_seen": exclude_seen}
+            about = {"model": model, "mode": "direct", "split": settings.split, "exclude_seen": exclude_seen}
             figures = summarise(rows, "direct", settings.cutoffs, len(index), popular)
             path = stem(workspace, model, "direct", settings.split, exclude_seen)
-            write_evaluation(path, rows, {**told, **figures, "training": result, "key": key}, told)
+            write_evaluation(path, rows, {**about, **figures, "training": result, "key": key}, about)
+            name = f"{model}, excluding seen" if exclude_seen else model
             shown = ", ".join(f"recall@{cutoff} {figures[f'recall@{cutoff}']:.4f}" for cutoff in settings.cutoffs)
-            print(
-                f"baselines recbole: {model}{', excluding seen' if exclude_seen else ''}: {shown} ({len(rows)} users)"
-            )
+            print(f"baselines recbole: {name}: {shown} ({len(rows)} users)")
+    write_results(workspace)
+
+
+def train(
+    workspace: Workspace,
+    python: Path,
+    job: "Job",
+    training: "Mapping[str, Sequence[str]]",
+    cases: "Mapping[str, Sequence[Case]]",
+    categories: "Mapping[str, Sequence[str]]",
+) -> "tuple[list[pl.DataFrame], dict[str, Any]]":
+    """Run RecBole on a job; what `gream_ext.evaluation.recbole_job.read_result` gives."""
+    from gream_ext.evaluation.recbole_job import read_result, write_job
+
+    quiet = {"PYTHONWARNINGS": "ignore"}  # what RecBole does not know of newer versions of pandas and torch
+    with tempfile.TemporaryDirectory(prefix="gream-recbole-") as made:
+        folder = Path(made)
+        write_job(folder, job, training, cases, categories)
+        words = [str(python), "-m", "gream_ext.plugins.recbole", str(folder)]
+        launch(words, name=f"recbole-{job.model}", workspace=workspace, environment=quiet, progress=read_progress)
+        return read_result(folder, cases["test"], list(categories))
 
 
 def make_job(model: str, settings: RecBoleSettings) -> "Job":

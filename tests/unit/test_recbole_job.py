@@ -136,6 +136,34 @@ def bring(workspace: Workspace, other: Workspace, *words: str) -> int:
     return main(["baselines", "bring", "--workspace", str(workspace.root), "--source", str(other.root), *words])
 
 
+def figures_at(workspace: Workspace, name: str) -> float:
+    return float(baseline_figures(workspace, exclude_seen=False)[name]["recall@10"])
+
+
+def test_two_models_are_compared_over_the_same_users(tmp_path, capsys):
+    workspace, other = make_workspace(tmp_path / "w"), make_workspace(tmp_path / "v", users=30)
+    for one in (workspace, other):
+        main(["baselines", "--workspace", str(one.root)])
+    asked = ["compare", "--workspace", str(workspace.root), "--first", "popular", "--second", "markov"]
+    capsys.readouterr()
+    assert main(asked) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()[1:]}
+    assert list(lines)[:-1] == ["recall@1", "recall@5", "recall@10", "ndcg@1", "ndcg@5", "ndcg@10"]
+    first, second, difference = (float(word) for word in lines["recall@10"][1:4])
+    assert (first, second) == pytest.approx([figures_at(workspace, name) for name in ("popular", "markov")], abs=1e-4)
+    assert difference == pytest.approx(second - first, abs=2e-4) and lines["recall@10"][-1] == "*"
+    assert main([*asked, "--figures", "recall@3", "--exclude-seen"]) == 0
+    assert "60 users, paired" in capsys.readouterr().out
+    for words, said in (
+        (["--figures", "pass@1"], "needs the samples of reasoning mode"),
+        (["--figures", "luck"], "'luck' is no figure"),
+        (["--mode", "reason"], "is missing: run `gream evaluate"),
+        (["--other", str(other.root)], "cannot be paired: they differ in user_id"),
+    ):
+        assert main([*asked, *words]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_another_workspace_stands_beside_this_one(tmp_path, capsys):
     here, there = make_workspace(tmp_path / "here"), make_workspace(tmp_path / "there")
     main(["baselines", "--workspace", str(here.root)])
@@ -155,6 +183,11 @@ def test_another_workspace_stands_beside_this_one(tmp_path, capsys):
         ("Generative", 1),
         ("Baselines", 1),
     ]
+    told = here.path("evaluation", "results.md").read_text().splitlines()
+    assert told[0] == "| Metric | Most popular | Markov | TIGER | Our old one |"
+    assert told[2] == "| | *Baselines* | *Baselines* | *Generative* | *Baselines* |"
+    [line] = [line for line in told[:10] if line.startswith("| Recall@10")]
+    assert line.count(f"**{figures_at(here, 'markov'):.4f}**") == 2 and line.count("<u>") == 2
     assert bring(here, there, "--name", "sft") == 2
     assert "name 'sft' is taken" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,3 +197,30 @@ def test_nothing_of_a_response_is_lost_or_repeated(tokens: list[str]) -> None:
     shown.extend(pieces.grow(text, ended=True))
     spelled = {"short": "<|a_1|><|b_2|>", "long": "<|a_1|><|b_2|><|c_3|>"}
     assert "".join(spelled[one.item_id] if isinstance(one, Item) else one.text for one in shown) == text
+
+
+def test_an_item_added_after_training_is_answered(tmp_path: Path) -> None:
+    """It has an identifier of tokens that the model knows: it stands in histories and can be recommended."""
+    import polars as pl
+
+    from gream_ext.items.index import ItemIndex
+    from gream_ext.workspace import ITEMS, read_table, write_table
+
+    workspace = make_model_workspace(tmp_path)
+    index = ItemIndex.load(workspace.item_index)
+    taken = set(map(tuple, index.codes.tolist()))
+    place = next((*row[:4], slot) for row in index.codes.tolist() for slot in range(4) if (*row[:4], slot) not in taken)
+    codes = [*index.codes.tolist(), list(place)]
+    ItemIndex((*index.item_ids, "new"), np.array(codes, dtype=np.int32), index.sizes).save(workspace.item_index)
+    items = read_table(workspace.items, ITEMS, "prepare")
+    added = items[:1].with_columns(item_id=pl.lit("new"), title=pl.lit("Brand New"))
+    write_table(pl.concat([items, added]), workspace.items, ITEMS)
+    recommender = load(workspace_source(workspace))
+    everything, among, after = recommender.direct(
+        [Question(("i1",), 41), Question((), 5, among=frozenset({"new", "i3"})), Question(("new",), 5)]
+    )
+    assert "new" in {one.item_id for one in everything} and len(everything) == 41
+    assert {one.item_id for one in among} == {"new", "i3"}
+    assert len(after) == 5
+    [found] = recommender.direct([Question((), 41)])
+    assert len({one.item_id for one in found}) == 41, "nobody yet: what the model finds likely for anybody"

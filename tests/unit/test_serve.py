@@ -15,6 +15,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from gream_ext.errors import GreamError
+from gream_ext.inference.engines.names import Unavailable
 from gream_ext.inference.measures import Counter, Histogram, Measures
 from gream_ext.inference.model_thread import Busy, ModelThread
 from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
@@ -36,10 +37,13 @@ class Fake:
         self.pause = pause
         self.batches: list[int] = []
         self.tokens = 6
+        self.away = False
 
     def direct(self, questions: Sequence[Question]) -> list[list[Recommendation]]:
         self.batches.append(len(questions))
         time.sleep(self.pause)
+        if self.away:
+            raise Unavailable("no answer from the SGLang server at http://10.0.0.7:30000")
         if any(question.history == ("i4", "i4") for question in questions):
             raise GreamError("this history cannot be answered")
         if any(question.history == ("i3", "i3") for question in questions):
@@ -54,6 +58,8 @@ class Fake:
         ]
 
     def reason(self, question: Question) -> Iterator[Piece | None]:
+        if self.away:
+            raise Unavailable("no answer from the SGLang server at http://10.0.0.7:30000")
         yield Text("<think>\nLiked ")
         yield Item("i0", "Velta")
         for _ in range(self.tokens):
@@ -231,6 +237,20 @@ def test_health_and_metrics(client: TestClient) -> None:
     assert 'gream_request_seconds_count{path="/recommend"} 2' in text
     assert "gream_batch_size_sum 1" in text
     assert "gream_up 1" in text
+
+
+def test_an_engine_that_is_gone_is_nobodys_mistake_and_may_come_back(client: TestClient, fake: Fake) -> None:
+    fake.away = True
+    for _ in range(2):
+        answer = client.post("/recommend", json={"history": ["i0"]})
+        assert answer.status_code == 503 and answer.json() == {"error": "the model's engine does not answer"}
+        assert answer.headers["retry-after"] == "5"
+    [event] = events(client.post("/reason", json={"history": ["i0"]}))
+    assert event == {"type": "error", "error": "the model's engine does not answer"}, "not where it is"
+    assert client.get("/health").status_code == 503
+    fake.away = False
+    assert client.get("/health").json() == {"status": "ok"}
+    assert len(ids(client.post("/recommend", json={"history": ["i0"]}))) == 4
 
 
 def test_requests_at_once_are_computed_together(client: TestClient, fake: Fake) -> None:

@@ -14,3 +14,7 @@ def check_engine(engine: str, server: str | None) -> None:
     """`GreamError` when a server is named for an engine that has none."""
     if server is not None and engine != "sglang":
         raise GreamError(f"--server names an SGLang server, but the engine is {engine}: add --engine sglang")
+
+
+class Unavailable(GreamError):
+    """The engine cannot be reached: no mistake of whoever asked, and asking again later may help."""

@@ -9,6 +9,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, Protocol
 
 from gream_ext.errors import GreamError
+from gream_ext.inference.engines.names import Unavailable
 
 AT_ONCE = 64
 """Requests under way at once; the server batches them."""
@@ -22,7 +23,7 @@ class Transport(Protocol):
     """How requests reach SGLang. A request is ``input_ids`` and ``sampling_params`` of its ``/generate``."""
 
     def generate(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
-        """The answer to each request, or a `Refusal`; `GreamError` when SGLang cannot be reached."""
+        """The answer to each request, or a `Refusal`; `Unavailable` when SGLang cannot be reached."""
         ...
 
     def stream(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -90,9 +91,9 @@ class Server:
         except (OSError, HTTPException) as error:
             raise self._unreachable(error) from None
 
-    def _unreachable(self, error: Exception) -> GreamError:
+    def _unreachable(self, error: Exception) -> Unavailable:
         why = getattr(error, "reason", None) or error
-        return GreamError(f"no answer from the SGLang server at {self.url} ({why}): start it, see docs/sglang.md")
+        return Unavailable(f"no answer from the SGLang server at {self.url} ({why}): start it, see docs/sglang.md")
 
 
 def said(answer: Any) -> str:

@@ -1,0 +1,60 @@
+"""Command ``compare``: two models over the same users, in any figure, with the interval of the difference."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gream_ext.errors import GreamError
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Which two evaluations of a workspace, and in what."""
+
+    first: str = option(help="a model or baseline that has been evaluated, such as markov, SASRec or sft")
+    second: str = option(help="the other; differences are second minus first")
+    mode: Literal["direct", "reason"] = option("direct", help="of both")
+    split: Literal["test", "valid"] = option("test", help="whose interactions were asked for")
+    exclude_seen: bool = option(False, help="the evaluations that never recommend what stands in the user's history")
+    figures: tuple[str, ...] = option((), help="such as recall@10, ndcg@5, pass@1, first@10, reward; none: the usual")
+    other: str | None = option(None, help="workspace of the second, where it is another one")
+
+
+def run(workspace: Workspace, settings: CompareSettings) -> None:
+    from gream_ext.evaluation.protocol import compare, read_evaluation, stem, values
+
+    there = Workspace(settings.other) if settings.other else workspace
+    first, second = (
+        stem(place, model, settings.mode, settings.split, settings.exclude_seen)
+        for place, model in ((workspace, settings.first), (there, settings.second))
+    )
+    figures = settings.figures or usual_figures(first, second, settings.mode)
+    rows = read_evaluation(first), read_evaluation(second)
+    names = max(len(figure) for figure in figures)
+    print(f"{'':<{names}}  {settings.first:>10} {settings.second:>10} {'difference':>11}  95 % interval")
+    for figure in figures:
+        found = compare(first, second, figure)
+        means = [float(values(one, figure).mean()) for one in rows]
+        sure = "" if found.low <= 0 <= found.high else " *"
+        interval = f"[{found.low:+.4f}, {found.high:+.4f}]"
+        print(f"{figure:<{names}}  {means[0]:10.4f} {means[1]:10.4f} {found.difference:+11.4f}  {interval}{sure}")
+    print(f"{found.users} users, paired; * the interval leaves zero out")
+
+
+def usual_figures(first: Path, second: Path, mode: str) -> tuple[str, ...]:
+    """What both evaluations have of recall and NDCG, or of Pass@k and the reward."""
+    from gream_ext.evaluation.protocol import files
+    from gream_ext.workspace import read_json
+
+    known = [set(read_json(files(path)[1], "evaluate")["intervals"]) for path in (first, second)]
+    names = ("recall", "ndcg") if mode == "direct" else ("pass", "first", "reward")
+    both = [name for name in known[0] & known[1] if name.partition("@")[0] in names]
+    if not both:
+        raise GreamError(f"{first} and {second} have no figure in common: name some by --figures")
+    return tuple(sorted(both, key=lambda name: (names.index(name.partition("@")[0]), int(name.partition("@")[2] or 0))))
+
+
+STAGE = Stage(name="compare", settings=CompareSettings, run=run)
+"""A command: it writes nothing."""
