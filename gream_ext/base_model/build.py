@@ -156,7 +156,9 @@ def base_model_reads(workspace: Workspace, settings: BaseModelSettings) -> Seque
     from gream_ext.corpus.align import corpus_reads
 
     paths = [path for path in corpus_reads(workspace) if path != workspace.interactions]
-    return paths if settings.base_model else [*paths, workspace.reason]
+    from gream_ext.base_model.scratch import lesson_rows
+
+    return paths if settings.base_model else [*paths, lesson_rows(workspace)]
 
 
 STAGE = Stage(

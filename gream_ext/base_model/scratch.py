@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -23,18 +24,27 @@ WORDING_WEIGHT = 100
 
 
 def tokenizer_texts(workspace: Workspace) -> Iterator[str]:
-    """Wordings, reasoning rows and each item's words once; nothing else of the interactions."""
+    """Wordings, reasoning rows and each item's words once; nothing else of the interactions.
+
+    Alignment rows take the place of reasoning rows where a model shall learn those alone.
+    """
     from gream_ext.corpus.align import load_catalogue
 
     wordings = list(_wordings())
     for _ in range(WORDING_WEIGHT):
         yield from wordings
-    for row in islice(read_rows(workspace.reason, "corpus reason"), REASON_ROWS):
+    rows = lesson_rows(workspace)
+    for row in islice(read_rows(rows, f"corpus {rows.stem}"), REASON_ROWS):
         for message in row["messages"]:
             yield message["content"]
     for item in load_catalogue(workspace).items:
         yield item.text
         yield ", ".join(item.traits)
+
+
+def lesson_rows(workspace: Workspace) -> Path:
+    """The rows whose text the tokenizer is trained on: reasoning data, or alignment data where there are no others."""
+    return workspace.align if workspace.align.exists() and not workspace.reason.exists() else workspace.reason
 
 
 def _wordings() -> Iterator[str]:

@@ -119,7 +119,7 @@ BAD: Mapping[str, tuple[bytes, int | None]] = {
     "unknown item": (b'{"history": ["there is no such item"]}', 422),
     "unknown user": (b'{"user_id": "nobody"}', 404),
     "unknown field": (b'{"hystory": []}', 422),
-    "not UTF-8": (b'{"history": ["\xff\xfe"]}', 422),
+    "not UTF-8": (b'{"history": ["\xff\xfe"]}', 400),
     "slow": (b'{"history": ', 408),
     "leaves before the answer": (b'{"history": []}', None),
     "leaves a reasoning": (b'{"history": []}', None),

@@ -1,0 +1,238 @@
+"""Table 3 and Figure 3 at laptop size: each arm of reinforcement from one supervised model, with the same budget.
+
+    python examples/ablation/run.py --base runs/quickstart                    # 5 arms × 3 seeds, then tables and a plot
+    python examples/ablation/run.py --base runs/quickstart --steps 12 --seeds 0 1
+
+``--base`` is a workspace after `gream run … --until "evaluate sft direct test"`; it is read only. Each training has a
+workspace of its own below ``--folder``. Whatever is done is not done again, so an interrupted run goes on. At the end
+table.json, table.md and ablation.png stand in the folder: means over the seeds, ± the standard error of that mean.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gream_ext.plugins import rl_metrics
+
+CUTOFFS = (1, 5, 10)
+METRICS = ("recall+ndcg", "pass", "reward", "kept_rate", "tokens_wasted")
+RESULTS = {"rl", "srpo", "evaluation", "report.html", "report.json", "logs", "stages"}
+"""What of a base is not that of its arms."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row: which recipes train it, or which supervised model it is."""
+
+    name: str
+    recipes: tuple[str, ...] = ()
+    supervised: str | None = None
+
+
+TABLE_3 = (
+    Arm("alignment only", supervised="sft_direct"),
+    Arm("+ reasoning", supervised="base"),
+    Arm("GRPO, binary reward", ("grpo", "cpu")),
+    Arm("+ residual reward", ("grpo_residual", "cpu")),
+    Arm("+ bonus (SRPO)", ("srpo", "cpu")),
+)
+FIGURE_3 = (
+    Arm("direct", ("srpo", "direct", "cpu")),
+    Arm("reason", ("srpo", "reason", "cpu")),
+    Arm("both", ("srpo", "cpu")),
+)
+
+
+def gream(workspace: Path, *words: str) -> None:
+    """One stage, skipped by itself where it is up to date."""
+    print(f"[{workspace}] gream {' '.join(words)}", flush=True)
+    subprocess.run([sys.executable, "-m", "gream_ext.cli", *words, "--workspace", str(workspace)], check=True)
+
+
+def branch(base: Path, folder: Path, without: frozenset[str] = frozenset()) -> Path:
+    """A workspace with the files of another, linked, and the records of the stages that made them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in base.iterdir():
+        if path.name not in RESULTS | without and not path.name.startswith(".") and not (folder / path.name).exists():
+            (folder / path.name).symlink_to(path.resolve())
+    (folder / "stages").mkdir(exist_ok=True)
+    for record in (base / "stages").glob("*.json"):
+        if not record.name.startswith(("rl", "evaluate", "report", "baselines", *without)):
+            target = folder / "stages" / record.name
+            if not target.exists():
+                shutil.copyfile(record, target)
+    return folder
+
+
+def supervised(arm: Arm, options: argparse.Namespace) -> Path:
+    """The workspace of a model without reinforcement; ``alignment only`` is trained for as many steps as the base's."""
+    if arm.supervised == "base":
+        return branch(options.base, options.folder / "reasoning")
+    folder = branch(options.base, options.folder / "alignment", frozenset({"sft"}))
+    settings = json.loads((options.base / "stages" / "sft.json").read_text())["settings"]
+    steps = json.loads((options.base / "sft" / "trainer_state.json").read_text())["global_step"]
+    overrides = {**settings["overrides"], "max_steps": steps}
+    words = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    processes = [] if settings["processes"] is None else ["--processes", str(settings["processes"])]
+    gream(folder, "sft", "--recipe", str(arm.supervised), "--precision", settings["precision"], *processes,
+          "--overrides", *words)  # fmt: skip
+    return folder
+
+
+def reinforced(arm: Arm, seed: int, options: argparse.Namespace) -> Path:
+    """The workspace of one arm and seed, trained on the same prompts of both modes."""
+    data = options.folder / "data"
+    name = "-".join(recipe for recipe in arm.recipes if recipe != "cpu")
+    folder = branch(options.base, options.folder / f"{name}-seed{seed}")
+    (folder / "rl").mkdir(exist_ok=True)
+    for split in ("train", "valid"):
+        target = folder / "rl" / f"{split}.parquet"
+        if not target.exists():
+            target.symlink_to((data / "rl" / f"{split}.parquet").resolve())
+    keys = {
+        "trainer.total_training_steps": options.steps,
+        "trainer.test_freq": -1,
+        "trainer.val_before_train": False,
+        "trainer.save_freq": 6,
+        "trainer.n_gpus_per_node": options.workers,
+        "actor_rollout_ref.actor.optim.lr": options.learning_rate,
+    }
+    words = [f"{key}={json.dumps(value)}" for key, value in keys.items()]
+    gream(folder, "rl", "--recipes", *arm.recipes, "--seed", str(seed), "--overrides", *words)
+    return folder
+
+
+def evaluate(folder: Path, model: str, seed: int) -> dict[str, float]:
+    """The paper's averages on all test users, in direct and in reasoning mode."""
+    found = {}
+    for mode in ("direct", "reason"):
+        gream(folder, "evaluate", "--model", model, "--mode", mode, "--seed", str(seed), "--processes", "2")
+        found[mode] = json.loads((folder / "evaluation" / model / f"{mode}-test.json").read_text())
+    ranked = [found["direct"][f"{name}@{k}"] for name in ("recall", "ndcg") for k in CUTOFFS]
+    return {
+        "recall+ndcg": statistics.mean(ranked),
+        "pass": statistics.mean(found["reason"][f"pass@{k}"] for k in CUTOFFS),
+        "reward": found["reason"]["reward"],
+    }
+
+
+def training(folder: Path) -> dict[str, float]:
+    """The share of groups that was kept, and of tokens that were made for nothing."""
+    steps = rl_metrics.read(folder / "rl" / "metrics.jsonl")
+    made = sum(step["gream/tokens/all"] for step in steps)
+    return {
+        "kept_rate": statistics.mean(step["gream/groups/kept_rate"] for step in steps),
+        "tokens_wasted": sum(step["gream/tokens/wasted"] for step in steps) / made,
+    }
+
+
+def measure(arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    """All figures of one arm and seed, kept in a file once they are there."""
+    if arm.supervised:
+        return evaluate(supervised(arm, options), "sft", seed)
+    folder = reinforced(arm, seed, options)
+    return {**evaluate(folder, "srpo", seed), **training(folder)}
+
+
+def summary(values: list[float]) -> dict[str, float | None]:
+    """The mean and its standard error, which one value alone has not."""
+    spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "error": spread}
+
+
+def collect(arms: tuple[Arm, ...], options: argparse.Namespace) -> dict[str, Any]:
+    """Every arm's figures; those of runs with the same settings that are in runs.json already are taken from there."""
+    path = options.folder / "runs.json"
+    settings = {name: getattr(options, name) for name in ("steps", "learning_rate", "workers", "prompts")}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    runs: dict[str, dict[str, dict[str, float]]] = kept["runs"] if kept.get("settings") == settings else {}
+    for seed in options.seeds:  # all arms of one seed first: an unfinished run still compares them
+        for arm in arms:
+            done = runs.setdefault(arm.name, {})
+            if str(seed) not in done:
+                done[str(seed)] = measure(arm, seed, options)
+                write({"settings": settings, "runs": runs}, path)
+    chosen = {name: [found[str(seed)] for seed in options.seeds] for name, found in runs.items()}
+    return {
+        name: {metric: summary([run[metric] for run in found]) for metric in METRICS if metric in found[0]}
+        for name, found in chosen.items()
+    }
+
+
+def write(value: Any, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(draft, path)
+
+
+def markdown(title: str, table: dict[str, Any]) -> str:
+    head = f"| {title} | mean of Recall, NDCG@1, 5, 10 | mean Pass@1, 5, 10 | reward | groups kept | tokens wasted |"
+    lines = [head, "|---|---|---|---|---|---|"]
+    for name, row in table.items():
+        cells = [_cell(row.get(metric)) for metric in METRICS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: dict[str, float | None] | None) -> str:
+    if value is None:
+        return "-"
+    text = f"{value['mean']:.4f}".removeprefix("0")
+    return text if value["error"] is None else f"{text} ± {value['error']:.4f}".replace("± 0.", "± .")
+
+
+def plot(tables: dict[str, dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(len(tables), 2, figsize=(9, 2.6 * len(tables)), squeeze=False)
+    labels = {"recall+ndcg": "mean of Recall and NDCG@1, 5, 10", "pass": "mean Pass@1, 5, 10"}
+    for row, (title, table) in zip(axes, tables.items(), strict=True):
+        for axis, (metric, label) in zip(row, labels.items(), strict=True):
+            means = [found[metric]["mean"] for found in table.values()]
+            errors = [found[metric]["error"] or 0.0 for found in table.values()]
+            axis.barh(list(table), means, xerr=errors, color="#4477aa", capsize=3)
+            axis.invert_yaxis()
+            axis.set_title(f"{title}: {label}", fontsize=8)
+            axis.tick_params(labelsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True, help="a workspace whose model sft is trained")
+    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=12, help="of reinforcement, in each arm")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-4)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--prompts", type=int, default=4000)
+    options = parser.parse_args()
+    data = branch(options.base, options.folder / "data")
+    gream(data, "corpus", "rl", "--prompts", str(options.prompts), "--reason-share", "0.5", "--valid-users", "256",
+          "--system-prompt", "short")  # fmt: skip
+    arms = tuple({arm.recipes or arm.name: arm for arm in (*FIGURE_3, *TABLE_3)}.values())
+    found = collect(arms, options)
+    tables = {
+        "Table 3": {arm.name: found[arm.name] for arm in TABLE_3},
+        "Figure 3": {arm.name: found[same.name] for arm in FIGURE_3 for same in arms if same.recipes == arm.recipes},
+    }
+    write(tables, options.folder / "table.json")
+    text = "\n\n".join(markdown(title, table) for title, table in tables.items())
+    (options.folder / "table.md").write_text(text + "\n")
+    plot(tables, options.folder / "ablation.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

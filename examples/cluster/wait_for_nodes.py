@@ -1,0 +1,30 @@
+"""Wait until a Ray cluster has all of its machines: ``python wait_for_nodes.py HOST:PORT MACHINES [SECONDS]``."""
+
+import sys
+import time
+
+import ray
+
+
+def main(address: str, machines: int, seconds: float = 300.0) -> int:
+    """0 once ``machines`` are there; 1, and a line that says how many came, when the time is over."""
+    deadline = time.monotonic() + seconds
+    alive = 0
+    while time.monotonic() < deadline:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            alive = sum(node["Alive"] for node in ray.nodes())
+        except ConnectionError:
+            alive = 0
+        finally:
+            ray.shutdown()
+        if alive >= machines:
+            print(f"all of {machines} machines are in the cluster at {address}", flush=True)
+            return 0
+        time.sleep(2)
+    print(f"{alive} of {machines} machines joined {address} within {seconds:.0f} s: see their logs", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])))

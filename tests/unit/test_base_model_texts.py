@@ -1,0 +1,17 @@
+"""What text the tokenizer of a model from scratch is trained on."""
+
+from pathlib import Path
+
+from gream_ext.base_model.scratch import lesson_rows, tokenizer_texts
+from gream_ext.corpus.files import row, write_rows
+from tests.support.synthetic import make_workspace
+
+
+def test_alignment_rows_take_the_place_of_reasoning_rows_that_nobody_wants(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    assert lesson_rows(workspace) == workspace.reason
+    write_rows(workspace.align, [row("align", "next", None, [{"role": "user", "content": "quixotic zebra"}])], 1, "")
+    assert lesson_rows(workspace) == workspace.align
+    assert "quixotic zebra" in list(tokenizer_texts(workspace))
+    write_rows(workspace.reason, [row("reason", "reason", None, [{"role": "user", "content": "so"}])], 1, "")
+    assert "quixotic zebra" not in list(tokenizer_texts(workspace))
