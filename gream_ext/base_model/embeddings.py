@@ -52,6 +52,7 @@ def semantic_rows(
     token_ids: Sequence[Sequence[int]],
     carriers: Mapping[str, Sequence[int]],
     generator: np.random.Generator,
+    across: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """A row for each token of ``carriers``: what the text of its items says beside that of the level's other codes.
 
@@ -60,6 +61,10 @@ def semantic_rows(
     level; all are scaled to the same length, the typical distance of an embedding from the
     vocabulary's middle, and stand around that middle. Without the subtraction all new rows would
     point nearly the same way. A code without items gets a random direction.
+
+    With ``across`` [width], the middle of all old rows, directions are taken at right angles to it and the rows
+    stand around it: all are then equally long as they are. How far a row lies along the middle says how likely
+    its token is everywhere, which is nothing that an item's text should decide.
     """
     used = sorted({token for ids in token_ids for token in ids})
     middle = weight[used].mean(axis=0)
@@ -70,13 +75,22 @@ def semantic_rows(
     for token, mean in means.items():
         levels.setdefault(token[:3], []).append(mean)
     level_means = {level: np.mean(rows, axis=0) for level, rows in levels.items()}
+    center = middle if across is None else across
     result = {}
     for token in carriers:
         direction = means[token] - level_means[token[:3]] if token in means else np.zeros(len(middle))
+        direction = _across(direction, across)
         if np.linalg.norm(direction) < 1e-6 * max(length, 1e-6):
-            direction = generator.standard_normal(len(middle))
-        result[token] = (middle + length * direction / np.linalg.norm(direction)).astype(np.float32)
+            direction = _across(generator.standard_normal(len(middle)), across)
+        result[token] = (center + length * direction / np.linalg.norm(direction)).astype(np.float32)
     return result
+
+
+def _across(direction: np.ndarray, axis: np.ndarray | None) -> np.ndarray:
+    """``direction`` without its part along ``axis``, where there is one."""
+    if axis is None or not (length := float(axis @ axis)):
+        return direction
+    return np.asarray(direction - axis * (direction @ axis) / length)
 
 
 def spread_rows(old: np.ndarray, count: int, spread: float, generator: np.random.Generator) -> np.ndarray:
@@ -103,12 +117,15 @@ def initial_rows(
     are equal. ``semantic``: `semantic_rows` for the identifier tokens, which need ``texts`` (the token ids of
     each item's text and which items carry a token); the others as in ``mean``.
 
-    With ``equal_length`` every new row is then scaled to the median length of the old ones, whatever ``how``.
+    With ``equal_length`` every new row is then scaled to the median length of the old ones, whatever ``how``;
+    those of ``semantic`` are made ``across`` the old rows' middle before.
     """
     generator = np.random.default_rng(seed)
     rows = spread_rows(weight[list(old)], len(tokens), 1.0 if how == "random" else 0.05, generator)
     if how == "semantic" and texts is not None:
-        semantic = semantic_rows(weight, *texts, generator)
+        # Around the origin, equal lengths would stretch most the rows that point away from the middle.
+        across = weight[list(old)].mean(axis=0) if equal_length else None
+        semantic = semantic_rows(weight, *texts, generator, across)
         for place, token in enumerate(tokens):
             if token in semantic:
                 rows[place] = semantic[token]

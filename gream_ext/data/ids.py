@@ -43,8 +43,15 @@ def codes(column: pl.Series) -> np.ndarray:
     physical = column.to_physical().to_numpy()
     if not len(physical):
         return physical
+    # By chunks: numpy makes int64 of everything that it uses as an index.
+    chunks = [slice(start, start + CHUNK) for start in range(0, len(physical), CHUNK)]
     first = np.full(int(physical.max()) + 1, len(physical), dtype=np.int64)
-    first[physical[::-1]] = np.arange(len(physical) - 1, -1, -1)  # the last write of an id is its first row
+    for chunk in reversed(chunks):
+        part = physical[chunk]
+        first[part[::-1]] = chunk.start + np.arange(len(part) - 1, -1, -1)  # the last write of an id is its first row
     number = np.empty(len(first), dtype=np.uint32)
     number[np.argsort(first, kind="stable")] = np.arange(len(first), dtype=np.uint32)
-    return number[physical]
+    found = np.empty(len(physical), dtype=np.uint32)
+    for chunk in chunks:
+        found[chunk] = number[physical[chunk]]
+    return found

@@ -82,11 +82,12 @@ def main() -> None:
     table = next(steps)
     gc.collect()
     forget_peak()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     next(steps)
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     peak = status("VmHWM") - before
-    print(json.dumps({"kind": kind, "table": table, "peak": peak, "seconds": seconds, "kept": next(steps)}))
+    figures = {"table": table, "peak": peak, "seconds": seconds, "cpu": cpu}
+    print(json.dumps({"kind": kind, **figures, "kept": next(steps)}))
 
 
 if __name__ == "__main__":

@@ -267,4 +267,31 @@ def test_equal_length_gives_every_new_row_the_length_of_the_old(how: Any) -> Non
     expected = np.median(np.linalg.norm(weight, axis=1))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), expected, rtol=1e-5)
     free = initial_rows(weight, range(200), tokens, how, texts, seed=0)
-    np.testing.assert_allclose(rows / expected, free / np.linalg.norm(free, axis=1, keepdims=True), rtol=1e-5)
+    same = rows[:1] if how == "semantic" else rows
+    np.testing.assert_allclose(
+        same / expected, (free / np.linalg.norm(free, axis=1, keepdims=True))[: len(same)], rtol=1e-5
+    )
+
+
+def test_semantic_rows_of_equal_length_lie_equally_far_along_the_middle() -> None:
+    # Words spread about (3, 0, 0). The texts of the first code point along that middle, which must not count.
+    weight = np.array([[6, 1, 0], [1, -1, 0], [1, 0, 2], [4, 0, -2]], dtype=np.float32)
+    texts = ([[0], [1], [2], [3]], {"<|a_0|>": [0], "<|a_1|>": [1], "<|b_0|>": [2], "<|b_1|>": [3]})
+    tokens = list(texts[1])
+    rows = initial_rows(weight, range(4), tokens, "semantic", texts, seed=0, equal_length=True)
+    length = np.median(np.linalg.norm(weight, axis=1))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), length, rtol=1e-5)
+    # Level a: half the difference of words 0 and 1 is (2.5, 1, 0), across the middle (0, 1, 0); level b: (0, 0, 1).
+    away = rows - rows[:, :1] * np.array([1, 0, 0], dtype=np.float32)
+    np.testing.assert_allclose(np.ptp(rows[:, 0]), 0, atol=1e-5)
+    unit = away / np.linalg.norm(away, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, [[0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], atol=1e-5)
+    free = initial_rows(weight, range(4), tokens, "semantic", texts, seed=0)
+    assert np.ptp(free[:, 0]) > 1  # left as they are, rows lie where their words do
+
+
+def test_a_direction_along_the_middle_alone_is_none() -> None:
+    weight = np.array([[4, 0], [2, 0], [3, 1], [3, -1]], dtype=np.float32)
+    texts = ([[0], [1]], {"<|a_0|>": [0], "<|a_1|>": [1]})
+    rows = initial_rows(weight, range(4), list(texts[1]), "semantic", texts, seed=0, equal_length=True)
+    assert np.isfinite(rows).all() and np.ptp(rows[:, 0]) < 1e-5 and (np.abs(rows[:, 1]) > 0.1).all()
