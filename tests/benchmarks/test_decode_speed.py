@@ -1,6 +1,7 @@
 """Direct mode beside what one would use instead: ``pytest tests/benchmarks -k decode -s``.
 
-Every arm is a process of its own and they take turns, so that a busy machine treats them alike; medians count.
+Every arm is a process of its own and they take turns, so that a busy machine treats them alike; medians count, by the
+clock and by what the processors were used (processes that SGLang started included).
 ``GREAM_BENCHMARK_ROUNDS`` (5) and ``GREAM_BENCHMARK_THREADS`` (2). SGLang takes part where ``.venv-sglang`` is, or
 the Python that ``GREAM_SGLANG_PYTHON`` names.
 """
@@ -75,9 +76,9 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
 
-    @property
-    def seconds(self) -> float:
-        return median(one["seconds"] for one in self.said)
+    def seconds(self, what: str = "seconds") -> float:
+        """Median of the clock, or of the ``processor``."""
+        return median(one[what] for one in self.said)
 
     @property
     def peak(self) -> int:
@@ -106,17 +107,20 @@ def test_decode_speed(tmp_path):
 
 
 def show(arms: dict[str, Child], about: str) -> None:
-    ours, prefill = arms["catalogue"].seconds, arms["prefill"].seconds
     print(f"\n{about}")
-    print(f"{'':<42}{'median s':>9}{'least':>8}{'of ours':>9}{'of prefill':>12}{'peak MB':>9}{'above load':>12}")
+    heads = ("clock s", "of ours", "of prefill", "processor s", "of ours", "of prefill", "peak MB", "above load")
+    print(f"{'':<42}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
     for name, arm in arms.items():
-        seconds, least = arm.seconds, min(one["seconds"] for one in arm.said)
-        above = (arm.peak - arm.first["loaded"]) / 1e6
-        print(
-            f"{NAMES[name]:<42}{seconds:>9.3f}{least:>8.3f}{seconds / ours:>9.2f}{seconds / prefill:>12.2f}"
-            f"{arm.peak / 1e6:>9.0f}{above:>12.0f}"
-        )
-    print(f"(b) beside no constraint: {arms['processor'].seconds / arms['unconstrained'].seconds:.3f}")
+        cells = []
+        for what in ("seconds", "processor"):
+            mine = arm.seconds(what)
+            cells += [f"{mine:.3f}", *(f"{mine / arms[other].seconds(what):.2f}" for other in ("catalogue", "prefill"))]
+        cells += [f"{arm.peak / 1e6:.0f}", f"{(arm.peak - arm.first['loaded']) / 1e6:.0f}"]
+        print(f"{NAMES[name]:<42}" + "".join(f"{c:>{len(head) + 2}}" for c, head in zip(cells, heads, strict=True)))
+    ratios = [
+        arms["processor"].seconds(what) / arms["unconstrained"].seconds(what) for what in ("seconds", "processor")
+    ]
+    print(f"(b) beside no constraint: {ratios[0]:.3f} by the clock, {ratios[1]:.3f} by the processor")
 
 
 def same_items(arms: dict[str, Child]) -> None:
