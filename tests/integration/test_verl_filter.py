@@ -212,6 +212,26 @@ def test_refuses_wrong_options(options, complaint):
         group_filter.read_options(options)
 
 
+def test_options_of_the_estimator_have_their_defaults():
+    assert group_filter.read_options({"srpo": {"k": 2}}).srpo == {"k": 2, "success_threshold": 1.0, "bonus": True}
+    assert group_filter.read_options({"srpo": None}).srpo is None
+
+
+def test_surplus_groups_are_read_once(sampled, monkeypatch):
+    """What came back is fetched when a group is judged, and not again when kept groups are too many."""
+    asked = []
+    original = Queue.kv_batch_get
+
+    def counted(self, keys, partition_id, select_fields):
+        asked.extend(keys)
+        return original(self, keys, partition_id, select_fields)
+
+    monkeypatch.setattr(Queue, "kv_batch_get", counted)
+    _, metrics = sampled([GOOD, WRONG], keep_rate=0.25, ahead=True)
+    assert metrics["gream/groups/surplus"] == 2
+    assert len(asked) == len(set(asked)) == metrics["gream/rollouts/all"]
+
+
 def test_refuses_asynchronous_trainers():
     with pytest.raises(GreamError, match="synchronous"):
         group_filter.GroupFilter(trainer_mode="colocate_async", sampler_kwargs={})

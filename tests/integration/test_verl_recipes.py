@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 
 from gream_ext.errors import GreamError
 from gream_ext.plugins.recipes_path import recipes_folder
-from gream_ext.plugins.verl import recipe, registered
+from gream_ext.plugins.verl import internals, recipe, registered
 
 pytestmark = pytest.mark.integration
 
-ADDITIONS = {"common", "cpu", "direct", "reason"}
+ADDITIONS = {"common", "cpu", "constrained", "direct", "reason"}
 RECIPES = sorted({path.stem for path in (recipes_folder() / "gream").glob("*.yaml")} - ADDITIONS)
 
 
@@ -67,6 +67,27 @@ def test_recipe_composes(composed, name, cpu):
     assert need_reference_policy(config)
     assert not need_critic(config)
     OmegaConf.to_container(config.trainer, resolve=True)
+
+
+@pytest.mark.parametrize("regime", [(), ("direct",), ("reason",)])
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_composes_for_several_nodes(composed, name, regime):
+    """Four machines of eight GPUs, SGLang on two GPUs each: verl's own checks, and its configuration classes."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    tensor_parallel = {"actor_rollout_ref.rollout.tensor_model_parallel_size": 2}
+    config = composed(name, *regime, **{"trainer.nnodes": 4, "trainer.n_gpus_per_node": 8, **tensor_parallel})
+    OmegaConf.resolve(config.ray_kwargs)
+    recipe.check(config)
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    assert (rollout.name, rollout.tensor_model_parallel_size, rollout.calculate_log_probs) == ("sglang", 2, True)
+    assert config.data.get("mode") == (regime[0] if regime else None)
+    assert config.algorithm.filter_groups.enable
+    # A cluster's Ray is joined as it is: ray.init refuses sizes then.
+    assert config.ray_kwargs.ray_init.num_cpus is None
+    assert config.ray_kwargs.ray_init.get("num_gpus") is None
 
 
 def test_hyper_parameters_of_the_paper(composed):
@@ -144,6 +165,16 @@ def test_recipe_refuses_a_workspace_without_the_model(composed, tmp_path):
         recipe.check(config)
     config.actor_rollout_ref.model.path = "Qwen/Qwen3-4B"
     recipe.check(config)
+
+
+def test_a_version_without_what_we_need_is_named(composed, monkeypatch, capsys):
+    """verl 0.8 has no V1 trainer: one line that names the version, and no training."""
+    monkeypatch.setattr(internals, "version", lambda: "0.8.0")
+    names = {"filter": {"verl.trainer.ppo.v0": ("ReplayBuffer",)}}
+    monkeypatch.setattr(internals, "NAMES", internals.NAMES | names)
+    with pytest.raises(GreamError, match=r"verl 0\.8\.0 has no verl\.trainer\.ppo\.v0"):
+        recipe.check(composed("srpo"))
+    assert "verl 0.8.0 is not a version that gream_ext supports" in capsys.readouterr().err
 
 
 def test_a_check_that_breaks_ends_the_run(composed, monkeypatch):

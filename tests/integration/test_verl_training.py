@@ -105,6 +105,8 @@ def test_two_workers_train_are_killed_and_go_on(workspace):
         assert line["gream/srpo/sigma"] >= 0
         # Of weights that had not reached the rollout these would be others, at this learning rate by far.
         assert line["training/rollout_probs_diff_max"] < 1e-3
+        # The mean of about d²/2 over at most 128 tokens: no log-prob is off by d = 1e-3.
+        assert line["rollout_corr/k3_kl"] < 3e-9
         assert line["actor/grad_norm"] > 0
         assert line["actor/kl_loss"] >= 0
 
@@ -129,8 +131,9 @@ def test_merged_weights_load_in_transformers(workspace):
     )
 
 
-def test_every_rollout_wrong_neither_hangs_nor_breaks(workspace, tmp_path):
-    """Nothing is ever well-formed, so no group has signal: steps are skipped, and the policy stays as it was.
+def test_every_rollout_wrong_for_the_first_steps(workspace, tmp_path):
+    """Two steps in which nothing is well-formed, and no group has signal, are skipped and leave the policy as it was;
+    the third, on other prompts, trains.
 
     Run by an interpreter whose path has a space in it, as a user's home may.
     """
@@ -140,23 +143,28 @@ def test_every_rollout_wrong_neither_hangs_nor_breaks(workspace, tmp_path):
     python = tmp_path / "an environment" / "bin" / "python"
     (tmp_path / "rl").mkdir()
     (tmp_path / "sft").symlink_to(workspace / "sft")
-    for name in ("train", "valid"):
-        (tmp_path / "rl" / f"{name}.parquet").symlink_to(workspace / "rl" / f"{name}.parquet")
+    # A step asks for four prompts and, at most, for four others.
+    write_prompts(tmp_path / "rl" / "train.parquet", 48, wrong=16)
+    (tmp_path / "rl" / "valid.parquet").symlink_to(workspace / "rl" / "valid.parquet")
     options = {
-        "+reward.custom_reward_function.reward_kwargs.mode": "reason",
+        "data.shuffle": "false",
         "algorithm.rollout_correction.bypass_mode": "true",
         "actor_rollout_ref.actor.optim.weight_decay": 0,
-        "trainer.total_training_steps": 2,
+        "trainer.total_training_steps": 3,
         "trainer.v1.sampler.sampler_kwargs.max_refills": 1,
     }
     with running(tmp_path, python=python, **options) as process:
         wait(tmp_path, process)
-    for line in read(tmp_path / "rl" / "metrics.jsonl"):
+    *wrong, last = read(tmp_path / "rl" / "metrics.jsonl")
+    assert len(wrong) == 2
+    for line in wrong:
         assert line["gream/groups/kept"] == 0
         assert line["gream/groups/evicted_same_at_0"] == 8
         assert line["gream/groups/refills"] == 4
         assert line["actor/grad_norm"] == 0
-    assert "step skipped" in log(tmp_path)
+    assert log(tmp_path).count("step skipped, none of 8 groups") == 2
+    assert last["gream/groups/kept"] > 0
+    assert last["actor/grad_norm"] > 0
     checkpoint = tmp_path / "rl" / "checkpoints" / "global_step_2" / "actor" / "model_world_size_1_rank_0.pt"
     weights = torch.load(checkpoint, weights_only=False)
     from transformers import AutoModelForCausalLM

@@ -69,8 +69,11 @@ def write_policy(folder: Path, steps: int = 40, seed: int = 0) -> Path:
     return folder
 
 
-def write_prompts(path: Path, rows: int, seed: int = 0) -> Path:
-    """Rows for verl; the target is the item of the history."""
+def write_prompts(path: Path, rows: int, seed: int = 0, wrong: int = 0) -> Path:
+    """Rows for verl; the target is the item of the history.
+
+    The first ``wrong`` are of reason mode, in which this policy never gives an answer that counts.
+    """
     import polars as pl
 
     chance = random.Random(f"prompts {seed}")
@@ -83,7 +86,12 @@ def write_prompts(path: Path, rows: int, seed: int = 0) -> Path:
                 "prompt": _messages(target),
                 "ability": "recommendation",
                 "reward_model": {"style": "rule", "ground_truth": target},
-                "extra_info": {"mode": "direct", "user_id": f"u{number}", "index": number, "split": path.stem},
+                "extra_info": {
+                    "mode": "reason" if number < wrong else "direct",
+                    "user_id": f"u{number}",
+                    "index": number,
+                    "split": path.stem,
+                },
             }
         )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,16 +44,19 @@ class ShortAgentLoopWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: igno
     def _single_turn_loop(self) -> Any:
         from verl.experimental.agent_loop import agent_loop
 
+        # verl 0.9.1 chooses by it how messages become tokens; 0.9.0 does not ask.
+        takes = inspect.signature(agent_loop.AgentLoopBase.__init__).parameters
+        model_type = {"hf_model_type": self.hf_model_type} if "hf_model_type" in takes else {}
         return hydra.utils.instantiate(
             config=agent_loop._agent_loop_registry[SINGLE_TURN],
             trainer_config=agent_loop.DictConfigWrap(config=self.config),
             server_manager=self.llm_client,
             tokenizer=self.tokenizer,
             processor=self.processor,
-            hf_model_type=self.hf_model_type,
             dataset_cls=self.dataset_cls,
             data_config=agent_loop.DictConfigWrap(self.config.data),
             tools=agent_loop.ToolListWrap(self.tools),
+            **model_type,
         )
 
     async def _compute_score(self, outputs: list, kwargs: dict) -> None:

@@ -9,7 +9,7 @@ are masked, which moves nothing but what the optimizer moves by itself, ``fail``
 
 import math
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from gream_ext.errors import GreamError
 from gream_ext.plugins.verl import internals
+from gream_ext.plugins.verl.estimator import OPTIONS
 from gream_ext.plugins.verl.groups import KEPT, Group, StepRecord, judge
 
 TRAIN = "train"
@@ -43,7 +44,7 @@ class Options:
     patience: float = 3600.0
     """Seconds in which some rollout must come back, or the run fails."""
     srpo: dict | None = None
-    """The estimator's options, for the metrics about ρ, σ and the bonus."""
+    """The estimator's options, for the metrics about ρ, σ and the bonus; what is left out has its default."""
 
 
 def read_options(given: Any) -> Options:
@@ -55,6 +56,8 @@ def read_options(given: Any) -> Options:
         if name not in known:
             raise GreamError(f"trainer.v1.sampler.sampler_kwargs has no option {name!r}, only {', '.join(known)}")
     options = Options(**{str(name): value for name, value in values.items()})
+    if options.srpo is not None:
+        options = replace(options, srpo={**OPTIONS, **options.srpo})
     if options.metric not in ("matched_levels", "acc"):
         raise GreamError(f"algorithm.filter_groups.metric must be matched_levels or acc, not {options.metric!r}")
     if options.when_empty not in ("skip", "fail"):
@@ -86,21 +89,21 @@ class GroupFilter(ReplayBuffer):
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
             return batch, metrics
         record = StepRecord()
-        kept: set[str] = set()
+        kept: dict[str, Group] = {}
         spare: str | None = None
         budget = int(self.options.max_refills * batch_size) if self.options.enable else 0
         progress = time.monotonic()
         while True:
             self._sync_metadata_from_transfer_queue()
             at_work = len(self.pending_keys[TRAIN]) + len(self.running_keys[TRAIN])
-            done = (self.finished_keys[TRAIN] | self.failure_keys[TRAIN]) - kept - {spare}
+            done = (self.finished_keys[TRAIN] | self.failure_keys[TRAIN]) - kept.keys() - {spare}
             for uid, group in self._groups(done).items():
                 verdict = judge(group, self.options.min_level)
                 if not self.options.enable and group.values:
                     verdict = KEPT
                 record.add(group, verdict)
                 if verdict == KEPT:
-                    kept.add(uid)
+                    kept[uid] = group
                 elif spare is None and group.values:
                     spare = uid
                 else:
@@ -119,16 +122,14 @@ class GroupFilter(ReplayBuffer):
             time.sleep(self.poll_interval)
         self.highest = max(self.highest, *record.levels, 0)
         self.keep_rate = len(kept) / record.verdicts.total()
-        if surplus := set(sorted(kept)[batch_size:]):
-            kept -= surplus
-            record.drop(self._groups(surplus).values())
-            self._clear_groups(TRAIN, surplus)
+        if surplus := sorted(kept)[batch_size:]:
+            record.drop(kept.pop(uid) for uid in surplus)
+            self._clear_groups(TRAIN, set(surplus))
         metrics = record.metrics(self.highest, self.options.srpo)
-        if not kept:
-            kept = self._without_signal(spare, record)
-        elif spare is not None:
+        trained = set(kept) or self._without_signal(spare, record)
+        if kept and spare is not None:
             self._clear_groups(TRAIN, {spare})
-        chosen, snapshot, _ = self._select_prompt_uids(TRAIN, kept, batch_size)
+        chosen, snapshot, _ = self._select_prompt_uids(TRAIN, trained, batch_size)
         return self._materialize_batch(TRAIN, chosen, snapshot), metrics
 
     def _missing(self, batch_size: int, kept: int, at_work: int, record: StepRecord) -> int:

@@ -19,7 +19,7 @@ from gream_ext.errors import GreamError
 from gream_ext.identifiers import LEVEL_LETTERS
 from gream_ext.plugins import verl as plugin
 from gream_ext.plugins.rl_metrics import keep_earlier
-from gream_ext.plugins.verl import cpu, estimator, internals
+from gream_ext.plugins.verl import answers, cpu, estimator, internals
 
 
 class Check(Callback):
@@ -46,6 +46,8 @@ def check(config: DictConfig) -> None:
     """Raise `GreamError` when something that the recipe needs is missing or contradicts it."""
     if unsupported := internals.unsupported():
         print(f"gream: warning: {unsupported}", file=sys.stderr)
+        for part in ("estimator", "filter"):
+            internals.check(part)
     for name, failure in plugin.failures.items():
         raise GreamError(f"registering the {name} in verl {internals.version()} failed: {failure}")
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
@@ -58,6 +60,7 @@ def check(config: DictConfig) -> None:
     if config.algorithm.adv_estimator == "srpo":
         estimator.options(config.algorithm)
     _check_reward(config)
+    answers.check(config.actor_rollout_ref.rollout, config.algorithm.get("rollout_correction"))
     ours = config.trainer.v1.sampler.custom_sampler.path == "pkg://gream_ext.plugins.verl.filter"
     if ours and (not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync"):
         raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")

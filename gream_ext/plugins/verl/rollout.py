@@ -17,6 +17,7 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
 from gream_ext.errors import GreamError
+from gream_ext.plugins.verl import answers
 from gream_ext.plugins.verl.server import Request, RolloutServer, Tokens
 
 OPTIONS = {"temperature", "top_p", "max_tokens", "max_new_tokens", "logprobs"}
@@ -34,6 +35,7 @@ class TransformersRollout(BaseRollout):
         from transformers import AutoModelForCausalLM
 
         self.model = AutoModelForCausalLM.from_config(self.model_config.hf_config).float().eval()
+        self.answers = answers.processor(self.config, self.model_config.tokenizer)
         self.global_steps: int | None = None
         self.seen: Counter[tuple[int, ...]] = Counter()
         self.rank = int(os.environ.get("RANK", 0))
@@ -103,6 +105,7 @@ class TransformersRollout(BaseRollout):
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             seed=[self._seed(request) for request in requests],
+            logits_processors=[self.answers] if self.answers is not None else [],
         )
         return [
             Tokens(
