@@ -63,7 +63,10 @@ def write_job(
     items = {item: number for number, item in enumerate(categories)}
     data = folder / "gream"
     data.mkdir(parents=True, exist_ok=True)
-    (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    # RecBole pads to the longest history that there is; Caser's filters must not be wider.
+    longest = max((len(case.history) for some in cases.values() for case in some), default=1)
+    told = {**asdict(job), "window": min(job.window, longest)}
+    (folder / "job.json").write_text(json.dumps(told), encoding="utf-8")
     try:
         _write_table(data / "gream.train.inter", _questions(users, items, training_rows(training), job.window))
         for split, some in cases.items():

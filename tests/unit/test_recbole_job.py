@@ -50,6 +50,8 @@ def test_the_files_by_hand(tmp_path):
     seen, ends = np.load(tmp_path / "test.seen.npy"), np.load(tmp_path / "test.ends.npy")
     assert [part.tolist() for part in np.split(seen, ends[:-1])] == [[0, 1, 2], [0, 1, 2]], "the whole history, not two"
     assert json.loads((tmp_path / "job.json").read_text())["window"] == 2
+    write_job(tmp_path / "long", job(window=20), TRAINING, CASES, CATEGORIES)
+    assert json.loads((tmp_path / "long" / "job.json").read_text())["window"] == 4, "as long as the longest"
 
 
 def test_no_held_out_interaction_is_trained(tmp_path):
