@@ -12,6 +12,8 @@ from gream_ext.errors import GreamError
 from gream_ext.llm import Endpoint, Request
 from gream_ext.stage import option
 
+REQUESTS = "requests"
+"""The folder of what an LLM is asked; ``templates/`` has what a student reads, and its tokenizer learns from all of it."""
 REFUSAL = re.compile(
     r"\b(as an ai\b|as a language model|i(?:'|’)?m sorry|i am sorry|i can(?:no|')t (?:help|assist|write))", re.I
 )
@@ -64,7 +66,7 @@ def read_template(name: str, path: str | None, slots: Sequence[str], needed: Seq
     It may use ``slots`` and must use those ``needed``; `GreamError` names the file.
     """
     try:
-        text = template_text(name) if path is None else Path(path).read_text(encoding="utf-8")
+        text = template_text(name, REQUESTS) if path is None else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise GreamError(f"template {path} cannot be read: {error}") from None
     parts = re.fullmatch(r"\s*\[system\]\n(.*?)\n\[user\]\n(.*)", text, re.S)

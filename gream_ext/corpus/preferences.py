@@ -1,7 +1,7 @@
 """Stage ``corpus preferences``: an LLM tells users' preferences and writes search queries for items (section 4.1).
 
 Optional: without it ``corpus align`` has the template teacher tell them. Every answer is kept in a ledger the moment it
-comes back; the wording stands in ``templates/summary_request.txt`` and ``templates/queries_request.txt``.
+comes back; the wording stands in ``requests/summary.txt`` and ``requests/queries.txt``.
 """
 
 import json
@@ -39,8 +39,8 @@ class PreferenceSettings(AskSettings):
     max_words: int = option(120, help="a longer summary is rejected")
     max_query_words: int = option(10, help="a longer query is rejected")
     item_words: int = option(60, help="longest text of an item that queries are written for, beside title and traits")
-    summary_template: str | None = option(None, help="a file in place of templates/summary_request.txt")
-    query_template: str | None = option(None, help="a file in place of templates/queries_request.txt")
+    summary_template: str | None = option(None, help="a file in place of requests/summary.txt")
+    query_template: str | None = option(None, help="a file in place of requests/queries.txt")
     seed: int = option(0, help="seed of the draw of histories")
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ def user_requests(
     """A question for each summary, and the row that its answer completes."""
     from gream_ext.corpus.teacher_llm import told
 
-    words = read_template("summary_request.txt", settings.summary_template, SUMMARY_SLOTS, needed=("history",))
+    words = read_template("summary.txt", settings.summary_template, SUMMARY_SLOTS, needed=("history",))
     budget = {"min_words": str(settings.min_words), "max_words": str(settings.max_words)}
     for user in [user for user, history in histories.items() if len(history) > 1][: settings.limit]:
         history = histories[user]
@@ -108,7 +108,7 @@ def item_requests(catalogue: "Catalogue", settings: PreferenceSettings) -> Itera
     """A question for each item that has a title, and the row that its answer completes."""
     from gream_ext.corpus.teacher_llm import told
 
-    words = read_template("queries_request.txt", settings.query_template, QUERY_SLOTS, needed=("item",))
+    words = read_template("queries.txt", settings.query_template, QUERY_SLOTS, needed=("item",))
     budget = {"count": str(settings.queries), "max_words": str(settings.max_query_words)}
     for item in [item for item in catalogue.items if item.title][: settings.limit] if settings.queries else []:
         slots = {"item": told(item, settings.item_words), **budget}

@@ -47,7 +47,7 @@ class ReasonSettings(AskSettings):
         help="several teachers that share the questions by weight, each NAME={base_url: …, model: …, weight: 2} with "
         "what differs from the options of the LLM; the name template is the template teacher's",
     )
-    template: str | None = option(None, help="a file in place of templates/teacher.txt, with [system] and [user] parts")
+    template: str | None = option(None, help="a file in place of requests/teacher.txt, with [system] and [user] parts")
     system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
     window: int = option(WINDOW, help="items of a history that a prompt shows")
     min_history: int = option(3, help="items that must stand before a target")

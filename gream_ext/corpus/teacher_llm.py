@@ -1,7 +1,7 @@
 """The LLM as teacher (section 4.2): it sees history and true next item, and writes the reasoning as if it did not.
 
 It names items by numbers in brackets. Its answer is put into the format of the training text, numbers as identifiers,
-and then judged like any teacher's answer; the wording of the request is in ``templates/teacher.txt``.
+and then judged like any teacher's answer; the wording of the request is in ``requests/teacher.txt``.
 """
 
 import re

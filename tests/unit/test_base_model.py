@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gream_ext.base_model import scratch
 from gream_ext.base_model.build import RECORD, BaseModelSettings, run
 from gream_ext.base_model.embeddings import code_texts, initial_rows, semantic_rows
 from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, plain_parts, train_bpe
@@ -295,3 +296,7 @@ def test_a_direction_along_the_middle_alone_is_none() -> None:
     texts = ([[0], [1]], {"<|a_0|>": [0], "<|a_1|>": [1]})
     rows = initial_rows(weight, range(4), list(texts[1]), "semantic", texts, seed=0, equal_length=True)
     assert np.isfinite(rows).all() and np.ptp(rows[:, 0]) < 1e-5 and (np.abs(rows[:, 1]) > 0.1).all()
+
+
+def test_the_tokenizer_learns_from_no_request_to_an_llm() -> None:
+    assert not [text for text in scratch._wordings() if "[user]" in text or "[system]" in text]
