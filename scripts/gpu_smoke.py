@@ -25,7 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MAKE = "from tests.support.synthetic import make_workspace; make_workspace({workspace!r}, users=200, items=120)"
+MAKE = """
+import sys, numpy as np, polars as pl
+from tests.support.synthetic import make_workspace
+workspace = make_workspace(sys.argv[1], users=200, items=120)
+vectors = np.random.default_rng(0).standard_normal((len(pl.read_parquet(workspace.items)), 16), dtype=np.float32)
+np.save(workspace.embeddings, vectors)  # in place of an encoder, which need not be here
+"""
 COMPARE = """
 import sys, polars as pl
 one, other = (pl.read_parquet(path)["recommendations"].to_list() for path in sys.argv[1:])
@@ -84,7 +90,7 @@ def plan(workspace: Path, gpu: bool, sft: Path, rl: Path, serve: Path | None) ->
     return [
         Step("doctor, SFT", [str(sft), "-m", "gream_ext.cli", "doctor"]),
         Step("doctor, RL", [str(rl), "-m", "gream_ext.cli", "doctor"]),
-        Step("a made-up shop", [str(sft), "-c", MAKE.format(workspace=str(workspace))]),
+        Step("a made-up shop", [str(sft), "-c", MAKE, str(workspace)]),
         Step("alignment data", gream(sft, "corpus", "align", "--max-rows", "400", "--mixture", "continuation=2")),
         Step("reasoning data", gream(sft, "corpus", "reason", "--rows", "300", "--system-prompt", "short")),
         Step("RL prompts", gream(sft, "corpus", "rl", *prompts)),

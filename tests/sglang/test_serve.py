@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 
 pytest.importorskip("uvicorn")
@@ -20,6 +21,7 @@ from gream_ext.inference.questions import Question
 from gream_ext.inference.source import workspace_source
 from tests.sglang.conftest import start_server, wait_for
 
+pytestmark = pytest.mark.timeout(2700)  # each starts SGLang once or twice
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 ITEMS = {f"i{number}" for number in range(40)}
 
@@ -93,8 +95,12 @@ def test_before_a_running_server(server: Any) -> None:
 def test_with_sglang_in_its_own_process(offline: Any) -> None:
     with serving(offline.workspace) as (address, process):
         check(address, offline.workspace)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started, "SGLang's scheduler and detokenizer"
         process.terminate()
-        assert process.wait(120) is not None
+        process.wait(300)
+        _, left = psutil.wait_procs(started, timeout=60)
+        assert not left, "nothing of SGLang runs on"
 
 
 def test_a_server_that_goes(server: Any, tmp_path: Any) -> None:
