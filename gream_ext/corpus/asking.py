@@ -13,7 +13,7 @@ from gream_ext.llm import Endpoint, Request
 from gream_ext.stage import option
 
 REQUESTS = "requests"
-"""The folder of what an LLM is asked; ``templates/`` has what a student reads, and its tokenizer learns from all of it."""
+"""The folder of what an LLM is asked. ``templates/`` has what a student reads: its tokenizer learns from all of it."""
 REFUSAL = re.compile(
     r"\b(as an ai\b|as a language model|i(?:'|’)?m sorry|i am sorry|i can(?:no|')t (?:help|assist|write))", re.I
 )
