@@ -33,7 +33,10 @@ class Arms:
     def model(self) -> Any:
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(self.folder / "model", dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(self.folder / "model", dtype=torch.float32).eval()
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([self.prompts[0][:3]]))  # weights count as loaded once they were read
+        return model
 
     def prefill(self) -> Run:
         """Hidden states of the prompts, with the keys and values that decoding would go on from."""
