@@ -18,6 +18,7 @@ from gream_ext.plugins.verl import estimator
 from gream_ext.rewards import compute_score
 
 ROLLOUTS, TOKENS, GROUP = 2560, 1024, 10
+CALLS = 20
 
 
 def fastest(*functions, rounds=15):
@@ -70,10 +71,15 @@ def test_srpo_reward():
     """A response of 2 kB, beside looking for one string in it and beside verl's reward for GSM8K."""
     target = "<|a_1|><|b_2|><|c_3|><|d_4|><|e_5|>"
     text = f"<think>{'the user likes drama. ' * 88}</think> so <answer>{target}</answer>"
-    ours, floor, theirs = fastest(
-        lambda: [compute_score("gream", text, target, {"mode": "reason"}) for _ in range(1000)],
-        lambda: [text.rfind("<nowhere>") for _ in range(1000)],
-        lambda: [gsm8k.compute_score(text, "42") for _ in range(1000)],
+    # Turns of a fraction of a millisecond: on a busy machine the shortest of many was not interrupted.
+    ours, floor, theirs = (
+        1000 * milliseconds / CALLS
+        for milliseconds in fastest(
+            lambda: [compute_score("gream", text, target, {"mode": "reason"}) for _ in range(CALLS)],
+            lambda: [text.rfind("<nowhere>") for _ in range(CALLS)],
+            lambda: [gsm8k.compute_score(text, "42") for _ in range(CALLS)],
+            rounds=500,
+        )
     )
     print(f"\n{len(text)} characters: reward {ours:.2f} µs, one rfind {floor:.2f} µs, verl's gsm8k {theirs:.2f} µs")
     assert ours < 50 * floor
