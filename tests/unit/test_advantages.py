@@ -54,6 +54,18 @@ def test_group_success_is_exact_in_large_groups():
     assert group_success(1, 1024, 1) == 1 / 1024
 
 
+@pytest.mark.parametrize(("count", "k"), [(1, 4), (10, 512), (512, 512), (1020, 3), (1023, 1)])
+def test_bonus_is_exact_in_large_groups(count, k):
+    """Against one factor after another, without binomials, in fractions until the last step."""
+    miss = math.prod((Fraction(1024 - count - i, 1024 - i) for i in range(k)), start=Fraction(1))
+    delta = math.prod((Fraction(1023 - count - i, 1023 - i) for i in range(k - 1)), start=Fraction(1))
+    sigma = math.sqrt(miss * (1 - miss))
+    right, wrong = group_bonus(count, 1024, k)
+    assert right == pytest.approx(float(miss) / sigma, rel=1e-14)
+    assert wrong == pytest.approx(float(miss - delta) / sigma, rel=1e-14)
+    assert count * right + (1024 - count) * wrong == pytest.approx(0.0, abs=1e-9)
+
+
 @pytest.mark.parametrize(("count", "size", "k"), [(-1, 4, 1), (5, 4, 1), (1, 4, 0), (0, 0, 1)])
 def test_group_success_refuses(count, size, k):
     with pytest.raises(ValueError, match="no group"):
