@@ -3,7 +3,9 @@
 import numpy as np
 
 from gream_ext.errors import GreamError
-from gream_ext.items.kmeans import ROWS_AT_ONCE, faiss_module, kmeans, means, nearest
+from gream_ext.items.kmeans import kmeans
+from gream_ext.items.lloyd import means
+from gream_ext.items.nearest import faiss_module, objective
 
 TOLERANCE = 3e-4
 """It stops when an iteration lowers the objective by less than this share of it."""
@@ -12,9 +14,9 @@ PRECISION = 0.02
 SLOWEST = 1e-3
 """The least step of a price, as a share of the mean cost: without it rows on top of one another bid for ever."""
 CANDIDATES = 64
-"""Clusters, the nearest, among which a row looks for a place when there are many rows."""
-FULL_ROWS = 65536
-"""Up to so many rows every cluster is a candidate of every row."""
+"""Clusters, the nearest, among which a row looks for a place at least."""
+BLOCK = 4096
+"""Rows whose costs are copied at once."""
 
 
 def balanced_kmeans(
@@ -24,35 +26,42 @@ def balanced_kmeans(
 
     Plain k-means first; then the assignment of eq. 6 is the cheapest that keeps to the cap.
     """
-    _, centroids = kmeans(rows, size, iterations, seed)
-    group = nearest(rows, centroids)
+    _, centroids, group = kmeans(rows, size, iterations, seed)
     if np.bincount(group).max() <= cap:
-        return _objective(rows, centroids, group), centroids, group
-    objective = before = np.inf
+        return objective(rows, centroids, group), centroids, group
+    reached = before = np.inf
     for _ in range(iterations):
         candidates, costs = nearest_clusters(rows, centroids)
         group = capped_assignment(costs, candidates, size, cap)
         centroids = means(rows, group, size)
-        objective = _objective(rows, centroids, group)
-        if before - objective < TOLERANCE * objective:
+        reached = objective(rows, centroids, group)
+        if before - reached < TOLERANCE * reached:
             break
-        before = objective
-    return objective, centroids, group
+        before = reached
+    return reached, centroids, group
 
 
 def nearest_clusters(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters in which a row may get a place, int32 [rows, candidates], and its squared distance to each."""
-    many = len(centroids) if len(rows) <= FULL_ROWS else min(CANDIDATES, len(centroids))
-    squares = np.einsum("ij,ij->i", centroids, centroids)
-    if many == len(centroids):
-        costs = squares - 2 * (rows @ centroids.T) + np.einsum("ij,ij->i", rows, rows)[:, None]
-        return np.broadcast_to(np.arange(many, dtype=np.int32), costs.shape), np.maximum(costs, 0)
-    index = faiss_module().IndexFlatL2(centroids.shape[1])
-    index.add(np.ascontiguousarray(centroids, dtype=np.float32))
+    """The clusters in which a row may get a place, int32 [rows, candidates], and its squared distance to each.
+
+    All of them, unless they and the distances would take more than half the memory of the rows.
+    """
+    size, width = centroids.shape
+    many = size if 2 * size <= width else min(size, max(CANDIDATES, width // 4))
     costs = np.empty((len(rows), many), dtype=np.float32)
+    if many == size:
+        squares, factor = np.einsum("ij,ij->i", centroids, centroids), -2 * centroids.T
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, start + BLOCK)
+            np.matmul(rows[part], factor, out=costs[part])
+            costs[part] += squares
+            costs[part] += np.einsum("ij,ij->i", rows[part], rows[part])[:, None]
+        return np.broadcast_to(np.arange(many, dtype=np.int32), costs.shape), np.maximum(costs, 0, out=costs)
     candidates = np.empty((len(rows), many), dtype=np.int32)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
+    index = faiss_module().IndexFlatL2(width)
+    index.add(np.ascontiguousarray(centroids, dtype=np.float32))
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, start + BLOCK)
         costs[part], candidates[part] = index.search(np.ascontiguousarray(rows[part]), many)
     return candidates, costs
 
@@ -96,16 +105,18 @@ def _bids(
     costs: np.ndarray, candidates: np.ndarray, waiting: np.ndarray, price: np.ndarray, least: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each waiting row the cluster that is cheapest for it, and what it would pay at most."""
-    total = costs[waiting] + price[candidates[waiting]]
-    best = total.argmin(axis=1)
-    here = np.arange(len(waiting))
-    cheapest = total[here, best]
-    chosen = candidates[waiting, best]
-    if total.shape[1] > 1:
-        total[here, best] = np.inf
-        margin = total.min(axis=1) - cheapest
-    else:
-        margin = np.zeros_like(cheapest)
+    chosen = np.empty(len(waiting), dtype=np.int32)
+    margin = np.zeros(len(waiting), dtype=np.float32)
+    for start in range(0, len(waiting), BLOCK):
+        rows, part = waiting[start : start + BLOCK], slice(start, start + BLOCK)
+        total = costs[rows] + price[candidates[rows]]
+        best = total.argmin(axis=1)
+        here = np.arange(len(rows))
+        chosen[part] = candidates[rows, best]
+        if total.shape[1] > 1:
+            cheapest = total[here, best]
+            total[here, best] = np.inf
+            margin[part] = total.min(axis=1) - cheapest
     return chosen, price[chosen] + margin + least
 
 
@@ -120,13 +131,3 @@ def _leftovers(place: np.ndarray, costs: np.ndarray, candidates: np.ndarray, siz
         place[row] = chosen
         free[chosen] -= 1
     return place
-
-
-def _objective(rows: np.ndarray, centroids: np.ndarray, group: np.ndarray) -> float:
-    """The sum of the squared distances from each row to the centroid of its cluster."""
-    total = 0.0
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        away = rows[part] - centroids[group[part]]
-        total += float(np.einsum("ij,ij->", away, away, dtype=np.float64))
-    return total

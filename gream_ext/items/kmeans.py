@@ -1,17 +1,15 @@
-"""K-means on faiss (eq. 5), and where it starts."""
-
-import logging
-from typing import Any
+"""K-means (eq. 5), and where it starts."""
 
 import numpy as np
 
-ROWS_AT_ONCE = 65536
+from gream_ext.items.lloyd import lloyd, means
+
 WARM_UP_WIDTHS = (8, 16, 32, 64)
 """Principal components in which k-means is run before it is run in full width."""
 
 
-def kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[float, np.ndarray]:
-    """The objective that was reached and the centroids, float32 [size, width], of ``rows`` float32 [rows, width].
+def kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """Cluster ``rows``, float32 [rows, width]: what `lloyd` returns, the nearest centroid of each row last.
 
     Started from single rows, as usual, k-means fails on residuals: in many dimensions all of them are about as far
     from one another, so the centroid that happens to lie nearest the middle takes most rows and the others keep
@@ -23,24 +21,10 @@ def kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[flo
     for step, width in enumerate(WARM_UP_WIDTHS):
         narrow = np.ascontiguousarray(components[:, :width])
         start = means(narrow, group, size) if step else spread(narrow, size, seed)
-        group = nearest(narrow, lloyd(narrow, start, iterations, seed)[1])
+        group = lloyd(narrow, start, iterations)[2]
         if width >= components.shape[1]:
             break
-    return lloyd(rows, means(rows, group, size), iterations, seed)
-
-
-def lloyd(rows: np.ndarray, start: np.ndarray, iterations: int, seed: int) -> tuple[float, np.ndarray]:
-    """K-means from the centroids ``start``: the objective and the centroids."""
-    run: Any = faiss_module().Kmeans(
-        rows.shape[1],
-        len(start),
-        niter=iterations,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(rows),  # faiss would train on a sample
-    )
-    run.train(rows, init_centroids=start)
-    return float(run.obj[-1]), np.array(run.centroids, dtype=np.float32).reshape(start.shape)
+    return lloyd(rows, means(rows, group, size), iterations)
 
 
 def spread(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
@@ -71,33 +55,3 @@ def principal_components(rows: np.ndarray, width: int, seed: int) -> np.ndarray:
     along = rows @ basis - mean @ basis
     rotation: np.ndarray = np.linalg.eigh(along.T @ along)[1][:, ::-1]
     return np.asarray(along @ rotation[:, :width])
-
-
-def means(rows: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
-    """The mean of the rows of each group, float32 [size, width]; 0 for an empty one."""
-    sums = np.zeros((size, rows.shape[1]), dtype=np.float32)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        order = np.argsort(group[part], kind="stable")
-        present, first = np.unique(group[part][order], return_index=True)
-        sums[present] += np.add.reduceat(rows[part][order], first, axis=0)
-    return sums / np.maximum(np.bincount(group, minlength=size), 1)[:, None].astype(np.float32)
-
-
-def nearest(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """The nearest centroid of each row (eq. 6), int32 [rows]."""
-    index = faiss_module().IndexFlatL2(centroids.shape[1])
-    index.add(np.ascontiguousarray(centroids, dtype=np.float32))
-    found = np.empty(len(rows), dtype=np.int32)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        found[part] = index.search(np.ascontiguousarray(rows[part], dtype=np.float32), 1)[1][:, 0]
-    return found
-
-
-def faiss_module() -> Any:
-    """faiss, which would otherwise log which variants of itself it does not find."""
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
-    import faiss
-
-    return faiss

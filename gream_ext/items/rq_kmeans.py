@@ -8,7 +8,9 @@ import numpy as np
 
 from gream_ext.errors import GreamError
 from gream_ext.items.capped import balanced_kmeans
-from gream_ext.items.kmeans import ROWS_AT_ONCE, kmeans, nearest
+from gream_ext.items.kmeans import kmeans
+from gream_ext.items.lloyd import BLOCK
+from gream_ext.items.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def residuals(vectors: np.ndarray, codes: np.ndarray, codebooks: Sequence[np.nda
 
 def take_off(residual: np.ndarray, codebook: np.ndarray, group: np.ndarray) -> None:
     """Eq. 7 in place: subtract each row's centroid."""
-    for start in range(0, len(residual), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
+    for start in range(0, len(residual), BLOCK):
+        part = slice(start, start + BLOCK)
         residual[part] -= codebook[group[part]]
 
 
@@ -90,5 +92,4 @@ def _cluster(
     """One run of k-means: objective, centroids, and the centroid of each row (eq. 6, within the cap)."""
     if cap is not None:
         return balanced_kmeans(rows, size, cap, iterations, seed)
-    objective, centroids = kmeans(rows, size, iterations, seed)
-    return objective, centroids, nearest(rows, centroids)
+    return kmeans(rows, size, iterations, seed)

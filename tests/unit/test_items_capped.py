@@ -67,9 +67,12 @@ def test_balanced_clusters_keep_to_the_cap():
 def test_with_few_candidates_it_is_almost_as_good(monkeypatch):
     rows = np.random.default_rng(0).standard_normal((400, 8)).astype(np.float32)
     full = balanced_kmeans(rows, 40, 11, 5, 0)[0]
-    monkeypatch.setattr(capped, "FULL_ROWS", 10)
+    candidates, costs = nearest_clusters(rows, rows[:40])
+    assert candidates.shape == (400, 40)
     monkeypatch.setattr(capped, "CANDIDATES", 8)
     assert nearest_clusters(rows, rows[:40])[0].shape == (400, 8)
+    np.testing.assert_allclose(nearest_clusters(rows, rows[:40])[1], np.sort(costs)[:, :8], atol=1e-4)
+    np.testing.assert_allclose(nearest_clusters(rows, rows[:3])[1][7], ((rows[7] - rows[:3]) ** 2).sum(1), atol=1e-4)
     few, _, group = balanced_kmeans(rows, 40, 11, 5, 0)
     assert np.bincount(group).max() <= 11 and few < 1.1 * full
 
