@@ -55,7 +55,7 @@ class TaskCard:
             "response_tokens": summary(self.response),
             "tokens": summary(self.total),
             "histogram": histogram(self.total),
-            "over_cutoff": over,
+            "over_cutoff": round(over * self.rows / counted) if counted else 0,  # exact where all rows were counted
             "share_over_cutoff": round(over / counted, 6) if counted else 0.0,
         }
 

@@ -77,6 +77,9 @@ def runs(prepared: Runs) -> Runs:
         prepared.keys("packed", **CURRICULUM, packing=True, neat_packing=True, cutoff_len=64, dataloader_num_workers=1),
         prepared.keys("micro", **CURRICULUM, gream_batch_unit="micro", gream_curriculum_epochs=1, num_train_epochs=2,
                       gream_uniform_unit="sample", gream_gamma=4, max_steps=30),
+        prepared.keys("replay", **CURRICULUM, gream_align_share=0.25, gream_curriculum_epochs=0, num_train_epochs=2),
+        prepared.keys("direct", **CURRICULUM, dataset="align", gream_curriculum_epochs=0, num_train_epochs=2),
+        prepared.keys("reason", **CURRICULUM, dataset="reason", gream_curriculum_epochs=0, num_train_epochs=2),
     ])  # fmt: skip
     return prepared
 
@@ -192,3 +195,18 @@ def test_micro_batches_as_unit_and_samples_mixed(runs: Runs) -> None:
             assert (record["align_rows"], record["reason_rows"]) == (2 * sum(kinds == 0), 2 * sum(kinds == 1))
     uniform = [record for record in records if record["phase"] == "uniform"]
     assert any(record["align_rows"] % 2 for record in uniform), "rows are mixed one by one"
+
+
+def test_replay_trains_a_share_of_the_alignment_rows(runs: Runs) -> None:
+    about = json.loads((runs["replay"] / "curriculum.json").read_text())
+    # A quarter of 51 (54) rows of the epoch and of 6 of every epoch; all reasoning rows.
+    assert about["rows"] == [{"align": 13 + 2, "reason": 22}, {"align": 14 + 2, "reason": 22}]
+    kinds = [kind for (kind,) in columns(runs["replay"], "kind")]
+    assert (kinds.count("align"), kinds.count("reason")) == (4 + 4, 6 + 6)
+
+
+@pytest.mark.parametrize("kind", ["direct", "reason"])
+def test_one_kind_alone_is_trained(runs: Runs, kind: str) -> None:
+    records = read_log(runs[kind])
+    assert {record["kind"] for record in records} == {{"direct": "align", "reason": "reason"}[kind]}
+    assert len(records) == json.loads((runs[kind] / "curriculum.json").read_text())["steps"]
