@@ -1,7 +1,7 @@
 """Stage ``base-model compare``: which initialisation of the identifier tokens learns the alignment data soonest.
 
 Every initialisation gets the same model, the same training rows in the same order and the same held-out rows; only
-the new tokens' first values differ, and all of them have the same length.
+the new tokens' first values differ, and, unless asked otherwise, all of them have the same length.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ class CompareSettings:
         ("random", "mean", "semantic"), help="what to compare", choices=("random", "mean", "semantic")
     )
     seeds: tuple[int, ...] = option((0, 1, 2), help="each draws the new rows and the order of the training rows")
+    equal_length: bool = option(True, help="scale every new row to the median length of the old ones; no: as they come")
     steps: int = option(100, help="optimizer steps")
     batch_size: int = option(4, help="rows of a step")
     held_out: int = option(64, help="rows that the loss is measured on and that are never trained on")
@@ -73,7 +74,7 @@ def run(workspace: Workspace, settings: CompareSettings) -> None:
     enough = DRAWS * settings.steps * settings.batch_size
     for how, seed in wanted:
         model, tokenizer = copy.deepcopy(loaded)
-        extend(model, tokenizer, index, texts, cast(Any, how), seed, equal_length=True)
+        extend(model, tokenizer, index, texts, cast(Any, how), seed, settings.equal_length)
         lessons = lessons_of(workspace, tokenizer, settings.held_out, settings.longest, enough)
         identifiers = cast(list[int], tokenizer.convert_tokens_to_ids(index.vocabulary))
         losses = trial(model.float(), *lessons, settings, seed, identifiers)

@@ -1,9 +1,14 @@
 """Iterative k-core: what is left when rare users and items are dropped until nobody is rare."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
 from gream_ext.data.ids import codes
+
+CHUNK = 1 << 20
+"""Rows at once: numpy makes int64 of everything that it counts or uses as an index."""
 
 
 def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
@@ -23,14 +28,21 @@ def k_core_mask(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     >>> k_core_mask(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), 2).tolist()
     [True, True, True, True, False]
     """
-    rows = np.arange(len(users), dtype=np.uint32)
-    while True:
-        frequent_user = np.bincount(users[rows]) >= k
-        frequent_item = np.bincount(items[rows]) >= k
-        good = frequent_user[users[rows]] & frequent_item[items[rows]]
-        if good.all():
+    keep = np.ones(len(users), dtype=bool)
+    chunks = [slice(start, start + CHUNK) for start in range(0, len(users), CHUNK)]
+    while len(users):
+        frequent_user, frequent_item = (_counts(ids, keep, chunks) >= k for ids in (users, items))
+        before = np.count_nonzero(keep)
+        for chunk in chunks:
+            keep[chunk] &= frequent_user[users[chunk]] & frequent_item[items[chunk]]
+        if np.count_nonzero(keep) == before:
             break
-        rows = rows[good]
-    keep = np.zeros(len(users), dtype=bool)
-    keep[rows] = True
     return keep
+
+
+def _counts(ids: np.ndarray, keep: np.ndarray, chunks: Sequence[slice]) -> np.ndarray:
+    """How often each id stands in the rows to keep, int64 [ids]."""
+    counts = np.zeros(int(ids.max()) + 1, dtype=np.int64)
+    for chunk in chunks:
+        counts += np.bincount(ids[chunk][keep[chunk]], minlength=len(counts))
+    return counts
