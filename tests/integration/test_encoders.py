@@ -82,3 +82,21 @@ def test_packaged_sentence_models(name, width):
     np.testing.assert_allclose(encoder.encode(texts[2:]), vectors[2:], atol=1e-5)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert unit[0] @ unit[1] > unit[0] @ unit[2] + 0.1
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_folder_that_sentence_transformers_wrote_gives_its_vectors(causal_lm, tmp_path, dense):
+    theirs = pytest.importorskip("sentence_transformers")
+    from sentence_transformers import models as modules
+
+    transformer = modules.Transformer(str(causal_lm), max_seq_length=5)
+    transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
+    parts = [transformer, modules.Pooling(32, pooling_mode="lasttoken" if dense else "mean")]
+    torch.manual_seed(1)
+    parts += [modules.Dense(32, 12, activation_function=torch.nn.GELU()), modules.Normalize()] if dense else []
+    model = theirs.SentenceTransformer(modules=parts, device="cpu")
+    model.save(str(tmp_path / "model"))
+    expected = model.encode(TEXTS)
+    encoder = open_encoder(str(tmp_path / "model"))
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
+    assert encoder.width == expected.shape[1] == (12 if dense else 32)
