@@ -11,6 +11,9 @@
 # foreground until Ray ends, as srun wants it. Every machine needs the same environment and the same shared folder.
 set -euo pipefail
 
+# A head uses the token of `ray get-auth-token --generate` where there is one; whoever joins it has to be told.
+if [ -z "${RAY_AUTH_MODE:-}" ] && [ -s "$HOME/.ray/auth_token" ]; then export RAY_AUTH_MODE=token; fi
+
 say() { printf '%s\n' "$*" >&2; }
 
 role="${1:-}"

@@ -8,6 +8,9 @@
 # RAY_API_SERVER_ADDRESS names the dashboard (http://127.0.0.1:8265), PYTHON the interpreter on every machine.
 set -euo pipefail
 
+# A head uses the token of `ray get-auth-token --generate` where there is one; whoever joins it has to be told.
+if [ -z "${RAY_AUTH_MODE:-}" ] && [ -s "$HOME/.ray/auth_token" ]; then export RAY_AUTH_MODE=token; fi
+
 [ $# -gt 0 ] || { printf '%s\n' "submit.sh: what to train is missing: ./submit.sh '+gream=srpo' workspace=FOLDER" >&2; exit 2; }
 
 # A job joins the cluster as it is: what the recipe cpu says of a Ray of its own must be unsaid.

@@ -21,7 +21,7 @@ ROLLOUTS, TOKENS, GROUP = 2560, 1024, 10
 CALLS = 20
 
 
-def fastest(*functions, rounds=15):
+def fastest(*functions, rounds=60):
     """The shortest time of each in milliseconds; they take turns, so that a busy machine treats them alike."""
     times = [[] for _ in functions]
     for _ in range(rounds):
