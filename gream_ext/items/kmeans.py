@@ -6,6 +6,8 @@ from gream_ext.items.lloyd import lloyd, means
 
 WARM_UP_WIDTHS = (8, 16, 32, 64)
 """Principal components in which k-means is run before it is run in full width."""
+WARM_UP_ROWS, WARM_UP_ROWS_PER_CENTROID = 32768, 128
+"""More rows than either of these take no part in that."""
 
 
 def kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[float, np.ndarray, np.ndarray]:
@@ -16,6 +18,19 @@ def kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[flo
     their own. So it starts from the clusters found in a few principal components (there from rows chosen by
     k-means++), then in more and more of them: that also keeps all codes of a level in use.
     """
+    return lloyd(rows, _warm_start(_sample(rows, size, seed), size, iterations, seed), iterations)
+
+
+def _sample(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """What the start is looked for in: all rows, or where they are many a part of them drawn at random."""
+    most = max(WARM_UP_ROWS, WARM_UP_ROWS_PER_CENTROID * size)
+    if len(rows) <= most:
+        return rows
+    return np.asarray(rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))])
+
+
+def _warm_start(rows: np.ndarray, size: int, iterations: int, seed: int) -> np.ndarray:
+    """Centroids found in few principal components, then in more of them: float32 [size, width]."""
     components = principal_components(rows, max(WARM_UP_WIDTHS), seed)
     group: np.ndarray = np.empty(0, dtype=np.int32)
     for step, width in enumerate(WARM_UP_WIDTHS):
@@ -24,7 +39,7 @@ def kmeans(rows: np.ndarray, size: int, iterations: int, seed: int) -> tuple[flo
         group = lloyd(narrow, start, iterations)[2]
         if width >= components.shape[1]:
             break
-    return lloyd(rows, means(rows, group, size), iterations)
+    return means(rows, group, size)
 
 
 def spread(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
@@ -50,8 +65,11 @@ def principal_components(rows: np.ndarray, width: int, seed: int) -> np.ndarray:
     few = min(width + 8, rows.shape[1])  # a few more than asked make the last ones good
     basis: np.ndarray = np.random.default_rng(seed).standard_normal((rows.shape[1], few)).astype(np.float32)
     for _ in range(3):
-        along = rows @ basis - mean @ basis
+        along = rows @ basis
+        along -= mean @ basis
         basis = np.linalg.qr(rows.T @ along - np.outer(mean, along.sum(axis=0)))[0]
-    along = rows @ basis - mean @ basis
+        del along  # before the next is made
+    along = rows @ basis
+    along -= mean @ basis
     rotation: np.ndarray = np.linalg.eigh(along.T @ along)[1][:, ::-1]
     return np.asarray(along @ rotation[:, :width])

@@ -109,13 +109,14 @@ def test_index_plain(vectors):
         }
     )
     beam = {
+        "faiss.ResidualQuantizer, greedy, progressive": lambda: faiss_residual_quantizer(vectors, 1, True),
         "faiss.ResidualQuantizer, beam 5": lambda: faiss_residual_quantizer(vectors, 5),
         "faiss.ResidualQuantizer, beam 5, progressive": lambda: faiss_residual_quantizer(vectors, 5, True),
     }
     rows |= in_turns(beam, rounds=1) if "GREAM_BENCHMARK_BEAM" in os.environ else {}
     print(f"\n{len(vectors):,} × {vectors.shape[1]}, {LEVELS} × {SIZE}, {ITERATIONS} iterations, 1 restart")
     show(rows)
-    (clock, mine, errors), *others = rows.values()
+    (clock, mine, errors), *others = list(rows.values())[:3]  # the beam search is told, but it is not eq. 6
     error = min(other[2][-1] for other in others)
     fastest, least = (min(other[k] for other in others) for k in (0, 1))
     print(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gream_ext.errors import GreamError
+from gream_ext.items import kmeans
 from gream_ext.items.conflict import add_conflict_slot, groups
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.items.rq_kmeans import assign, rq_kmeans
@@ -45,6 +46,15 @@ def test_centroids_are_spread_in_many_dimensions():
     vectors = np.random.default_rng(0).standard_normal((600, 300)).astype(np.float32)
     counts = np.bincount(rq_kmeans(vectors, [16]).codes[:, 0], minlength=16)
     assert counts.max() < 120
+
+
+def test_many_rows_start_from_a_part_of_them(monkeypatch):
+    vectors = blobs(rows=2000, kinds=8)
+    whole = rq_kmeans(vectors, [8, 8]).errors
+    monkeypatch.setattr(kmeans, "WARM_UP_ROWS", 300)
+    monkeypatch.setattr(kmeans, "WARM_UP_ROWS_PER_CENTROID", 20)
+    first, second = (rq_kmeans(vectors, [8, 8], seed=1) for _ in range(2))
+    assert (first.codes == second.codes).all() and first.errors[-1] < 1.03 * whole[-1]
 
 
 def test_same_seed_same_codes():
