@@ -36,7 +36,8 @@ def test_ray_gives_the_vectors_of_a_local_run(tmp_path, causal_lm, monkeypatch):
     monkeypatch.setattr(Shard, "write", keep)
     assert not ray.is_initialized() and all(path.exists() for path in written)
     stamps = [path.stat().st_mtime_ns for path in written]
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)  # a cluster that is there is used and left
+    # A cluster that is there is used and left.
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         seen = []
 
