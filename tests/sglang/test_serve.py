@@ -72,12 +72,12 @@ def check(address: str, workspace: Any) -> None:
         assert status == 200, text
         assert [item["item_id"] for item in json.loads(text)["items"]] == [one.item_id for one in expected]
     with ThreadPoolExecutor(4) as pool:
-        reasoned = list(pool.map(lambda n: post(address, "/reason", {"history": [f"i{n}"]}), range(6)))
+        reasoned = list(pool.map(lambda n: post(address, "/reason", {"history": [f"i{n}"]}), range(40)))
     for status, text in reasoned:
         events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
         assert status == 200 and events[-1]["type"] == "answer", text
         assert events[-1]["item"] is None or events[-1]["item"]["item_id"] in ITEMS
-    assert sum('"item": {' in text for _, text in reasoned) > 0
+    assert any('"item": {' in text for _, text in reasoned), "of 40 samples of a random model a third gets to an answer"
     for body, wanted in (({"history": ["nope"]}, 422), ({"n": -1}, 422), ({"user_id": "nobody"}, 404)):
         status, text = post(address, "/recommend", body)
         assert status == wanted and "Traceback" not in text
