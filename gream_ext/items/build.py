@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,6 +43,9 @@ class BuildSettings:
     slot_size: int | None = option(None, help="Codes of the conflict slot; left out, twice what is needed.")
     iterations: int = option(25, help="Iterations of k-means.")
     restarts: int = option(1, help="Runs of k-means of which the best is kept.")
+    start: Literal["ladder", "components"] = option(
+        "ladder", help="Where k-means starts: evenly used codes (ladder), or a lower quantisation error (components)."
+    )
     seed: int = option(0, help="Same seed, same index.")
     from_file: str | None = option(
         None, help="JSONL[.gz] with item_id and a list of codes or tokens: take these codes instead of clustering."
@@ -100,7 +103,9 @@ def _clustered(settings: BuildSettings, vectors: np.ndarray) -> _Made:
     from gream_ext.items.rq_kmeans import rq_kmeans
 
     sizes = [settings.codebook_size or fitting_codebook_size(len(vectors))] * settings.levels
-    made = rq_kmeans(vectors, sizes, settings.iterations, settings.restarts, settings.seed, settings.balance)
+    made = rq_kmeans(
+        vectors, sizes, settings.iterations, settings.restarts, settings.seed, settings.balance, settings.start
+    )
     if not settings.reassign:
         return _Made(made.codes, made.codes, sizes, made.codebooks, made.errors)
     again = reassign_last_level(vectors, made.codes, made.codebooks)
@@ -158,6 +163,7 @@ def _write(
         "from_file": settings.from_file and Path(settings.from_file).name,
         "reassign": settings.reassign,
         "balance": settings.balance,
+        "start": settings.start,
     }
     if codebooks:
         about["codebooks_sha256"] = save_codebooks(workspace.codebooks, codebooks)

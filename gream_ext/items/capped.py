@@ -3,7 +3,7 @@
 import numpy as np
 
 from gream_ext.errors import GreamError
-from gream_ext.items.kmeans import kmeans
+from gream_ext.items.kmeans import Start, kmeans
 from gream_ext.items.lloyd import means
 from gream_ext.items.nearest import faiss_module, objective
 
@@ -20,13 +20,13 @@ BLOCK = 4096
 
 
 def balanced_kmeans(
-    rows: np.ndarray, size: int, cap: int, iterations: int, seed: int
+    rows: np.ndarray, size: int, cap: int, iterations: int, seed: int, start: Start = "ladder"
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """K-means with at most ``cap`` rows a cluster: objective, centroids float32 [size, width], cluster of each row.
 
     Plain k-means first; then the assignment of eq. 6 is the cheapest that keeps to the cap.
     """
-    _, centroids, group = kmeans(rows, size, iterations, seed)
+    _, centroids, group = kmeans(rows, size, iterations, seed, start)
     if np.bincount(group).max() <= cap:
         return objective(rows, centroids, group), centroids, group
     reached = before = np.inf

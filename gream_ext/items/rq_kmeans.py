@@ -8,7 +8,7 @@ import numpy as np
 
 from gream_ext.errors import GreamError
 from gream_ext.items.capped import balanced_kmeans
-from gream_ext.items.kmeans import kmeans
+from gream_ext.items.kmeans import Start, kmeans
 from gream_ext.items.lloyd import BLOCK
 from gream_ext.items.nearest import nearest
 
@@ -32,13 +32,15 @@ def rq_kmeans(
     restarts: int = 1,
     seed: int = 0,
     balance: float | None = None,
+    start: Start = "ladder",
 ) -> Quantisation:
     """Quantise ``vectors``, float32 [rows, width], with a codebook of ``sizes[l]`` centroids at level l.
 
-    Each level is the best of ``restarts`` runs of k-means with at most ``iterations`` iterations over all rows. With
-    ``balance`` no centroid of a level gets more than that many times its even share of the rows, so that some rows
-    do not have the nearest one. The same vectors in the same order and the same seed give the same result. Raises
-    `GreamError` for vectors that are not finite, for more centroids than rows and for a balance below 1.
+    Each level is the best of ``restarts`` runs of k-means with at most ``iterations`` iterations over all rows;
+    ``start`` is that of `kmeans`. With ``balance`` no centroid of a level gets more than that many times its even
+    share of the rows, so that some rows do not have the nearest one. The same vectors in the same order and the same
+    seed give the same result. Raises `GreamError` for vectors that are not finite, for more centroids than rows and
+    for a balance below 1.
     """
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise GreamError("RQ-KMeans needs one finite vector a row: embed the items again")
@@ -52,7 +54,7 @@ def rq_kmeans(
     for level, size in enumerate(sizes):
         seeds = [seed + 1000 * restart + level for restart in range(restarts)]
         cap = None if balance is None else math.ceil(balance * len(vectors) / size)
-        runs = (_cluster(residual, size, cap, iterations, one) for one in seeds)
+        runs = (_cluster(residual, size, cap, iterations, one, start) for one in seeds)
         _, codebook, group = min(runs, key=lambda run: run[0])
         codes[:, level] = group
         take_off(residual, codebook, group)
@@ -87,9 +89,9 @@ def take_off(residual: np.ndarray, codebook: np.ndarray, group: np.ndarray) -> N
 
 
 def _cluster(
-    rows: np.ndarray, size: int, cap: int | None, iterations: int, seed: int
+    rows: np.ndarray, size: int, cap: int | None, iterations: int, seed: int, start: Start
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """One run of k-means: objective, centroids, and the centroid of each row (eq. 6, within the cap)."""
     if cap is not None:
-        return balanced_kmeans(rows, size, cap, iterations, seed)
-    return kmeans(rows, size, iterations, seed)
+        return balanced_kmeans(rows, size, cap, iterations, seed, start)
+    return kmeans(rows, size, iterations, seed, start)

@@ -48,6 +48,11 @@ def test_centroids_are_spread_in_many_dimensions():
     assert counts.max() < 120
 
 
+def test_rows_on_one_another_have_a_start():
+    made = rq_kmeans(np.ones((9, 3), np.float32), [4, 2], start="components")
+    assert made.errors[-1] < 1e-9
+
+
 def test_many_rows_start_from_a_part_of_them(monkeypatch):
     vectors = blobs(rows=2000, kinds=8)
     whole = rq_kmeans(vectors, [8, 8]).errors
@@ -57,9 +62,10 @@ def test_many_rows_start_from_a_part_of_them(monkeypatch):
     assert (first.codes == second.codes).all() and first.errors[-1] < 1.03 * whole[-1]
 
 
-def test_same_seed_same_codes():
+@pytest.mark.parametrize("start", ["ladder", "components"])
+def test_same_seed_same_codes(start):
     vectors = blobs()
-    first, second = (rq_kmeans(vectors, [8, 8], seed=3) for _ in range(2))
+    first, second = (rq_kmeans(vectors, [8, 8], seed=3, start=start) for _ in range(2))
     assert (first.codes == second.codes).all()
     assert all((a == b).all() for a, b in zip(first.codebooks, second.codebooks, strict=True))
 
