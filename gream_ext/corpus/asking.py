@@ -1,28 +1,20 @@
 """What the stages that ask an LLM share: their options, their template files, what is wrong with any answer."""
 
 import re
-import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gream_ext.corpus.prompts import template_text
 from gream_ext.errors import GreamError
-from gream_ext.llm import Endpoint, Request
+from gream_ext.llm import Endpoint
+from gream_ext.llm.wording import REFUSAL, Template, parse_template, template_source
 from gream_ext.stage import option
 
 REQUESTS = "requests"
 """The folder of what an LLM is asked. ``templates/`` has what a student reads: its tokenizer learns from all of it."""
-REFUSAL = re.compile(
-    r"\b(as an ai\b|as a language model|i(?:'|’)?m sorry|i am sorry|i can(?:no|')t (?:help|assist|write))", re.I
-)
-THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.S)
 MARKERS = re.compile(r"<\||</?(?:think|answer)>")
 """What a tokenizer of ours takes for a marker, a token or an identifier: no LLM may write it."""
-
-Template = tuple[string.Template, string.Template]
-"""The system and the user message, with $slots."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +57,8 @@ def read_template(name: str, path: str | None, slots: Sequence[str], needed: Seq
 
     It may use ``slots`` and must use those ``needed``; `GreamError` names the file.
     """
-    try:
-        text = template_text(name, REQUESTS) if path is None else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GreamError(f"template {path} cannot be read: {error}") from None
-    parts = re.fullmatch(r"\s*\[system\]\n(.*?)\n\[user\]\n(.*)", text, re.S)
-    if not parts:
-        raise GreamError(f"{path or name} needs a line [system], its text, a line [user] and its text")
-    system, user = (string.Template(part.strip()) for part in parts.groups())
-    used = {*system.get_identifiers(), *user.get_identifiers()}
-    if not (system.is_valid() and user.is_valid()) or used - set(slots) or not set(needed) <= used:
-        known = ", ".join(f"${slot}" + (" (it must)" if slot in needed else "") for slot in slots)
-        raise GreamError(f"{path or name} may use {known}, and $$ for a dollar sign")
-    return system, user
-
-
-def request_of(key: str, template: Template, slots: Mapping[str, str]) -> Request:
-    """The question in a template's words."""
-    roles = ("system", "user")
-    return Request(
-        key, [{"role": role, "content": part.substitute(slots)} for role, part in zip(roles, template, strict=True)]
-    )
-
-
-def without_thinking(answer: str) -> str:
-    """An answer without the thinking that a reasoning model writes before it.
-
-    >>> without_thinking("<think>hm</think> Fine.")
-    'Fine.'
-    """
-    return THINKING.sub("", answer).strip()
+    shipped = "" if path else template_text(name, REQUESTS)
+    return parse_template(template_source(shipped, path), path or name, slots, needed)
 
 
 def common_fault(text: str) -> str | None:

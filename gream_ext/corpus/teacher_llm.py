@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gream_ext.corpus.asking import Template, common_fault, request_of, without_thinking
+from gream_ext.corpus.asking import common_fault
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.prompts import SEPARATOR
 from gream_ext.corpus.reasoning import Malformed, Reasoning
@@ -18,6 +18,7 @@ from gream_ext.corpus.teacher import Answer, Question
 from gream_ext.corpus.validate import MAX_WORDS, answer_fault
 from gream_ext.llm import Endpoint, Estimate, Request, Validate, ask, estimate
 from gream_ext.llm.ledger import read_ledger
+from gream_ext.llm.wording import Template, request_of, without_thinking
 
 SLOTS = ("history", "target", "label", "max_words")
 HEADINGS = (

@@ -6,7 +6,6 @@ interruption costs nothing; the wording of the request is in ``templates/enrich.
 
 import json
 import re
-import string
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from pathlib import Path
 
 from gream_ext.errors import GreamError
 from gream_ext.llm import Endpoint, Request, Validate, ask, estimate
+from gream_ext.llm.wording import REFUSAL, Template, parse_template, request_of, template_source, without_thinking
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import ITEMS, Workspace, read_table, whole
 
-REFUSAL = re.compile(
-    r"\b(as an ai\b|as a language model|i(?:'|’)?m sorry|i am sorry|i can(?:no|')t (?:help|assist|write))", re.I
-)
-THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.S)
+SLOTS = ("text", "title", "min_words", "max_words")
 WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -52,22 +49,12 @@ class Item:
     text: str
 
 
-def read_template(text: str, name: str = "templates/enrich.txt") -> tuple[string.Template, string.Template]:
+def read_template(text: str, name: str = "templates/enrich.txt") -> Template:
     """The [system] and [user] parts of a template file."""
-    parts = re.fullmatch(r"\s*\[system\]\n(.*?)\n\[user\]\n(.*)", text, re.S)
-    if not parts:
-        raise GreamError(f"{name} needs a line [system], its text, a line [user] and its text")
-    system, user = (string.Template(part.strip()) for part in parts.groups())
-    known = {"text", "title", "min_words", "max_words"}
-    used = {*system.get_identifiers(), *user.get_identifiers()}
-    if not (system.is_valid() and user.is_valid()) or used - known or "text" not in used:
-        raise GreamError(f"{name} may use $text (it must), $title, $min_words and $max_words, and $$ for a dollar sign")
-    return system, user
+    return parse_template(text, name, SLOTS, needed=("text",))
 
 
-def enrichment_request(
-    item: Item, template: tuple[string.Template, string.Template], settings: EnrichSettings
-) -> Request:
+def enrichment_request(item: Item, template: Template, settings: EnrichSettings) -> Request:
     """What the LLM is asked about one item."""
     slots = {
         "text": item.text[: settings.max_characters],
@@ -75,9 +62,7 @@ def enrichment_request(
         "min_words": str(settings.min_words),
         "max_words": str(settings.max_words),
     }
-    roles = ("system", "user")
-    messages = [{"role": role, "content": part.substitute(slots)} for role, part in zip(roles, template, strict=True)]
-    return Request(item.item_id, messages)
+    return request_of(item.item_id, template, slots)
 
 
 def clean(answer: str) -> str:
@@ -86,7 +71,7 @@ def clean(answer: str) -> str:
     >>> clean("<think>hm</think> A  fine\\nthing. ")
     'A fine thing.'
     """
-    return " ".join(THINKING.sub("", answer).split())
+    return " ".join(without_thinking(answer).split())
 
 
 def fault(answer: str, title: str, min_words: int, max_words: int) -> str | None:
@@ -194,13 +179,9 @@ def report_failures(failures: Mapping[str, str], items: int, tolerate: float) ->
     print(f"enrich: {len(failures)} items keep their composite text ({first})", file=sys.stderr)
 
 
-def _template(path: str | None) -> tuple[string.Template, string.Template]:
-    if path is None:
-        return read_template(files("gream_ext.items").joinpath("templates", "enrich.txt").read_text(encoding="utf-8"))
-    try:
-        return read_template(Path(path).read_text(encoding="utf-8"), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise GreamError(f"template {path} cannot be read: {error}") from None
+def _template(path: str | None) -> Template:
+    shipped = files("gream_ext.items").joinpath("templates", "enrich.txt").read_text(encoding="utf-8")
+    return read_template(template_source(shipped, path), path or "templates/enrich.txt")
 
 
 def _validator(titles: Mapping[str, str], settings: EnrichSettings) -> Validate:
