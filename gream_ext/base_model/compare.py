@@ -109,7 +109,7 @@ def trial(
             return held_out_loss(model, held_out, settings.batch_size, identifiers)
 
     arithmetic = torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16(settings.dtype))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01, fused=True)
     order = random.Random(f"compare/{seed}").sample(range(len(train)), len(train))
     losses = {"0": measured()}
     model.train()
