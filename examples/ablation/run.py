@@ -148,22 +148,29 @@ def summary(values: list[float]) -> dict[str, float | None]:
 
 
 def collect(arms: tuple[Arm, ...], options: argparse.Namespace) -> dict[str, Any]:
-    """Every arm's figures; those of runs with the same settings that are in runs.json already are taken from there."""
-    path = options.folder / "runs.json"
-    settings = {name: getattr(options, name) for name in ("steps", "learning_rate", "workers", "prompts")}
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    runs: dict[str, dict[str, dict[str, float]]] = kept["runs"] if kept.get("settings") == settings else {}
+    """Every arm's figures: means over the seeds."""
+    found: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in arms}
     for seed in options.seeds:  # all arms of one seed first: an unfinished run still compares them
         for arm in arms:
-            done = runs.setdefault(arm.name, {})
-            if str(seed) not in done:
-                done[str(seed)] = measure(arm, seed, options)
-                write({"settings": settings, "runs": runs}, path)
-    chosen = {name: [found[str(seed)] for seed in options.seeds] for name, found in runs.items()}
+            found[arm.name].append(kept(arm, seed, options))
     return {
-        name: {metric: summary([run[metric] for run in found]) for metric in METRICS if metric in found[0]}
-        for name, found in chosen.items()
+        name: {metric: summary([run[metric] for run in runs]) for metric in METRICS if metric in runs[0]}
+        for name, runs in found.items()
     }
+
+
+def kept(arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    """What `measure` gives, from a file of its own where these settings have been measured before."""
+    settings = {name: getattr(options, name) for name in ("steps", "learning_rate", "workers", "prompts")}
+    name = "-".join(arm.recipes or arm.name.split())
+    path = options.folder / "measured" / f"{name}-seed{seed}.json"
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    if earlier.get("settings") != settings:
+        earlier = {"settings": settings, "figures": measure(arm, seed, options)}
+        path.parent.mkdir(exist_ok=True)
+        write(earlier, path)
+    figures: dict[str, float] = earlier["figures"]
+    return figures
 
 
 def write(value: Any, path: Path) -> None:

@@ -67,6 +67,9 @@ def train(folder: Path, job: Mapping[str, Any], keys: Mapping[str, Any], name: s
     valid, test = (questions(folder, one, split) for one, split in ((valid_set, "valid"), (test_set, "test")))
     batches = TrainDataLoader(config, train_set, None, shuffle=True)
     model = get_model(config["model"])(config, batches._dataset).to(config["device"])
+    # RecBole's SINE turns it on for all models when it is imported: every backward pass then looks for NaN and keeps
+    # a stack trace for each operation. RecBole checks the loss itself.
+    torch.autograd.set_detect_anomaly(False)
     trainer = chosen_by(get_trainer(config["MODEL_TYPE"], config["model"]), valid, name)(config, model)
     if config["model"] in PRETRAINED:
         pretrain(trainer, batches, config["pretrain_epochs"], name)
