@@ -1,11 +1,14 @@
-"""Table 3 and Figure 3 at laptop size: each arm of reinforcement from one supervised model, with the same budget.
+"""Table 3 and Figure 3 at laptop size: each arm of reinforcement from the same supervised model, with the same budget.
 
     python examples/ablation/run.py --base runs/quickstart                    # 5 arms × 3 seeds, then tables and a plot
-    python examples/ablation/run.py --base runs/quickstart --steps 12 --seeds 0 1
+    python examples/ablation/run.py --base 'runs/schedules/seed{seed}/mixed-curriculum-0' \\
+        --alignment 'runs/schedules/seed{seed}/direct-only-0'                 # after examples/schedules/run.py
 
-``--base`` is a workspace after `gream run … --until "evaluate sft direct test"`; it is read only. Each training has a
-workspace of its own below ``--folder``. Whatever is done is not done again, so an interrupted run goes on. At the end
-table.json, table.md and ablation.png stand in the folder: means over the seeds, ± the standard error of that mean.
+``--base`` is a workspace with a supervised model, ``--alignment`` one whose model has seen alignment data alone;
+without it that model is trained, as long as the base's. With ``{seed}`` in its name each seed has a workspace of its
+own; without, all seeds start from one. Each training has a workspace below ``--folder``; the bases get evaluations
+and nothing else. Whatever is done is not done again, so an interrupted run goes on. At the end table.json, table.md
+and ablation.png stand in the folder: means over the seeds, ± the standard error of that mean.
 """
 
 import argparse
@@ -71,13 +74,20 @@ def branch(base: Path, folder: Path, without: frozenset[str] = frozenset()) -> P
     return folder
 
 
-def supervised(arm: Arm, options: argparse.Namespace) -> Path:
-    """The workspace of a model without reinforcement; ``alignment only`` is trained for as many steps as the base's."""
+def base_of(seed: int, options: argparse.Namespace) -> Path:
+    return Path(options.base.format(seed=seed))
+
+
+def supervised(arm: Arm, seed: int, options: argparse.Namespace) -> Path:
+    """The workspace of a model without reinforcement."""
+    base = base_of(seed, options)
     if arm.supervised == "base":
-        return branch(options.base, options.folder / "reasoning")
-    folder = branch(options.base, options.folder / "alignment", frozenset({"sft"}))
-    settings = json.loads((options.base / "stages" / "sft.json").read_text())["settings"]
-    steps = json.loads((options.base / "sft" / "trainer_state.json").read_text())["global_step"]
+        return base
+    if options.alignment:
+        return Path(options.alignment.format(seed=seed))
+    folder = branch(base, options.folder / f"alignment-{base.name}", frozenset({"sft"}))
+    settings = json.loads((base / "stages" / "sft.json").read_text())["settings"]
+    steps = json.loads((base / "sft" / "trainer_state.json").read_text())["global_step"]
     overrides = {**settings["overrides"], "max_steps": steps}
     words = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     processes = [] if settings["processes"] is None else ["--processes", str(settings["processes"])]
@@ -87,10 +97,13 @@ def supervised(arm: Arm, options: argparse.Namespace) -> Path:
 
 
 def reinforced(arm: Arm, seed: int, options: argparse.Namespace) -> Path:
-    """The workspace of one arm and seed, trained on the same prompts of both modes."""
-    data = options.folder / "data"
+    """The workspace of one arm and seed, trained on the seed's prompts of both modes."""
+    base = base_of(seed, options)
+    data = branch(base, options.folder / f"data-seed{seed}")
+    gream(data, "corpus", "rl", "--prompts", str(options.prompts), "--reason-share", "0.5", "--valid-users", "256",
+          "--system-prompt", "short", "--seed", str(seed))  # fmt: skip
     name = "-".join(recipe for recipe in arm.recipes if recipe != "cpu")
-    folder = branch(options.base, options.folder / f"{name}-seed{seed}")
+    folder = branch(base, options.folder / f"{name}-seed{seed}")
     (folder / "rl").mkdir(exist_ok=True)
     for split in ("train", "valid"):
         target = folder / "rl" / f"{split}.parquet"
@@ -109,11 +122,12 @@ def reinforced(arm: Arm, seed: int, options: argparse.Namespace) -> Path:
     return folder
 
 
-def evaluate(folder: Path, model: str, seed: int) -> dict[str, float]:
+def evaluate(folder: Path, model: str, options: argparse.Namespace) -> dict[str, float]:
     """The paper's averages on all test users, in direct and in reasoning mode."""
     found = {}
     for mode in ("direct", "reason"):
-        gream(folder, "evaluate", "--model", model, "--mode", mode, "--seed", str(seed), "--processes", "2")
+        gream(folder, "evaluate", "--model", model, "--mode", mode, "--split", "test", "--system-prompt", "short",
+              "--max-new-tokens", "256", "--processes", str(options.workers))  # fmt: skip
         found[mode] = json.loads((folder / "evaluation" / model / f"{mode}-test.json").read_text())
     ranked = [found["direct"][f"{name}@{k}"] for name in ("recall", "ndcg") for k in CUTOFFS]
     return {
@@ -134,11 +148,11 @@ def training(folder: Path) -> dict[str, float]:
 
 
 def measure(arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, float]:
-    """All figures of one arm and seed, kept in a file once they are there."""
+    """All figures of one arm and seed."""
     if arm.supervised:
-        return evaluate(supervised(arm, options), "sft", seed)
+        return evaluate(supervised(arm, seed, options), "sft", options)
     folder = reinforced(arm, seed, options)
-    return {**evaluate(folder, "srpo", seed), **training(folder)}
+    return {**evaluate(folder, "srpo", options), **training(folder)}
 
 
 def summary(values: list[float]) -> dict[str, float | None]:
@@ -152,6 +166,8 @@ def collect(arms: tuple[Arm, ...], options: argparse.Namespace) -> dict[str, Any
     found: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in arms}
     for seed in options.seeds:  # all arms of one seed first: an unfinished run still compares them
         for arm in arms:
+            if arm.supervised and "{seed}" not in options.base and found[arm.name]:
+                continue  # one model serves all seeds
             found[arm.name].append(kept(arm, seed, options))
     return {
         name: {metric: summary([run[metric] for run in runs]) for metric in METRICS if metric in runs[0]}
@@ -161,13 +177,14 @@ def collect(arms: tuple[Arm, ...], options: argparse.Namespace) -> dict[str, Any
 
 def kept(arm: Arm, seed: int, options: argparse.Namespace) -> dict[str, float]:
     """What `measure` gives, from a file of its own where these settings have been measured before."""
-    settings = {name: getattr(options, name) for name in ("steps", "learning_rate", "workers", "prompts")}
+    names = ("base", "alignment", "steps", "learning_rate", "workers", "prompts")
+    settings = {name: getattr(options, name) for name in names}
     name = "-".join(arm.recipes or arm.name.split())
     path = options.folder / "measured" / f"{name}-seed{seed}.json"
     earlier = json.loads(path.read_text()) if path.exists() else {}
     if earlier.get("settings") != settings:
         earlier = {"settings": settings, "figures": measure(arm, seed, options)}
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(earlier, path)
     figures: dict[str, float] = earlier["figures"]
     return figures
@@ -217,7 +234,8 @@ def plot(tables: dict[str, dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="a workspace whose model sft is trained")
+    parser.add_argument("--base", required=True, help="a workspace whose model sft is trained; may hold {seed}")
+    parser.add_argument("--alignment", help="one whose model sft has seen alignment data alone; may hold {seed}")
     parser.add_argument("--folder", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=12, help="of reinforcement, in each arm")
@@ -225,9 +243,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=4000)
     options = parser.parse_args()
-    data = branch(options.base, options.folder / "data")
-    gream(data, "corpus", "rl", "--prompts", str(options.prompts), "--reason-share", "0.5", "--valid-users", "256",
-          "--system-prompt", "short")  # fmt: skip
     arms = tuple({arm.recipes or arm.name: arm for arm in (*FIGURE_3, *TABLE_3)}.values())
     found = collect(arms, options)
     tables = {
