@@ -23,8 +23,8 @@ from llamafactory.train import tuner
 workers = int(sys.argv.pop())
 ray.init(address="local", num_cpus=10 * workers, include_dashboard=False, _node_ip_address="127.0.0.1")
 sys.argv += [f"ray_num_workers={workers}", f"master_addr={ray.nodes()[0]['NodeManagerAddress']}"]
-# On a cluster without accelerators LLaMA-Factory takes each CPU for a device and asks ten CPUs for each of them, which no
-# cluster has: here as many devices as workers.
+# On a cluster without accelerators LLaMA-Factory takes each CPU for a device and asks ten CPUs for each of them, which
+# no cluster has: here as many devices as workers.
 placement_group = tuner.get_placement_group
 tuner.get_placement_group = lambda devices: placement_group(workers)
 tuner.run_exp()
