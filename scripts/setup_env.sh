@@ -13,7 +13,7 @@ set -euo pipefail
 script=setup_env.sh
 default_venv=.venv
 pins=constraints.txt
-watched=(scripts/models.txt scripts/movielens.txt)
+watched=(scripts/models.txt scripts/deepspeed.txt scripts/movielens.txt)
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 wheel_folder=.cache
@@ -35,6 +35,10 @@ if "$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not 
     pip uninstall --quiet --yes torchvision
     rm -f "$packages"/torchaudio/lib/*.so
 fi
+
+say "== Installing DeepSpeed aside (scripts/deepspeed.txt)"
+rm -rf "$venv/deepspeed"
+DS_BUILD_OPS=0 pip install --quiet --no-deps --no-build-isolation --target "$venv/deepspeed" --requirement scripts/deepspeed.txt
 
 if ! ls "$wheel_folder"/recbole-*.whl >/dev/null 2>&1; then
     say "== Fetching MovieLens-100K (inside the recbole wheel)"
