@@ -7,12 +7,9 @@ answers that are kept, judged and paid for once.
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,55 +41,6 @@ Describe "$title" in one short sentence that names it.
 """
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from gream_ext.base_model.gguf import load_gguf, smollm2_file
-
-    folder = tmp_path_factory.mktemp("models") / "smollm2"
-    loaded, tokenizer = load_gguf(smollm2_file())
-    assert loaded.generation_config is not None
-    loaded.generation_config.do_sample = True  # else the server takes the likeliest token, whatever it is asked
-    loaded.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(model: Path) -> Iterator[str]:
-    """Where the model is served, for as long as the tests of this module run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("transformers")
-    command = [sys.executable, str(program), "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
-    log = model.parent / "serve.log"
-    with log.open("w") as output:
-        server = subprocess.Popen([*command, "--device", "cpu"], stdout=output, stderr=output, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()[-2000:]
-        try:
-            without_proxy.open(url, timeout=5).read()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"not up: {log.read_text()[-2000:]}")
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -109,10 +57,10 @@ def settings(model: Path, address: str, workspace: Workspace, **chosen: object) 
 
 
 def test_items_are_described_once(
-    model: Path, address: str, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    smollm2: Path, smollm2_address: str, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = settings(model, address, workspace)
-    run(workspace, settings(model, address, workspace, dry_run=True))
+    asked = settings(smollm2, smollm2_address, workspace)
+    run(workspace, settings(smollm2, smollm2_address, workspace, dry_run=True))
     estimate = capsys.readouterr().out
     run(workspace, asked)
     said = capsys.readouterr()
@@ -137,8 +85,8 @@ def test_items_are_described_once(
         assert len(read_ledger(ledger_path(workspace))) == len(lines), "a second run pays for nothing"
 
 
-def test_killed_and_gone_on(model: Path, address: str, workspace: Workspace) -> None:
-    chosen = settings(model, address, workspace)
+def test_killed_and_gone_on(smollm2: Path, smollm2_address: str, workspace: Workspace) -> None:
+    chosen = settings(smollm2, smollm2_address, workspace)
     options = [
         word
         for name in (
@@ -154,7 +102,7 @@ def test_killed_and_gone_on(model: Path, address: str, workspace: Workspace) -> 
         for word in (f"--{name.replace('_', '-')}", str(getattr(chosen, name)))
     ]
     command = [sys.executable, "-m", "gream_ext.cli", "enrich", "--workspace", str(workspace.root)]
-    command += ["--base-url", address, "--model", str(model), *options]
+    command += ["--base-url", smollm2_address, "--model", str(smollm2), *options]
     environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
@@ -176,13 +124,13 @@ def test_killed_and_gone_on(model: Path, address: str, workspace: Workspace) -> 
     assert len(accepted) == len(set(accepted)), "no good answer was paid for twice"
 
 
-def test_the_estimate_of_tokens_is_seldom_too_small(model: Path, tmp_path: Path) -> None:
+def test_the_estimate_of_tokens_is_seldom_too_small(smollm2: Path, tmp_path: Path) -> None:
     """Against SmolLM2's own tokenizer, on the composite texts of Beauty."""
     if not (SHARED / "beauty").is_dir():
         pytest.skip("no Amazon data here: set GREAM_SHARED_DATA")
     workspace = Workspace(tmp_path)
     prepare.STAGE.run(workspace, prepare.PrepareSettings(path=str(SHARED / "beauty")))
-    exact, texts = counter(str(model)), pl.read_parquet(workspace.items)["text"].to_list()
+    exact, texts = counter(str(smollm2)), pl.read_parquet(workspace.items)["text"].to_list()
     counted, estimated = ([count(text) for text in texts] for count in (exact, estimated_tokens))
     too_small = sum(told < right for told, right in zip(estimated, counted, strict=True)) / len(texts)
     print(
