@@ -13,11 +13,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from gream_ext.corpus.align import check_range, corpus_reads, load_catalogue
-from gream_ext.corpus.asking import AskSettings, common_fault, endpoint_of, read_template
+from gream_ext.corpus.asking import common_fault, read_template
 from gream_ext.corpus.prompts import WINDOW
 from gream_ext.corpus.told import told_path
 from gream_ext.errors import GreamError
 from gream_ext.llm import Request, ask, estimate
+from gream_ext.llm.options import AskSettings, endpoint_of
 from gream_ext.llm.wording import request_of, without_thinking
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole

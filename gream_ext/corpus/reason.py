@@ -11,12 +11,12 @@ from random import Random
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from gream_ext.corpus.align import check_range, corpus_reads, load_catalogue
-from gream_ext.corpus.asking import AskSettings
 from gream_ext.corpus.draw import shuffled
 from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt, drawn_wording, system_text
 from gream_ext.corpus.validate import MAX_WORDS, answer_fault
 from gream_ext.errors import GreamError
+from gream_ext.llm.options import AskSettings
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 

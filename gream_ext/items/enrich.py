@@ -13,7 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from gream_ext.errors import GreamError
-from gream_ext.llm import Endpoint, Request, Validate, ask, estimate
+from gream_ext.llm import Request, Validate, ask, estimate
+from gream_ext.llm.options import AskSettings, endpoint_of
 from gream_ext.llm.wording import REFUSAL, Template, parse_template, request_of, template_source, without_thinking
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import ITEMS, Workspace, read_table, whole
@@ -23,23 +24,17 @@ WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 @dataclass(frozen=True)
-class EnrichSettings:
+class EnrichSettings(AskSettings):
     base_url: str = option(help="address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1")
     model: str = option(help="name of the model at that endpoint")
-    api_key_env: str | None = option(None, help="environment variable that holds the endpoint's key")
-    concurrency: int = option(8, help="requests under way at once")
     max_tokens: int = option(512, help="longest answer, in tokens")
     temperature: float = option(0.3, help="sampling temperature")
-    timeout: float = option(120.0, help="seconds for one request")
-    attempts: int = option(6, help="how often a request is sent while the endpoint fails, stalls or says 429")
-    rejections: int = option(3, help="rejected answers an item may cost before it is reported")
     limit: int | None = option(None, help="only the first so many items, to try before buying")
     min_words: int = option(30, help="a shorter description is rejected")
     max_words: int = option(300, help="a longer description is rejected")
     max_characters: int = option(8000, help="the composite text is cut there")
     tolerate: float = option(0.01, help="share of items that may stay without a description; more is an error")
     template: str | None = option(None, help="a file in place of templates/enrich.txt, with [system] and [user] parts")
-    dry_run: bool = option(False, help="only say how many requests and tokens it would take")
 
 
 @dataclass(frozen=True)
@@ -129,17 +124,7 @@ def read_items(workspace: Workspace, limit: int | None) -> list[Item]:
 
 
 def run(workspace: Workspace, settings: EnrichSettings) -> None:
-    endpoint = Endpoint(
-        settings.base_url,
-        settings.model,
-        settings.api_key_env,
-        settings.max_tokens,
-        settings.temperature,
-        concurrency=settings.concurrency,
-        timeout=settings.timeout,
-        attempts=settings.attempts,
-        rejections=settings.rejections,
-    )
+    endpoint = endpoint_of(settings)
     items = read_items(workspace, settings.limit)
     template = _template(settings.template)
     # An item without any text has nothing to rewrite.
