@@ -35,12 +35,7 @@ def lloyd(rows: np.ndarray, start: np.ndarray, iterations: int) -> tuple[float, 
         centroids = moved
         if left and full and not len(changed):
             return watch.objective(centroids), centroids, watch.place
-        new = watch.place[changed]
-        for begin in range(0, len(changed), BLOCK):
-            part = slice(begin, begin + BLOCK)
-            gone = rows[changed[part]]
-            total += sums(gone, new[part], len(start))
-            total -= sums(gone, old[part], len(start))
+        move_sums(total, rows, changed, old, watch.place[changed])
     return objective, centroids, watch.place
 
 
@@ -73,6 +68,15 @@ def sums(rows: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
         present, first = np.unique(group[start : start + BLOCK][order], return_index=True)
         total[present] += np.add.reduceat(rows[start + order], first, axis=0)
     return total
+
+
+def move_sums(total: np.ndarray, rows: np.ndarray, changed: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
+    """Keep the sums of the groups, float64 [size, width], up when the rows ``changed`` go from groups to others."""
+    for begin in range(0, len(changed), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        gone = rows[changed[part]]
+        total += sums(gone, new[part], len(total))
+        total -= sums(gone, old[part], len(total))
 
 
 def _at_least(rows: np.ndarray, width: int) -> np.ndarray:

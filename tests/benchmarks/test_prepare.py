@@ -49,6 +49,7 @@ def child(kind: str, table: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.timeout(7200)
 def test_prepare_memory_and_time(table: Path) -> None:
     rounds = [{kind: child(kind, table) for kind in KINDS} for _ in range(ROUNDS)]
     print(f"\n5-core and leave-one-out of {ROWS:,} interactions, {rounds[0]['ours']['kept']:,} kept, {ROUNDS} rounds")
