@@ -3,9 +3,11 @@
 Needs torch and numpy only; `gream_ext.plugins.verl.estimator` is what Verl calls.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import count
 from math import comb, sqrt
 
 import numpy as np
@@ -52,7 +54,7 @@ def dense_advantages(rewards: torch.Tensor, groups: torch.Tensor | np.ndarray | 
     the bit (a group of one keeps its reward), but where all rewards of a group are equal: there
     it is 0, while Verl divides the rounding error of the mean by 1e-6.
     """
-    return _dense(rewards, _group_numbers(groups, rewards))
+    return _dense(rewards, _members(groups, rewards))
 
 
 def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence, k: int) -> torch.Tensor:
@@ -60,7 +62,7 @@ def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | 
 
     ``correct`` is bool [rollouts]: v of the paper. ``k`` is the size of the draw of eq. 15.
     """
-    return _bonus(correct, _group_numbers(groups, correct), k)
+    return _bonus(correct, _members(groups, correct), k)
 
 
 def srpo_advantages(
@@ -94,16 +96,17 @@ def srpo_advantages(
         )
     if k < 1:
         raise ValueError(f"k of eq. 15 must be at least 1, not {k}")
-    numbers = _group_numbers(groups, rewards)
-    dense = _dense(rewards, numbers)
-    return dense + _bonus(correct, numbers, k).to(dense) if bonus else dense
+    members = _members(groups, rewards)
+    dense = _dense(rewards, members)
+    return dense + _bonus(correct, members, k).to(dense) if bonus else dense
 
 
-def _dense(rewards: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
+def _dense(rewards: torch.Tensor, members: list[np.ndarray]) -> torch.Tensor:
     if not rewards.is_floating_point():
         rewards = rewards.float()
-    advantages = torch.zeros_like(rewards)
-    for places in _by_size(numbers, rewards.device):
+    advantages = torch.empty_like(rewards)
+    for group_places in members:
+        places = torch.from_numpy(group_places).to(rewards.device)
         grouped = rewards[places]
         if places.shape[1] == 1:
             advantages[places] = grouped / (1.0 + EPSILON)
@@ -114,12 +117,18 @@ def _dense(rewards: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
     return advantages
 
 
-def _bonus(correct: torch.Tensor, numbers: np.ndarray, k: int) -> torch.Tensor:
+def _bonus(correct: torch.Tensor, members: list[np.ndarray], k: int) -> torch.Tensor:
+    # numpy: for a few numbers of each group its calls cost a fraction of torch's.
     right = correct.detach().cpu().numpy().astype(bool)
-    sizes = np.bincount(numbers)
-    counts = np.bincount(numbers, weights=right).astype(np.int64)
-    bonuses = np.array([group_bonus(*pair, k) for pair in zip(counts.tolist(), sizes.tolist(), strict=True)])
-    bonus = bonuses.reshape(-1, 2)[numbers, np.where(right, 0, 1)]
+    bonus = np.empty(len(right))
+    for places in members:
+        grouped = right[places]
+        group_size = places.shape[1]
+        counts = grouped.sum(axis=1, keepdims=True)
+        of_correct, of_incorrect = np.empty((2, group_size + 1))
+        for correct_count in np.unique(counts).tolist():
+            of_correct[correct_count], of_incorrect[correct_count] = group_bonus(correct_count, group_size, k)
+        bonus[places] = np.where(grouped, of_correct[counts], of_incorrect[counts])
     return torch.from_numpy(bonus).to(correct.device)
 
 
@@ -129,6 +138,17 @@ def _all_wrong(correct_count: int, group_size: int, k: int) -> Fraction:
         raise ValueError(f"no group has {correct_count} of {group_size} correct with k {k}")
     drawn = min(k, group_size)
     return Fraction(comb(group_size - correct_count, drawn), comb(group_size, drawn))
+
+
+def _members(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Tensor) -> list[np.ndarray]:
+    """For each group size, the places of the rollouts of such groups: int64 [groups, size].
+
+    Within a group the rollouts keep their order, so that sums round as Verl's do.
+    """
+    numbers = _group_numbers(groups, like)
+    sizes = np.bincount(numbers)
+    order, size_of = np.argsort(numbers, kind="stable"), np.repeat(sizes, sizes)
+    return [order[size_of == size].reshape(-1, size) for size in np.unique(sizes)]
 
 
 def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Tensor) -> np.ndarray:
@@ -144,16 +164,6 @@ def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Ten
     else:
         # Not through an array, in which 1 and "1" would be the same text and a tuple a row.
         listed = [label.item() if isinstance(label, torch.Tensor) else label for label in labels]
-    # Verl's ids come here; counting them takes a fraction of sorting them.
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(listed))}
+    # Verl's ids come here; counting them takes a fraction of sorting them. A label not met before gets the next number.
+    numbers: defaultdict[Hashable, int] = defaultdict(count().__next__)
     return np.fromiter(map(numbers.__getitem__, listed), np.int64, len(listed))
-
-
-def _by_size(numbers: np.ndarray, device: torch.device) -> list[torch.Tensor]:
-    """For each group size, the places of the rollouts of such groups: int64 [groups, size].
-
-    Within a group the rollouts keep their order, so that sums round as Verl's do.
-    """
-    order = np.argsort(numbers, kind="stable")
-    sizes = np.bincount(numbers)[numbers[order]]
-    return [torch.from_numpy(order[sizes == size].reshape(-1, size)).to(device) for size in np.unique(sizes)]

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Sequence
 Identifier = tuple[str, ...]
 
 LEVEL_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_TOKEN = re.compile(r"<\|([a-z])_(0|[1-9][0-9]*)\|>")
-_IDENTIFIER = re.compile(rf"(?:{_TOKEN.pattern})+")
+_CODE = "(?:0|[1-9][0-9]*)"
+_TOKEN = re.compile(rf"<\|[a-z]_{_CODE}\|>")
+# The levels in order, each in an optional group that the one before it opens: a(?:b(?:c)?)?
+_IDENTIFIER = re.compile(
+    "(?:".join(rf"<\|{letter}_{_CODE}\|>" for letter in LEVEL_LETTERS) + ")?" * (len(LEVEL_LETTERS) - 1)
+)
 
 
 def token(level: int, code: int) -> str:
@@ -42,14 +46,7 @@ def parse(text: str) -> Identifier | None:
     >>> parse("<|b_3|><|a_12|>") is None
     True
     """
-    if not _IDENTIFIER.fullmatch(text):
-        return None
-    found = [match.group(0, 1) for match in _TOKEN.finditer(text)]
-    if any(letter != expected for (_, letter), expected in zip(found, LEVEL_LETTERS, strict=False)):
-        return None
-    if len(found) > len(LEVEL_LETTERS):
-        return None
-    return tuple(written for written, _ in found)
+    return tuple(_TOKEN.findall(text)) if _IDENTIFIER.fullmatch(text) else None
 
 
 def find_all(text: str) -> list[Identifier]:
@@ -63,11 +60,12 @@ def find_all(text: str) -> list[Identifier]:
     found: list[list[str]] = []
     end = -1
     for match in _TOKEN.finditer(text):
-        letter = match.group(1)
+        written = match.group()
+        letter = written[2]
         if letter == LEVEL_LETTERS[0]:
-            found.append([match.group()])
+            found.append([written])
         elif found and match.start() == end and letter == LEVEL_LETTERS[len(found[-1]) :][:1]:
-            found[-1].append(match.group())
+            found[-1].append(written)
         else:
             continue
         end = match.end()

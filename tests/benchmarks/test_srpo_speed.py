@@ -1,6 +1,13 @@
-"""How fast the advantage and the reward are, beside verl's own: ``pytest tests/benchmarks -k srpo -s``."""
+"""How fast the advantage and the reward are, beside verl's own: ``pytest tests/benchmarks -k srpo -s``.
 
+The same for all arms: they take turns, so that a busy machine slows each of them; before a call that is timed comes
+one of the same arm that is not, so that none pays for the caches that another has filled; and Python's collector
+rests meanwhile, as with timeit, so that none pays for another's garbage. Told are the shortest time and the median.
+"""
+
+import gc
 import random
+import statistics
 import time
 import uuid
 
@@ -21,15 +28,32 @@ ROLLOUTS, TOKENS, GROUP = 2560, 1024, 10
 CALLS = 20
 
 
-def fastest(*functions, rounds=60):
-    """The shortest time of each in milliseconds; they take turns, so that a busy machine treats them alike."""
-    times = [[] for _ in functions]
-    for _ in range(rounds):
-        for found, function in zip(times, functions, strict=True):
-            started = time.perf_counter()
-            function()
-            found.append(time.perf_counter() - started)
-    return [1000 * min(found) for found in times]
+class Times(list):
+    """Milliseconds of one arm."""
+
+    @property
+    def median(self):
+        return statistics.median(self)
+
+    def __str__(self):
+        return f"{min(self):.4g} ms (median {self.median:.4g})"
+
+
+def in_turns(*functions, rounds=60):
+    """The `Times` of each."""
+    times = [Times() for _ in functions]
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for found, function in zip(times, functions, strict=True):
+                function()
+                started = time.perf_counter()
+                function()
+                found.append(1000 * (time.perf_counter() - started))
+    finally:
+        gc.enable()
+    return times
 
 
 def batch(tokens):
@@ -54,17 +78,18 @@ def calls(tokens, *names):
 
 def test_srpo_advantage_end_to_end():
     """Of all the estimators do, summing the rewards and spreading over the mask takes most."""
-    ours, theirs = fastest(*calls(TOKENS, "srpo", "grpo_vectorized"))
-    print(f"\n{ROLLOUTS} rollouts of {TOKENS} tokens: srpo {ours:.2f} ms, verl's grpo_vectorized {theirs:.2f} ms")
-    assert ours < 1.2 * theirs
+    ours, theirs = in_turns(*calls(TOKENS, "srpo", "grpo_vectorized"))
+    print(f"\n{ROLLOUTS} rollouts of {TOKENS} tokens: srpo {ours}, verl's grpo_vectorized {theirs}")
+    assert min(ours) < 1.2 * min(theirs)
 
 
-@pytest.mark.parametrize("loop", ["grpo", "grpo_passk"])
-def test_srpo_advantage_beside_loops(loop):
+@pytest.mark.parametrize(("loop", "times"), [("grpo", 20), ("grpo_passk", 10)])
+def test_srpo_advantage_beside_loops(loop, times):
     """Without that: one token a rollout."""
-    ours, theirs = fastest(*calls(1, "srpo", loop))
-    print(f"\n{ROLLOUTS} rollouts: srpo {ours:.2f} ms, verl's {loop} {theirs:.2f} ms, {theirs / ours:.0f} times")
-    assert ours * 5 < theirs
+    ours, theirs = in_turns(*calls(1, "srpo", loop), rounds=200)
+    ratios = f"{min(theirs) / min(ours):.1f} times (median {theirs.median / ours.median:.1f})"
+    print(f"\n{ROLLOUTS} rollouts: srpo {ours}, verl's {loop} {theirs}, {ratios}")
+    assert min(ours) * times < min(theirs)
 
 
 def test_srpo_reward():
@@ -73,8 +98,8 @@ def test_srpo_reward():
     text = f"<think>{'the user likes drama. ' * 88}</think> so <answer>{target}</answer>"
     # Turns of a fraction of a millisecond: on a busy machine the shortest of many was not interrupted.
     ours, floor, theirs = (
-        1000 * milliseconds / CALLS
-        for milliseconds in fastest(
+        1000 * min(times) / CALLS
+        for times in in_turns(
             lambda: [compute_score("gream", text, target, {"mode": "reason"}) for _ in range(CALLS)],
             lambda: [text.rfind("<nowhere>") for _ in range(CALLS)],
             lambda: [gsm8k.compute_score(text, "42") for _ in range(CALLS)],

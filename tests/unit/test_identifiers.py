@@ -41,6 +41,13 @@ def test_nothing_else_is_an_identifier(text):
     assert parse(text) is None
 
 
+def test_as_many_levels_as_there_are_letters():
+    written = "".join(tokens(range(26)))
+    assert parse(written) == tokens(range(26))
+    assert parse(written + "<|a_1|>") is None
+    assert parse(written + "<|{_26|>") is None
+
+
 def test_stray_tokens_are_passed_over():
     assert find_all("<|b_1|><|a_2|> <|b_3|><|a_4|><|b_5|><|d_6|>") == [("<|a_2|>",), ("<|a_4|>", "<|b_5|>")]
 

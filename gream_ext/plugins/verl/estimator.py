@@ -56,7 +56,8 @@ def srpo(
         rewards = token_level_rewards.sum(dim=-1)
         correct = rewards >= chosen["success_threshold"]
         advantages = srpo_advantages(rewards, correct, index, chosen["k"], chosen["bonus"])
-        advantages = advantages.unsqueeze(-1) * response_mask
+        # In place of the mask's copy: a product of floats and integers would make both a tensor of this size.
+        advantages = response_mask.to(advantages.dtype, copy=True).mul_(advantages.unsqueeze(-1))
     return advantages, advantages
 
 
