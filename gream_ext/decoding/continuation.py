@@ -61,8 +61,9 @@ class Shared:
         for begin in range(0, len(prompts), at_once):
             part = slice(begin, begin + at_once)
             ids, _ = padded(prompts[part], fill=0, left=False)
-            after, cache = model.run(input_ids=ids.to(model.device), use_cache=True)
-            features.append(after[torch.arange(len(after), device=model.device), lengths[part] - 1])
+            last = lengths[part] - 1
+            after, cache = model.run(input_ids=ids.to(model.device), use_cache=True, read_at=last)
+            features.append(after[torch.arange(len(after), device=model.device), last])
             self._cache.add_prompts(begin, cache)
         self.first = torch.cat(features)
 

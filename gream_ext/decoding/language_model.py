@@ -6,7 +6,8 @@ tokens that may follow and no others. Models whose logits are more than their he
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union, cast
 from weakref import WeakKeyDictionary
@@ -76,16 +77,51 @@ class LanguageModel:
     def shares_prompts(self) -> bool:
         return self._traits.shares_prompts
 
-    def run(self, shared_prompt: "SharedPromptCache | None" = None, **inputs: Any) -> tuple[Tensor, Any]:
-        """Features [batch, positions, …] and the cache of one forward call of the model."""
+    def run(
+        self, shared_prompt: "SharedPromptCache | None" = None, read_at: Tensor | None = None, **inputs: Any
+    ) -> tuple[Tensor, Any]:
+        """Features [batch, positions, …] and the cache of one forward call of the model.
+
+        With ``read_at``, int64 [batch], only the features at that position of each row are to be read: the others may
+        be anything.
+        """
         runs = self.model.base_model if self.plain_head else self.model
-        with self._traits.lock:
-            if shared_prompt is None:
-                output = runs(**inputs)
-            else:
-                with shared_prompt.attending(self.model):
-                    output = runs(**inputs, shared_prompt=shared_prompt)
+        with self._traits.lock, ExitStack() as within:
+            if read_at is not None:
+                within.enter_context(self._last_feed_forward_at(read_at))
+            if shared_prompt is not None:
+                within.enter_context(shared_prompt.attending(self.model))
+                inputs["shared_prompt"] = shared_prompt
+            output = runs(**inputs)
         return output.last_hidden_state if self.plain_head else output.logits, output.past_key_values
+
+    @contextmanager
+    def _last_feed_forward_at(self, places: Tensor) -> Iterator[None]:
+        """Let the last layer's feed-forward network compute one position of each row, and add nothing elsewhere.
+
+        No key or value depends on what it gives. Where the model has no such module it stays as it is.
+        """
+        layers = getattr(self.model.base_model, "layers", None)
+        module = getattr(layers[-1], "mlp", None) if layers else None
+        if module is None or "forward" in vars(module):  # somebody else has put something in its place
+            yield
+            return
+        whole = module.forward
+
+        def forward(hidden: Tensor, *more: Any, **options: Any) -> Any:
+            rows = torch.arange(len(hidden), device=hidden.device)
+            found = whole(hidden[rows, places][:, None], *more, **options)
+            if not isinstance(found, Tensor):
+                return whole(hidden, *more, **options)
+            spread = torch.zeros_like(hidden)
+            spread[rows, places] = found[:, 0]
+            return spread
+
+        module.forward = forward
+        try:
+            yield
+        finally:
+            del module.forward
 
     def logits(self, features: Tensor) -> Tensor:
         """float32 [rows, vocabulary]."""
