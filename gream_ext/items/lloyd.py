@@ -62,12 +62,12 @@ def means(rows: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
 
 def sums(rows: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
     """The sum of the rows of each group, float32 [size, width]."""
-    total = np.zeros((size, rows.shape[1]), dtype=np.float32)
-    for start in range(0, len(rows), BLOCK):
-        order = np.argsort(group[start : start + BLOCK], kind="stable")
-        present, first = np.unique(group[start : start + BLOCK][order], return_index=True)
-        total[present] += np.add.reduceat(rows[start + order], first, axis=0)
-    return total
+    import torch  # many times as fast as numpy's reduceat; the rows are added one after another, so always alike
+
+    total = torch.zeros(size, rows.shape[1])
+    places = torch.from_numpy(np.asarray(group, dtype=np.int64))
+    total.index_add_(0, places, torch.from_numpy(np.ascontiguousarray(rows)))
+    return total.numpy()
 
 
 def move_sums(total: np.ndarray, rows: np.ndarray, changed: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:

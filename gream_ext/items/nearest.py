@@ -1,6 +1,7 @@
 """Which centroid is nearest to a row: once, and while the centroids move."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,12 +75,11 @@ class Assignment:
 
     def _compare_all(self, found: np.ndarray, centroids: np.ndarray) -> None:
         """Places and exact bounds for the rows ``found``."""
-        factor, norms = _factor(centroids)
+        scores = _scores_of(centroids)
         whole = len(found) == len(self.rows)
         for start in range(0, len(found), BLOCK):
             part: Any = slice(start, start + BLOCK) if whole else found[start : start + BLOCK]
-            score = self.rows[part] @ factor
-            score += norms
+            score = scores(self.rows[part])
             place = score.argmin(axis=1)
             here = np.arange(len(place))
             self.place[part] = place
@@ -89,13 +89,11 @@ class Assignment:
 
     def _nearest_of(self, centroids: np.ndarray) -> np.ndarray:
         """The distance of each row to the nearest of some centroids."""
-        factor, norms = _factor(centroids)
+        scores = _scores_of(centroids)
         found = np.empty(len(self.rows), dtype=np.float32)
         for start in range(0, len(found), BLOCK):
             part = slice(start, start + BLOCK)
-            score = self.rows[part] @ factor
-            score += norms
-            found[part] = self._distance(score.min(axis=1), part)
+            found[part] = self._distance(scores(self.rows[part]).min(axis=1), part)
         return found
 
     def _distance(self, score: np.ndarray, part: Any) -> np.ndarray:
@@ -112,9 +110,13 @@ def objective(rows: np.ndarray, centroids: np.ndarray, group: np.ndarray) -> flo
     return total
 
 
-def _factor(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What to multiply rows with, and to add, for their squared distances less their own squares."""
-    return -2 * centroids.T, np.einsum("ij,ij->i", centroids, centroids)
+def _scores_of(centroids: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from rows to their squared distances to ``centroids`` less their own squares, [rows, centroids]."""
+    import torch  # whose matrix product is faster than numpy's on most processors
+
+    factor = torch.from_numpy(np.ascontiguousarray(-2 * centroids.T))
+    norms = torch.from_numpy(np.einsum("ij,ij->i", centroids, centroids))
+    return lambda rows: torch.addmm(norms, torch.from_numpy(rows), factor).numpy()
 
 
 def faiss_module() -> Any:
