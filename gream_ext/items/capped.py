@@ -8,7 +8,7 @@ import numpy as np
 from gream_ext.errors import GreamError
 from gream_ext.items.kmeans import Start, kmeans
 from gream_ext.items.lloyd import move_sums, sums
-from gream_ext.items.nearest import objective
+from gream_ext.items.nearest import objective, scores_of
 
 TOLERANCE = 3e-4
 """It stops when an iteration lowers the objective by less than this share of it."""
@@ -69,11 +69,10 @@ def nearest_clusters(rows: np.ndarray, centroids: np.ndarray, squares: np.ndarra
     candidates = np.broadcast_to(np.arange(size, dtype=kind), (len(rows), size))
     if many < size:
         candidates = np.empty(costs.shape, dtype=kind)
-    factor, norms = -2 * centroids.T, np.einsum("ij,ij->i", centroids, centroids)
+    scores = scores_of(centroids)
     for start in range(0, len(rows), SCORED):
         part = slice(start, start + SCORED)
-        score = rows[part] @ factor
-        score += norms
+        score = scores(rows[part])
         score += squares[part, None]
         if many < size:
             found = np.argpartition(score, many - 1, axis=1)[:, :many]

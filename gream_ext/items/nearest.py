@@ -75,7 +75,7 @@ class Assignment:
 
     def _compare_all(self, found: np.ndarray, centroids: np.ndarray) -> None:
         """Places and exact bounds for the rows ``found``."""
-        scores = _scores_of(centroids)
+        scores = scores_of(centroids)
         whole = len(found) == len(self.rows)
         for start in range(0, len(found), BLOCK):
             part: Any = slice(start, start + BLOCK) if whole else found[start : start + BLOCK]
@@ -89,7 +89,7 @@ class Assignment:
 
     def _nearest_of(self, centroids: np.ndarray) -> np.ndarray:
         """The distance of each row to the nearest of some centroids."""
-        scores = _scores_of(centroids)
+        scores = scores_of(centroids)
         found = np.empty(len(self.rows), dtype=np.float32)
         for start in range(0, len(found), BLOCK):
             part = slice(start, start + BLOCK)
@@ -110,7 +110,7 @@ def objective(rows: np.ndarray, centroids: np.ndarray, group: np.ndarray) -> flo
     return total
 
 
-def _scores_of(centroids: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def scores_of(centroids: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """A function from rows to their squared distances to ``centroids`` less their own squares, [rows, centroids]."""
     import torch  # whose matrix product is faster than numpy's on most processors
 

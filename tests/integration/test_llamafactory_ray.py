@@ -11,8 +11,7 @@ import yaml
 pytest.importorskip("llamafactory")
 pytest.importorskip("ray")
 
-from gream_ext.curriculum_log import read_log
-from tests.support.tiny_sft import environment_of, make_model, make_rows, settings, train_all, write_corpus
+from tests.support.tiny_sft import assert_same_training, environment_of, short_curriculum, train_all
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +28,6 @@ placement_group = tuner.get_placement_group
 tuner.get_placement_group = lambda devices: placement_group(workers)
 tuner.run_exp()
 """
-WHAT = ("step", "epoch", "kind", "phase", "planned", "align_rows", "reason_rows")
 
 
 def train_with_ray(keys: dict[str, Any], workers: int) -> None:
@@ -46,17 +44,6 @@ def train_with_ray(keys: dict[str, Any], workers: int) -> None:
 
 @pytest.mark.parametrize(("workers", "accumulation"), [(1, 2), (2, 1)])
 def test_ray_trains_the_steps_of_a_run_without_it(tmp_path: Path, workers: int, accumulation: int) -> None:
-    make_model(tmp_path / "model")
-    write_corpus(tmp_path / "corpus", make_rows("align", 22), make_rows("reason", 10))
-
-    def keys(name: str, **more: Any) -> dict[str, Any]:
-        """4 rows a step, one curriculum epoch and a uniform one."""
-        chosen = {"gream_curriculum": True, "gream_curriculum_epochs": 1, "num_train_epochs": 2, **more}
-        return settings(tmp_path / "model", tmp_path / "corpus", tmp_path / name, **chosen)
-
-    train_all([keys("plain")])
-    train_with_ray(keys("ray", gradient_accumulation_steps=accumulation), workers)
-    plain, ray = (read_log(tmp_path / name) for name in ("plain", "ray"))
-    assert [[one[name] for name in WHAT] for one in ray] == [[one[name] for name in WHAT] for one in plain]
-    assert [one["loss"] for one in ray] == pytest.approx([one["loss"] for one in plain], rel=1e-4)
-    assert {one["kind"] for one in ray} == {"align", "reason"}
+    train_all([short_curriculum(tmp_path, "plain")])
+    train_with_ray(short_curriculum(tmp_path, "ray", gradient_accumulation_steps=accumulation), workers)
+    assert_same_training(tmp_path / "ray", tmp_path / "plain")

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import yaml
+
+from gream_ext.curriculum_log import read_log
 
 WORDS = [f"<|{level}_{code}|>" for level in "abcde" for code in range(8)]
 CHAT_TEMPLATE = (
@@ -141,3 +144,21 @@ def losses(output: Path) -> list[float]:
     """The loss of each step, as the trainer logged it."""
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def short_curriculum(root: Path, name: str, **keys: Any) -> dict[str, Any]:
+    """The keys of a training of 4 rows a step, one curriculum epoch and a uniform one; writes what it needs."""
+    if not (root / "model").exists():
+        make_model(root / "model")
+        write_corpus(root / "corpus", make_rows("align", 22), make_rows("reason", 10))
+    chosen = {"gream_curriculum": True, "gream_curriculum_epochs": 1, "num_train_epochs": 2, **keys}
+    return settings(root / "model", root / "corpus", root / name, **chosen)
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """Both kinds were trained, in the same steps and with the same losses but for rounding."""
+    what = ("step", "epoch", "kind", "phase", "planned", "align_rows", "reason_rows")
+    ours, theirs = read_log(one), read_log(other)
+    assert [[line[name] for name in what] for line in ours] == [[line[name] for name in what] for line in theirs]
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=1e-4)
+    assert {line["kind"] for line in ours} == {"align", "reason"}

@@ -58,6 +58,13 @@ def test_with_the_bonus_it_is_srpo():
     assert torch.equal(ours, expected[:, None] * mask)
 
 
+def test_the_mask_is_left_as_it_is():
+    rewards, mask = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    kept = mask.clone()
+    estimator.srpo(token_level_rewards=rewards, response_mask=mask, index=np.array(["q", "q"]), config=config())
+    assert torch.equal(mask, kept)
+
+
 def test_success_threshold():
     rewards, mask, index = batch(4)
     lower, _ = estimator.srpo(rewards, mask, index, config=config(success_threshold=0.8))

@@ -56,7 +56,7 @@ def srpo(
         rewards = token_level_rewards.sum(dim=-1)
         correct = rewards >= chosen["success_threshold"]
         advantages = srpo_advantages(rewards, correct, index, chosen["k"], chosen["bonus"])
-        # In place of the mask's copy: a product of floats and integers would make both a tensor of this size.
+        # A product of floats and integers would turn the mask into floats and then make one more tensor for the result.
         advantages = response_mask.to(advantages.dtype, copy=True).mul_(advantages.unsqueeze(-1))
     return advantages, advantages
 
