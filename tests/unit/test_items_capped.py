@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gream_ext.errors import GreamError
-from gream_ext.items import capped
-from gream_ext.items.capped import balanced_kmeans, capped_assignment, nearest_clusters
+from gream_ext.items import auction, capped
+from gream_ext.items.auction import capped_assignment
+from gream_ext.items.capped import balanced_kmeans, nearest_clusters
 from gream_ext.items.reassign import reassign_last_level
 from gream_ext.items.rq_kmeans import rq_kmeans
 
 
-def assign(costs, cap, few=capped.FEW):
+def assign(costs, cap, few=auction.FEW):
     candidates = np.broadcast_to(np.arange(costs.shape[1], dtype=np.int32), costs.shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capped, "FEW", few)
+        patch.setattr(auction, "FEW", few)
         return capped_assignment(costs, candidates, costs.shape[1], cap)
 
 
@@ -31,7 +32,7 @@ def test_nearly_the_cheapest_of_all_assignments(costs, few):
     chosen = assign(costs, 2, few)
     assert np.bincount(chosen, minlength=3).tolist() == [2, 2, 2]
     best = min(costs[np.arange(6), list(order)].sum() for order in set(permutations([0, 0, 1, 1, 2, 2])))
-    step = max(capped.PRECISION * costs.min(axis=1).mean(), capped.SLOWEST * costs.mean())
+    step = max(auction.PRECISION * costs.min(axis=1).mean(), auction.SLOWEST * costs.mean())
     assert costs[np.arange(6), chosen].sum() <= best + 6 * step + 1e-3
 
 
