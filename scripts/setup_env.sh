@@ -40,6 +40,12 @@ say "== Installing DeepSpeed aside (scripts/deepspeed.txt)"
 rm -rf "$venv/deepspeed"
 DS_BUILD_OPS=0 pip install --quiet --no-deps --no-build-isolation --target "$venv/deepspeed" --requirement scripts/deepspeed.txt
 
+say "== Installing earlier versions of Verl aside, which the tests run as well"
+for version in 0.8.0 0.9.0; do
+    rm -rf "$venv/verl-$version"
+    pip install --quiet --no-deps --target "$venv/verl-$version" "verl==$version"
+done
+
 if ! ls "$wheel_folder"/recbole-*.whl >/dev/null 2>&1; then
     say "== Fetching MovieLens-100K (inside the recbole wheel)"
     pip download --quiet --no-deps --require-hashes --requirement scripts/movielens.txt --dest "$wheel_folder/part"

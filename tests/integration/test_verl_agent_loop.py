@@ -36,14 +36,24 @@ def config(manager="naive", enable=False, path="pkg://gream_ext.rewards"):
     )
 
 
+def rollout(response, **fields):
+    """What verl's single-turn loop makes; it always hands extra fields over, which 0.9.0 needs later."""
+    return AgentLoopOutput(
+        prompt_ids=[5],
+        response_ids=response,
+        response_mask=[1] * len(response),
+        metrics=AgentLoopMetrics(),
+        extra_fields={},
+        **fields,
+    )
+
+
 def scored(response, **options):
     worker = object.__new__(agent_loop.ShortAgentLoopWorker)
     worker.score = agent_loop.reward_function(config(**options))
     worker.tokenizer = Tokenizer()
     worker.reward_loop_worker_handles = None
-    output = AgentLoopOutput(
-        prompt_ids=[5], response_ids=response, response_mask=[1] * len(response), metrics=AgentLoopMetrics()
-    )
+    output = rollout(response)
     row = {
         "data_source": "gream",
         "reward_model": {"style": "rule", "ground_truth": TARGET},
@@ -72,9 +82,7 @@ def test_a_reward_that_was_computed_already_stays(monkeypatch):
     worker = object.__new__(agent_loop.ShortAgentLoopWorker)
     worker.score = lambda **_: pytest.fail("scored twice")
     worker.reward_loop_worker_handles = None
-    output = AgentLoopOutput(
-        prompt_ids=[5], response_ids=[1], response_mask=[1], metrics=AgentLoopMetrics(), reward_score=0.25
-    )
+    output = rollout([1], reward_score=0.25)
     asyncio.run(worker._compute_score([output], {}))
     assert output.reward_score == 0.25
     assert torch.equal(output.as_dict()["rm_scores"], torch.tensor([0.25]))

@@ -19,7 +19,7 @@ from gream_ext.errors import GreamError
 from gream_ext.identifiers import LEVEL_LETTERS
 from gream_ext.plugins import verl as plugin
 from gream_ext.plugins.rl_metrics import keep_earlier
-from gream_ext.plugins.verl import answers, cpu, estimator, internals
+from gream_ext.plugins.verl import answers, estimator, internals
 
 
 class Check(Callback):
@@ -33,8 +33,7 @@ class Check(Callback):
             _quote_interpreter(config)
             check(config)
             if config.trainer.device == "cpu":
-                _no_accelerator()
-                cpu.use_in_launcher()
+                _use_cpu()
             keep_metrics(config)
         except GreamError as error:
             raise SystemExit(f"gream: {error}") from None
@@ -107,13 +106,18 @@ def _check_reward(config: DictConfig) -> None:
 
 def _quote_interpreter(config: DictConfig) -> None:
     """Ray has a shell start its workers and does not quote the interpreter: with a space in its path none starts."""
-    runtime_env = config.ray_kwargs.ray_init.runtime_env
-    if runtime_env.get("py_executable") is None and shlex.quote(sys.executable) != sys.executable:
-        runtime_env.py_executable = shlex.quote(sys.executable)
+    key, quoted = "ray_kwargs.ray_init.runtime_env.py_executable", shlex.quote(sys.executable)
+    if quoted != sys.executable and OmegaConf.select(config, key) is None:
+        OmegaConf.update(config, key, quoted, force_add=True)  # verl 0.9.0 has no such key
+        # What verl 0.9.0 adds to it must be taken.
+        OmegaConf.set_struct(config.ray_kwargs.ray_init.runtime_env, False)
 
 
-def _no_accelerator() -> None:
+def _use_cpu() -> None:
     import torch
 
     if torch.cuda.is_available():
         raise GreamError("the recipe cpu is for machines without an accelerator: leave it out, or hide the accelerator")
+    from gream_ext.plugins.verl import cpu  # needs what verl 0.8 has not, which `check` says in a sentence
+
+    cpu.use_in_launcher()
