@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("verl")
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 TESTS = Path(__file__).resolve().parents[1]
 LONG = ("two_workers_train", "merged_weights")
@@ -27,7 +27,7 @@ def run_with(version, arguments, folder):
     path = os.pathsep.join(filter(None, [str(found), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=850
+        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=1700
     )
 
 
