@@ -1,83 +1,24 @@
 """verl's unmodified launcher with our recipes on a CPU: trains, is killed, goes on, and is merged by verl's merger."""
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 from gream_ext.plugins.rl_metrics import read
-from tests.support.tiny_policy import write_policy, write_prompts
+from tests.support.tiny_policy import write_prompts
+from tests.support.verl_run import end, log, make_workspace, running, wait
 
 pytest.importorskip("verl")
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-SMALL = {
-    "data.train_batch_size": 4,
-    "data.max_prompt_length": 32,
-    "data.max_response_length": 8,
-    "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
-    "actor_rollout_ref.actor.optim.lr": 0.001,
-    "actor_rollout_ref.rollout.n": 4,
-    "actor_rollout_ref.rollout.temperature": 1.0,
-    "algorithm.rollout_correction.bypass_mode": "false",  # the actor computes the rollouts' log-probs anew
-    "trainer.val_before_train": "false",
-    "trainer.test_freq": -1,
-    "trainer.save_freq": 1,
-}
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A folder whose name has a space in it, with a policy and prompts."""
-    root = tmp_path_factory.mktemp("reinforcement run")
-    write_policy(root / "sft")
-    write_prompts(root / "rl" / "train.parquet", 64)
-    write_prompts(root / "rl" / "valid.parquet", 8, seed=1)
-    return root
-
-
-def start(workspace, python=sys.executable, **overrides):
-    arguments = [f"{key}={value}" for key, value in {"workspace": f"'{workspace}'", **SMALL, **overrides}.items()]
-    command = [str(python), "-m", "verl.trainer.main_ppo", "+gream=[srpo,cpu]", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local", "RAY_DEDUP_LOGS": "0"}
-    log = (workspace / "log.txt").open("w")
-    return subprocess.Popen(command, cwd=workspace, env=environment, stdout=log, stderr=subprocess.STDOUT)
-
-
-def end(process, with_signal=signal.SIGKILL):
-    """Kill the launcher, and what it has started: Ray's processes outlive a launcher that is killed."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(with_signal)
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(family, timeout=30)
-    process.wait(30)
-
-
-@contextlib.contextmanager
-def running(workspace, **overrides):
-    process = start(workspace, **overrides)
-    try:
-        yield process
-    finally:
-        end(process)
-
-
-def log(workspace):
-    return (workspace / "log.txt").read_text(errors="replace")
-
-
-def wait(workspace, process, seconds=400):
-    assert process.wait(seconds) == 0, log(workspace)[-5000:]
+    return make_workspace(tmp_path_factory.mktemp("reinforcement run"))
 
 
 def test_two_workers_train_are_killed_and_go_on(workspace):
