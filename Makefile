@@ -1,6 +1,6 @@
 # make quickstart   the whole flow on MovieLens-100K, from nothing to runs/quickstart/report.html
 # make test         the test suite
-# make test-sglang  the SGLang engine against the transformers engine, in an environment of its own (.venv-sglang)
+# make test-sglang  the SGLang engine against the transformers engine, and Verl's SGLang rollout, in .venv-sglang
 # make gpu-smoke    SFT, RL with SGLang rollout and both modes on this machine's GPU, in about ten minutes
 # make check        style, types, architecture
 # make clean        remove what make built, but not runs/ and .cache/
@@ -32,8 +32,8 @@ quickstart: environment
 test: environment
 	@"$(BIN)/python" -m pytest $(PYTEST_ARGS)
 
-# With the stand-ins for what no registry has for CPUs (tests/support/sglang_cpu); then our decoding beside SGLang's
-# version of transformers.
+# With the stand-ins for what no registry has for CPUs (tests/support/sglang_cpu); Verl's trainer with SGLang rollout among
+# them; then our decoding beside SGLang's version of transformers.
 test-sglang: sglang-environment
 	@PYTHONPATH="$(CURDIR)/tests/support/sglang_cpu" SGLANG_USE_CPU_ENGINE=1 "$(SGLANG_VENV)/bin/python" -m pytest \
 		tests/sglang tests/unit/test_inference_modes.py tests/unit/test_decoding_*.py tests/unit/test_sglang_*.py \

@@ -15,6 +15,7 @@ pytest.importorskip("verl")
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A folder whose name has a space in it, with a policy and prompts."""

@@ -59,6 +59,7 @@ def offline(tmp_path_factory):
         max_total_tokens=16_384,
         disable_overlap_schedule=True,
         watchdog_timeout=3600,
+        sleep_on_idle=True,  # else it keeps a core busy until the last test has run
     )
     try:
         yield Both(
@@ -110,7 +111,8 @@ def start_server(model: Path, trie: Path, log: Path) -> tuple[str, subprocess.Po
         "watchdog_timeout": 3600,
     }
     words = [word for name, value in arguments.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(model), "--host", "127.0.0.1", *words]
+    server = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(model), "--host", "127.0.0.1"]
+    command = [*server, *words, "--sleep-on-idle"]
     environment = {**os.environ, TRIE_VARIABLE: str(trie), "SGLANG_USE_CPU_ENGINE": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(

@@ -30,6 +30,7 @@ OPTIONS = {
     "actor_rollout_ref.rollout.name": "sglang",
     "actor_rollout_ref.rollout.dtype": "float32",
     **{f"+actor_rollout_ref.rollout.engine_kwargs.sglang.{name}": value for name, value in SERVER.items()},
+    "actor_rollout_ref.rollout.temperature": 0.5,  # the recipe's
     "trainer.total_training_steps": 2,
 }
 VARIABLES = {

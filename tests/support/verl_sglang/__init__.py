@@ -11,8 +11,6 @@ from typing import Any
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
-MODULE = __name__
-
 
 def load_replica() -> Any:
     from tests.support.verl_sglang.bridge import Replica
@@ -21,4 +19,4 @@ def load_replica() -> Any:
 
 
 RolloutReplicaRegistry.register("sglang", load_replica)
-_ROLLOUT_REGISTRY["sglang", "async"] = f"{MODULE}.bridge.Adapter"
+_ROLLOUT_REGISTRY["sglang", "async"] = f"{__name__}.bridge.Adapter"
