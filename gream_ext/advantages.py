@@ -54,7 +54,7 @@ def dense_advantages(rewards: torch.Tensor, groups: torch.Tensor | np.ndarray | 
     the last rounding (a group of one keeps its reward), and but where all rewards of a group are equal:
     there it is 0, while Verl divides the rounding error of the mean by 1e-6.
     """
-    return _dense(rewards, _members(groups, rewards))
+    return _like(_dense(_floats(rewards), _members(groups, rewards)), rewards)
 
 
 def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence, k: int) -> torch.Tensor:
@@ -62,7 +62,7 @@ def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | 
 
     ``correct`` is bool [rollouts]: v of the paper. ``k`` is the size of the draw of eq. 15.
     """
-    return _bonus(correct, _members(groups, correct), k)
+    return torch.from_numpy(_bonus(correct, _members(groups, correct), k)).to(correct.device)
 
 
 def srpo_advantages(
@@ -84,7 +84,8 @@ def srpo_advantages(
 
     Returns:
         float [rollouts], of the dtype and on the device of ``rewards``, float32 where those are
-        integers; never NaN for finite rewards. ``ValueError`` when the three differ in length, or k is below 1.
+        integers; never NaN for rewards with finite sums. ``ValueError`` when the three differ in length,
+        or k is below 1.
 
     >>> srpo_advantages(torch.tensor([1.0, 0.0]), torch.tensor([True, False]), ["q", "q"], k=1)
     tensor([ 1.7071, -1.7071])
@@ -97,41 +98,50 @@ def srpo_advantages(
     if k < 1:
         raise ValueError(f"k of eq. 15 must be at least 1, not {k}")
     members = _members(groups, rewards)
-    dense = _dense(rewards, members)
-    return dense + _bonus(correct, members, k).to(dense) if bonus else dense
+    advantages = _dense(_floats(rewards), members)
+    if bonus:
+        advantages += _bonus(correct, members, k)
+    return _like(advantages, rewards)
 
 
-def _dense(rewards: torch.Tensor, members: list[np.ndarray]) -> torch.Tensor:
-    if not rewards.is_floating_point():
-        rewards = rewards.float()
-    advantages = torch.empty_like(rewards)
-    for group_places in members:
-        places = torch.from_numpy(group_places).to(rewards.device)
-        grouped = rewards[places]
-        if places.shape[1] == 1:
+def _floats(rewards: torch.Tensor) -> np.ndarray:
+    """float32 or float64 [rollouts]. For a few numbers of each group numpy's calls cost a fraction of torch's."""
+    rewards = rewards.detach().cpu()
+    return (rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.float()).numpy()
+
+
+def _like(advantages: np.ndarray, rewards: torch.Tensor) -> torch.Tensor:
+    """On the device of the rewards, and of their dtype where that is one of floats."""
+    dtype = rewards.dtype if rewards.is_floating_point() else torch.float32
+    return torch.from_numpy(advantages).to(device=rewards.device, dtype=dtype)
+
+
+def _dense(rewards: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+    advantages = np.empty_like(rewards)
+    for places in members:
+        grouped, size = rewards[places], places.shape[1]
+        if size == 1:
             advantages[places] = grouped / (1.0 + EPSILON)
             continue
-        centred = grouped - grouped.mean(dim=1, keepdim=True)
-        # torch's own std takes three times as long.
-        std = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / sqrt(places.shape[1] - 1)
-        equal = (grouped == grouped[:, :1]).all(dim=1, keepdim=True)
-        advantages[places] = (centred / (std + EPSILON)).masked_fill(equal, 0.0)
+        centred = grouped - grouped.sum(axis=1, keepdims=True) / size
+        std = np.sqrt(np.einsum("ij,ij->i", centred, centred) / (size - 1))
+        normalised = centred / (std + EPSILON)[:, None]
+        normalised[(grouped == grouped[:, :1]).all(axis=1)] = 0.0
+        advantages[places] = normalised
     return advantages
 
 
-def _bonus(correct: torch.Tensor, members: list[np.ndarray], k: int) -> torch.Tensor:
-    # numpy: for a few numbers of each group its calls cost a fraction of torch's.
+def _bonus(correct: torch.Tensor, members: list[np.ndarray], k: int) -> np.ndarray:
     right = correct.detach().cpu().numpy().astype(bool)
     bonus = np.empty(len(right))
     for places in members:
-        grouped = right[places]
-        group_size = places.shape[1]
-        counts = grouped.sum(axis=1, keepdims=True)
-        of_correct, of_incorrect = np.empty((2, group_size + 1))
-        for correct_count in np.unique(counts).tolist():
-            of_correct[correct_count], of_incorrect[correct_count] = group_bonus(correct_count, group_size, k)
-        bonus[places] = np.where(grouped, of_correct[counts], of_incorrect[counts])
-    return torch.from_numpy(bonus).to(correct.device)
+        grouped, size = right[places], places.shape[1]
+        counts = grouped.sum(axis=1)
+        of_correct, of_incorrect = np.empty((2, size + 1))
+        for correct_count in np.flatnonzero(np.bincount(counts)).tolist():
+            of_correct[correct_count], of_incorrect[correct_count] = group_bonus(correct_count, size, k)
+        bonus[places] = np.where(grouped, of_correct[counts][:, None], of_incorrect[counts][:, None])
+    return bonus
 
 
 def _all_wrong(correct_count: int, group_size: int, k: int) -> Fraction:
