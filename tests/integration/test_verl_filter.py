@@ -9,6 +9,7 @@ from verl.trainer.ppo.v1 import replay_buffer
 
 from gream_ext.errors import GreamError
 from gream_ext.plugins.verl import filter as group_filter
+from gream_ext.plugins.verl import filter_options
 
 pytestmark = pytest.mark.integration
 
@@ -205,16 +206,22 @@ def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
         ({"when_empty": "cry"}, "skip or fail"),
         ({"metric": "acc", "min_level": 2}, "at most 1"),
         ({"max_refills": -1}, "0 or more"),
+        ({"max_refills": "abc"}, "max_refills of the group filter must be a number"),
+        ({"max_refills": float("nan")}, "max_refills of the group filter must be a number"),
+        ({"patience": None}, "patience of the group filter must be"),
+        ({"min_level": "x"}, "min_level of the group filter must be"),
+        ({"enable": "no"}, "true or false"),
+        ({"srpo": 5}, "algorithm.srpo must be"),
     ],
 )
 def test_refuses_wrong_options(options, complaint):
     with pytest.raises(GreamError, match=complaint):
-        group_filter.read_options(options)
+        filter_options.read_options(options)
 
 
 def test_options_of_the_estimator_have_their_defaults():
-    assert group_filter.read_options({"srpo": {"k": 2}}).srpo == {"k": 2, "success_threshold": 1.0, "bonus": True}
-    assert group_filter.read_options({"srpo": None}).srpo is None
+    assert filter_options.read_options({"srpo": {"k": 2}}).srpo == {"k": 2, "success_threshold": 1.0, "bonus": True}
+    assert filter_options.read_options({"srpo": None}).srpo is None
 
 
 def test_surplus_groups_are_read_once(sampled, monkeypatch):

@@ -145,6 +145,7 @@ def test_regimes_of_figure_3(composed, tmp_path, mode):
         ({"reward.custom_reward_function.reward_kwargs.shortest": "0"}, "shortest must be"),
         ({"data.train_files": "nowhere.parquet"}, "nowhere.parquet is missing"),
         ({"trainer.v1.trainer_mode": "colocate_async"}, "trainer_mode=sync"),
+        ({"trainer.v1.sampler.sampler_kwargs.max_refills": "abc"}, "max_refills of the group filter must be"),
     ],
 )
 def test_recipe_refuses(composed, overrides, complaint):

@@ -84,12 +84,21 @@ def test_padding_of_verl_raises_nothing():
         ({"kk": 4}, "no option 'kk'"),
         ({"k": 0}, "whole number"),
         ({"k": 2.5}, "whole number"),
+        ({"k": True}, "whole number"),
         ({"success_threshold": 0}, "success_threshold"),
+        ({"success_threshold": "abc"}, "success_threshold"),
+        ({"success_threshold": None}, "success_threshold"),
+        ({"bonus": "false"}, "true or false"),
     ],
 )
 def test_refuses_wrong_options(options, complaint):
     with pytest.raises(GreamError, match=complaint):
         estimator.options(config(**options))
+
+
+def test_refuses_what_are_no_options():
+    with pytest.raises(GreamError, match=r"algorithm\.srpo must be some of"):
+        estimator.options(OmegaConf.create({"srpo": 5}))
 
 
 def test_refuses_the_kl_in_the_reward():

@@ -13,6 +13,7 @@ from llamafactory.hparams.finetuning_args import FinetuningArguments
 from transformers import HfArgumentParser
 
 from gream_ext.errors import GreamError
+from gream_ext.plugins.demand import demand, is_number, is_whole
 from gream_ext.plugins.llamafactory import internals
 
 PREFIX = "gream_"
@@ -59,32 +60,19 @@ class CurriculumArguments(FinetuningArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _demand("gream_curriculum", self.gream_curriculum, isinstance(self.gream_curriculum, bool), "true or false")
-        _demand("gream_curriculum_epochs", self.gream_curriculum_epochs,
-                _whole(self.gream_curriculum_epochs), "a whole number, 0 or more")  # fmt: skip
-        _demand("gream_gamma", self.gream_gamma, _number(self.gream_gamma), "a number, 0 or more")
-        _demand("gream_batch_unit", self.gream_batch_unit, self.gream_batch_unit in ("step", "micro"), "step or micro")
-        _demand("gream_uniform_unit", self.gream_uniform_unit,
-                self.gream_uniform_unit in ("batch", "sample"), "batch or sample")  # fmt: skip
-        _demand("gream_align_share", self.gream_align_share,
-                _number(self.gream_align_share) and 0 < self.gream_align_share <= 1,
-                "a number above 0 and at most 1")  # fmt: skip
-        _demand("gream_sort_rows", self.gream_sort_rows, isinstance(self.gream_sort_rows, bool), "true or false")
-        _demand("gream_seed", self.gream_seed,
-                self.gream_seed is None or _whole(self.gream_seed), "a whole number, 0 or more")  # fmt: skip
-
-
-def _demand(key: str, value: Any, right: bool, wanted: str) -> None:
-    if not right:
-        raise GreamError(f"{key} must be {wanted}, not {value!r}")
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+        demand("gream_curriculum", self.gream_curriculum, isinstance(self.gream_curriculum, bool), "true or false")
+        demand("gream_curriculum_epochs", self.gream_curriculum_epochs,
+               is_whole(self.gream_curriculum_epochs), "a whole number, 0 or more")  # fmt: skip
+        demand("gream_gamma", self.gream_gamma, is_number(self.gream_gamma), "a number, 0 or more")
+        demand("gream_batch_unit", self.gream_batch_unit, self.gream_batch_unit in ("step", "micro"), "step or micro")
+        demand("gream_uniform_unit", self.gream_uniform_unit,
+               self.gream_uniform_unit in ("batch", "sample"), "batch or sample")  # fmt: skip
+        demand("gream_align_share", self.gream_align_share,
+               is_number(self.gream_align_share) and 0 < self.gream_align_share <= 1,
+               "a number above 0 and at most 1")  # fmt: skip
+        demand("gream_sort_rows", self.gream_sort_rows, isinstance(self.gream_sort_rows, bool), "true or false")
+        demand("gream_seed", self.gream_seed,
+               self.gream_seed is None or is_whole(self.gream_seed), "a whole number, 0 or more")  # fmt: skip
 
 
 class CheckedParser(HfArgumentParser):

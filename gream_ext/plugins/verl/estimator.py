@@ -4,6 +4,7 @@ Its parameters stand under ``algorithm.srpo``: ``k`` (4), ``success_threshold`` 
 ``bonus`` (true).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,24 @@ import torch
 
 from gream_ext.advantages import srpo_advantages
 from gream_ext.errors import GreamError
+from gream_ext.plugins.demand import demand, is_number, is_whole
 
 OPTIONS = {"k": 4, "success_threshold": 1.0, "bonus": True}
 
 
 def options(algorithm: Any) -> dict[str, Any]:
     """The values of ``algorithm.srpo``, checked; `GreamError` names a wrong key or value."""
-    given = dict((algorithm.get("srpo") if algorithm is not None else None) or {})
+    given = (algorithm.get("srpo") if algorithm is not None else None) or {}
+    demand("algorithm.srpo", given, isinstance(given, Mapping), f"some of {', '.join(OPTIONS)}")
     unknown = sorted(given.keys() - OPTIONS.keys())
     if unknown:
         raise GreamError(f"algorithm.srpo has no option {unknown[0]!r}, only {', '.join(OPTIONS)}")
     values = {**OPTIONS, **given}
-    if not isinstance(values["k"], int) or values["k"] < 1:
-        raise GreamError(f"algorithm.srpo.k must be a whole number from 1 on, not {values['k']!r}")
-    if not 0 < float(values["success_threshold"]) <= 1:
-        raise GreamError(
-            f"algorithm.srpo.success_threshold must be above 0 and at most 1, not {values['success_threshold']!r}"
-        )
+    k, threshold, bonus = (values[name] for name in OPTIONS)
+    demand("algorithm.srpo.k", k, is_whole(k) and k >= 1, "a whole number from 1 on")
+    demand("algorithm.srpo.success_threshold", threshold, is_number(threshold) and 0 < threshold <= 1,
+           "above 0 and at most 1")  # fmt: skip
+    demand("algorithm.srpo.bonus", bonus, isinstance(bonus, bool), "true or false")
     if algorithm is not None and algorithm.get("use_kl_in_reward"):
         raise GreamError("srpo reads from the reward who is exactly right: set algorithm.use_kl_in_reward=false")
     return values

@@ -9,64 +9,19 @@ are masked, which moves nothing but what the optimizer moves by itself, ``fail``
 
 import math
 import time
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from gream_ext.errors import GreamError
 from gream_ext.plugins.verl import internals
-from gream_ext.plugins.verl.estimator import OPTIONS
+from gream_ext.plugins.verl.filter_options import read_options
 from gream_ext.plugins.verl.groups import KEPT, Group, StepRecord, judge
 
 TRAIN = "train"
-
-
-@dataclass(frozen=True)
-class Options:
-    """``trainer.v1.sampler.sampler_kwargs``."""
-
-    enable: bool = True
-    """False keeps every group and still reports on them."""
-    metric: str = "matched_levels"
-    """The integer of `compute_score`'s result that the recipe's reward is made of: or ``acc``."""
-    min_level: int = 1
-    max_refills: float = 2.0
-    ahead: bool = False
-    """Ask at once for as many prompts as the share of kept groups so far makes likely to be needed, not only for those
-    that are known to be missing: fewer rounds where rollouts come back together. Kept groups too many are dropped."""
-    when_empty: str = "skip"
-    poll_interval: float = 0.2
-    patience: float = 3600.0
-    """Seconds in which some rollout must come back, or the run fails."""
-    srpo: dict | None = None
-    """The estimator's options, for the metrics about ρ, σ and the bonus; what is left out has its default."""
-
-
-def read_options(given: Any) -> Options:
-    """Check the options; `GreamError` names a wrong key or value."""
-    values = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given or {})
-    assert isinstance(values, dict)
-    known = [field.name for field in fields(Options)]
-    for name in values:
-        if name not in known:
-            raise GreamError(f"trainer.v1.sampler.sampler_kwargs has no option {name!r}, only {', '.join(known)}")
-    options = Options(**{str(name): value for name, value in values.items()})
-    if options.srpo is not None:
-        options = replace(options, srpo={**OPTIONS, **options.srpo})
-    if options.metric not in ("matched_levels", "acc"):
-        raise GreamError(f"algorithm.filter_groups.metric must be matched_levels or acc, not {options.metric!r}")
-    if options.when_empty not in ("skip", "fail"):
-        raise GreamError(f"when_empty of the group filter must be skip or fail, not {options.when_empty!r}")
-    if options.metric == "acc" and options.min_level > 1:
-        raise GreamError("min_level of the group filter is about matched levels: with the metric acc it is at most 1")
-    if options.max_refills < 0 or options.poll_interval <= 0 or options.patience <= 0:
-        raise GreamError("max_refills of the group filter must be 0 or more, poll_interval and patience above 0")
-    return options
 
 
 class GroupFilter(ReplayBuffer):

@@ -20,6 +20,7 @@ from gream_ext.identifiers import LEVEL_LETTERS
 from gream_ext.plugins import verl as plugin
 from gream_ext.plugins.rl_metrics import keep_earlier
 from gream_ext.plugins.verl import answers, estimator, internals
+from gream_ext.plugins.verl.filter_options import read_options
 
 
 class Check(Callback):
@@ -63,6 +64,8 @@ def check(config: DictConfig) -> None:
     ours = config.trainer.v1.sampler.custom_sampler.path == "pkg://gream_ext.plugins.verl.filter"
     if ours and (not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync"):
         raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
+    if ours:
+        read_options(config.trainer.v1.sampler.sampler_kwargs)
     for name, path in (("data.train_files", config.data.train_files), ("data.val_files", config.data.val_files)):
         for file in [path] if isinstance(path, str) else path:
             if "://" not in file and not Path(file).expanduser().exists():

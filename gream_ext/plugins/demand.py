@@ -1,0 +1,21 @@
+"""Values of the frameworks' configuration, checked: a wrong one is named in a sentence."""
+
+from typing import Any
+
+from gream_ext.errors import GreamError
+
+
+def demand(key: str, value: Any, right: bool, wanted: str) -> None:
+    """`GreamError` unless ``right``."""
+    if not right:
+        raise GreamError(f"{key} must be {wanted}, not {value!r}")
+
+
+def is_whole(value: Any) -> bool:
+    """A whole number, 0 or more; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_number(value: Any) -> bool:
+    """A finite number, 0 or more; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
