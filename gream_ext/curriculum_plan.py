@@ -64,6 +64,8 @@ class PlanSettings:
                 raise GreamError(f"curriculum plan: {name} must be at least {least}, not {value}")
         if (self.align_rows is None) != (self.reason_rows is None):
             raise GreamError("curriculum plan: give both align_rows and reason_rows, or neither to use the corpus")
+        if self.json and self.json.is_dir():
+            raise GreamError(f"curriculum plan: json names a file to write, and {self.json} is a folder")
         if self.export and self.align_rows is not None:
             raise GreamError(
                 "curriculum plan: export writes the rows of the corpus: leave align_rows and reason_rows out"

@@ -157,8 +157,6 @@ def compute_score(
     target = _split(ground_truth.strip(), separator) if isinstance(ground_truth, str) else None
     height = len(target or ()) if levels is None else levels
     least = height if shortest is None else shortest
-    if target is not None and not 1 <= least <= height:
-        raise ValueError(f"shortest must be from 1 to levels ({height}), not {shortest}")
     if mode is None:
         # Another project's rows may have a "mode" of another meaning: a number, an array.
         given = extra_info.get("mode") if isinstance(extra_info, dict) else None
@@ -199,8 +197,10 @@ def _check_numbers(beta: Any, levels: Any, shortest: Any) -> None:
     for name, value in (("levels", levels), ("shortest", shortest)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
             raise ValueError(f"{name} must be a whole number or None, not {value!r}")
-    if levels is not None and levels < 1:
-        raise ValueError(f"levels must be at least 1, not {levels}")
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    if levels is not None and shortest is not None and shortest > levels:
+        raise ValueError(f"shortest must be from 1 to levels ({levels}), not {shortest}")
 
 
 def _read(text: Any, mode: str, answer_format: AnswerFormat) -> tuple[Identifier | None, str]:

@@ -23,12 +23,11 @@ class CompareSettings:
 
 
 def run(workspace: Workspace, settings: CompareSettings) -> None:
-    from gream_ext.evaluation.protocol import compare, read_evaluation, stem, values
+    from gream_ext.evaluation.protocol import compare, read_evaluation, values
 
     there = Workspace(settings.other) if settings.other else workspace
     first, second = (
-        stem(place, model, settings.mode, settings.split, settings.exclude_seen)
-        for place, model in ((workspace, settings.first), (there, settings.second))
+        evaluation(place, model, settings) for place, model in ((workspace, settings.first), (there, settings.second))
     )
     figures = settings.figures or usual_figures(first, second, settings.mode)
     rows = read_evaluation(first), read_evaluation(second)
@@ -43,12 +42,26 @@ def run(workspace: Workspace, settings: CompareSettings) -> None:
     print(f"{found.users} users, paired; * the interval leaves zero out")
 
 
+def evaluation(workspace: Workspace, model: str, settings: CompareSettings) -> Path:
+    """The stem of a model's evaluation; `GreamError` says which models there are."""
+    from gream_ext.evaluation.protocol import files, stem
+
+    path = stem(workspace, model, settings.mode, settings.split, settings.exclude_seen)
+    if not model or not files(path)[0].exists():
+        there = sorted(one.parent.name for one in workspace.path("evaluation").glob(f"*/{path.name}.parquet"))
+        raise GreamError(
+            f"{model!r} has no {path.name} in {workspace.path('evaluation')}, only {', '.join(there) or 'nobody'} has: "
+            "name one of them, or run `gream evaluate` or `gream baselines`"
+        )
+    return path
+
+
 def usual_figures(first: Path, second: Path, mode: str) -> tuple[str, ...]:
     """What both evaluations have of recall and NDCG, or of Pass@k and the reward."""
     from gream_ext.evaluation.protocol import files
     from gream_ext.workspace import read_json
 
-    known = [set(read_json(files(path)[1], "evaluate")["intervals"]) for path in (first, second)]
+    known = [set(read_json(files(path)[1], "evaluate").get("intervals", ())) for path in (first, second)]
     names = ("recall", "ndcg") if mode == "direct" else ("pass", "first", "reward")
     both = [name for name in known[0] & known[1] if name.partition("@")[0] in names]
     if not both:

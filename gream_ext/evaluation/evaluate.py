@@ -209,7 +209,10 @@ def check_rows(rows: Any, index: Any) -> None:
 
 
 def _reads(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:
-    return [model_folder(workspace, settings.model), workspace.item_index, workspace.interactions]
+    model = model_folder(workspace, settings.model)
+    if not (model / "config.json").exists():
+        model = model / "config.json"  # no model folder, which `run` says: not to be read to its last file
+    return [model, workspace.item_index, workspace.interactions]
 
 
 def _writes(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:

@@ -31,7 +31,7 @@ def run(workspace: Workspace, settings: ReportSettings) -> None:
     from gream_ext.evaluation.report_page import page, terminal_text
     from gream_ext.evaluation.report_users import users
 
-    report = gather(workspace, title_paths(settings.other_runs), settings.title)
+    report = gather(workspace, title_paths(workspace, settings.other_runs), settings.title)
     shown = users(workspace, settings.users, settings.seed)
     text = page(report, sft_steps(workspace), rl_steps(workspace), shown, settings.banner or "")
     write_json(workspace.path("report.json"), report)
@@ -44,6 +44,7 @@ def run(workspace: Workspace, settings: ReportSettings) -> None:
 def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
     """Everything there is; what a later stage adds makes the report out of date."""
     names = (
+        "interactions.parquet",
         "statistics.json",
         "index_quality.json",
         "index_report.json",
@@ -51,8 +52,15 @@ def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
         "sft/curriculum_log.jsonl",
     )
     fixed = [workspace.path(name) for name in names]
-    found = [*workspace.path("evaluation").rglob("*-*.json"), *workspace.path("stages").glob("*.json")]
-    found = [path for path in found if path.name != "report.json" and not TRIAL.search(path.stem)]
+    places = [workspace, *map(Workspace, settings.other_runs)]
+    fixed += [place.path("statistics.json") for place in places[1:]]
+    found = [
+        path
+        for place in places
+        for folder, pattern in (("evaluation", "*-*.json"), ("evaluation", "*-*.parquet"), ("stages", "*.json"))
+        for path in place.path(folder).rglob(pattern)
+        if path.name != "report.json" and not TRIAL.search(path.stem)
+    ]
     return [path for path in (*fixed, *sorted(found)) if path.exists()]
 
 

@@ -184,11 +184,15 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{flag} {value}"
 
 
-def title_paths(paths: Sequence[str]) -> list[Workspace]:
-    """The workspaces of other runs; `GreamError` names one that is no workspace."""
-    found = []
+def title_paths(workspace: Workspace, paths: Sequence[str]) -> list[Workspace]:
+    """The workspaces of other runs; `GreamError` names one that is no workspace, or that is among the runs already."""
+    found: list[Workspace] = []
+    known = {workspace.root.resolve()}
     for path in paths:
         if not (Path(path) / "statistics.json").exists():
             raise GreamError(f"--other-runs {path} is no workspace: it has no statistics.json")
+        if Path(path).resolve() in known:
+            raise GreamError(f"--other-runs {path} is this run, or named twice: a run counts once")
+        known.add(Path(path).resolve())
         found.append(Workspace(path))
     return found

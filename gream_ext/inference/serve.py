@@ -115,7 +115,7 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         why = error.strerror or error
-        raise GreamError(f"cannot listen on {host} port {port} ({why}): choose another --port") from None
+        raise GreamError(f"cannot listen on {host} port {port} ({why}): choose another --host or --port") from None
 
 
 STAGE = Stage(name="serve", settings=ServeSettings, run=run)

@@ -55,9 +55,9 @@ class BuildSettings:
 
 def run(workspace: Workspace, settings: BuildSettings) -> None:
     """Write item_index.parquet, index_quality.json and, unless the codes were brought, codebooks.safetensors."""
-    codebook_size = 1 if settings.codebook_size is None else settings.codebook_size
-    if min(settings.levels, codebook_size, settings.iterations, settings.restarts) < 1:
-        raise GreamError("--levels, --codebook-size, --iterations and --restarts must be at least 1")
+    for name in ("levels", "codebook_size", "iterations", "restarts"):
+        if (given := getattr(settings, name)) is not None and given < 1:
+            raise GreamError(f"{name} must be at least 1, not {given}")
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
     # Sorted, so that the order of the items in their file changes nothing but the order of the rows.
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)

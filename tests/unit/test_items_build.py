@@ -104,7 +104,7 @@ def test_a_catalogue_of_next_to_nothing(tmp_path, items):
     np.save(workspace.embeddings, np.eye(items, 4, dtype=np.float32))
     build.STAGE.run(workspace, BuildSettings())
     assert ItemIndex.load(workspace.item_index).sizes[0] == items
-    with pytest.raises(GreamError, match="--codebook-size, --iterations and --restarts must be at least 1"):
+    with pytest.raises(GreamError, match="codebook_size must be at least 1, not 0"):
         build.STAGE.run(workspace, BuildSettings(codebook_size=0))
 
 

@@ -122,12 +122,13 @@ def test_options():
     assert score(near, binary=True)["matched_levels"] == 4
     assert score(answered(TARGET), binary=True)["score"] == 1.0
     assert score(near, levels=4)["status"] == "bad_target"
+    assert score(near, shortest=9)["status"] == "bad_target"  # of a row, not of the option
     assert compute_score("x", f"[{TARGET}]", TARGET, answer_begin="[", answer_end="]")["status"] == "exact"
     assert score(TARGET, mode="direct")["status"] == "exact"
     assert score(TARGET, mode="direct", reward_router_address="http://somewhere")["status"] == "exact"
     # "mode" means something else in another project's rows.
     assert compute_score("x", answered(TARGET), TARGET, {"mode": 7})["status"] == "exact"
-    for wrong in ({"beta": 0}, {"levels": 0}, {"mode": "other"}, {"shortest": 9}, {"answer_end": ""}):
+    for wrong in ({"beta": 0}, {"levels": 0}, {"mode": "other"}, {"levels": 5, "shortest": 9}, {"answer_end": ""}):
         with pytest.raises(ValueError, match="must"):
             score(near, **wrong)
 

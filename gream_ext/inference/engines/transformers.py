@@ -175,6 +175,7 @@ def load_model(
     folder: Path, device: str = "cpu", dtype: str = "auto"
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Model and tokenizer of a folder in Hugging Face form. Nothing is fetched and no code of the folder is run."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -184,7 +185,7 @@ def load_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise GreamError(
             f"{folder} cannot be loaded as a causal language model: {str(error).splitlines()[0]}"
         ) from None
