@@ -50,7 +50,7 @@ def evaluation(workspace: Workspace, model: str, settings: CompareSettings) -> P
     if not model or not files(path)[0].exists():
         there = sorted(one.parent.name for one in workspace.path("evaluation").glob(f"*/{path.name}.parquet"))
         raise GreamError(
-            f"{model!r} has no {path.name} in {workspace.path('evaluation')}, only {', '.join(there) or 'nobody'} has: "
+            f"{workspace.path('evaluation')} has no {path.name} of {model!r}, but of {', '.join(there) or 'no model'}: "
             "name one of them, or run `gream evaluate` or `gream baselines`"
         )
     return path

@@ -170,6 +170,8 @@ def test_mistakes_are_named_before_the_work(workspace, tmp_path):
             EvaluateSettings(**wrong)
     with pytest.raises(GreamError, match="no model folder"):
         STAGE.run(workspace, EvaluateSettings(model="nonsense"))
+    # A folder that is no model is not read to its last file.
+    assert STAGE.reads(workspace, EvaluateSettings(model=f"{tmp_path}/"))[0] == tmp_path / "config.json"
     other = make_workspace(tmp_path)
     frame = pl.read_parquet(other.interactions).with_columns(item_id=pl.lit("stranger"))
     write_table(frame, other.interactions, INTERACTIONS)

@@ -160,6 +160,10 @@ def test_a_model_from_its_folder(modes, tmp_path):
     again = Modes(TransformersEngine(model, tokenizer, modes.engine.trie), modes.index)
     requests = [Request(history) for history in HISTORIES]
     assert again.direct(requests, 5) == modes.direct(requests, 5)
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(GreamError, match="cannot be loaded"):
+        load_model(tmp_path / "model")
     with pytest.raises(GreamError, match="is no model folder"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{}")

@@ -159,7 +159,9 @@ def test_two_models_are_compared_over_the_same_users(tmp_path, capsys):
     for words, said in (
         (["--figures", "pass@1"], "needs the samples of reasoning mode"),
         (["--figures", "luck"], "'luck' is no figure"),
-        (["--mode", "reason"], "is missing: run `gream evaluate"),
+        (["--mode", "reason"], "has no reason-test of 'popular', but of no model"),
+        (["--second", "most_popular"], "has no direct-test of 'most_popular', but of markov, popular: name one"),
+        (["--first", ""], "has no direct-test of ''"),
         (["--other", str(other.root)], "cannot be paired: they differ in user_id"),
     ):
         assert main([*asked, *words]) == 2

@@ -240,6 +240,11 @@ def test_other_seeds_are_pooled_over_users(workspace: Workspace, tmp_path: Path)
     assert pooled["standard_error"] == pytest.approx(gains.std(ddof=1) / np.sqrt(60))
     with pytest.raises(GreamError, match="is no workspace"):
         run(workspace, ReportSettings(other_runs=[str(tmp_path / "nothing")]))
+    for twice in ([workspace.root], [other.root, tmp_path / "." / "other"]):
+        with pytest.raises(GreamError, match="a run counts once"):
+            run(workspace, ReportSettings(other_runs=[str(one) for one in twice]))
+    read = STAGE.reads(workspace, ReportSettings(other_runs=[str(other.root)]))
+    assert stem(other, "markov", "direct", "test", False).with_name("direct-test.json") in read
 
 
 def test_a_damaged_file_is_named(workspace: Workspace) -> None:
@@ -265,7 +270,8 @@ def test_a_number_of_users_below_nothing() -> None:
 
 def test_a_later_evaluation_makes_the_report_out_of_date(workspace: Workspace) -> None:
     read = STAGE.reads(workspace, ReportSettings())
-    assert stem(workspace, "sft", "direct", "test", False).with_name("direct-test.json") in read
+    for name in ("evaluation/sft/direct-test.json", "evaluation/sft/direct-test.parquet", "interactions.parquet"):
+        assert workspace.path(name) in read
     assert all(path.exists() for path in read)
 
 
