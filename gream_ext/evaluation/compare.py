@@ -47,7 +47,7 @@ def evaluation(workspace: Workspace, model: str, settings: CompareSettings) -> P
     from gream_ext.evaluation.protocol import files, stem
 
     path = stem(workspace, model, settings.mode, settings.split, settings.exclude_seen)
-    if not model or not files(path)[0].exists():
+    if not files(path)[0].exists():
         there = sorted(one.parent.name for one in workspace.path("evaluation").glob(f"*/{path.name}.parquet"))
         raise GreamError(
             f"{workspace.path('evaluation')} has no {path.name} of {model!r}, but of {', '.join(there) or 'no model'}: "

@@ -45,20 +45,18 @@ def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
     """Everything there is; what a later stage adds makes the report out of date."""
     names = (
         "interactions.parquet",
-        "statistics.json",
         "index_quality.json",
         "index_report.json",
         "rl/metrics.jsonl",
         "sft/curriculum_log.jsonl",
     )
     fixed = [workspace.path(name) for name in names]
-    places = [workspace, *map(Workspace, settings.other_runs)]
-    fixed += [place.path("statistics.json") for place in places[1:]]
+    patterns = ("statistics.json", "evaluation/**/*-*.json", "evaluation/**/*-*.parquet", "stages/*.json")
     found = [
         path
-        for place in places
-        for folder, pattern in (("evaluation", "*-*.json"), ("evaluation", "*-*.parquet"), ("stages", "*.json"))
-        for path in place.path(folder).rglob(pattern)
+        for place in (workspace, *map(Workspace, settings.other_runs))
+        for pattern in patterns
+        for path in place.root.glob(pattern)
         if path.name != "report.json" and not TRIAL.search(path.stem)
     ]
     return [path for path in (*fixed, *sorted(found)) if path.exists()]

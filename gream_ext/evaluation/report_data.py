@@ -191,8 +191,9 @@ def title_paths(workspace: Workspace, paths: Sequence[str]) -> list[Workspace]:
     for path in paths:
         if not (Path(path) / "statistics.json").exists():
             raise GreamError(f"--other-runs {path} is no workspace: it has no statistics.json")
-        if Path(path).resolve() in known:
+        place = Path(path).resolve()
+        if place in known:
             raise GreamError(f"--other-runs {path} is this run, or named twice: a run counts once")
-        known.add(Path(path).resolve())
+        known.add(place)
         found.append(Workspace(path))
     return found

@@ -62,9 +62,9 @@ def check(config: DictConfig) -> None:
     _check_reward(config)
     answers.check(config.actor_rollout_ref.rollout, config.algorithm.get("rollout_correction"))
     ours = config.trainer.v1.sampler.custom_sampler.path == "pkg://gream_ext.plugins.verl.filter"
-    if ours and (not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync"):
-        raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
     if ours:
+        if not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync":
+            raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
         read_options(config.trainer.v1.sampler.sampler_kwargs)
     for name, path in (("data.train_files", config.data.train_files), ("data.val_files", config.data.val_files)):
         for file in [path] if isinstance(path, str) else path:
