@@ -1,9 +1,11 @@
 """What stands before every request of the service: bounds on its size and time, counting, and safe headers."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +19,16 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 KNOWN_PATHS = ("/recommend", "/reason", "/items", "/users", "/about", "/health", "/metrics", "/static", "/openapi.json")
+LINGER_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a request is answered with in place of what it asked for; ``unread``: more of its body may come."""
+
+    status: int
+    message: str
+    unread: bool = True
 
 
 class Guard:
@@ -45,8 +57,8 @@ class Guard:
 
         try:
             body = await self._body(scope, receive)
-            if isinstance(body, tuple):
-                await _refuse(counted, *body)
+            if isinstance(body, Refusal):
+                await _refuse(counted, receive, body)
             elif body is not None:
                 await self.app(scope, _replay(body, receive), counted)
         except Exception:
@@ -58,17 +70,16 @@ class Guard:
             self.measures.requests.add(path=path, status=str(status))
             self.measures.seconds.observe(time.monotonic() - start, path=path)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | tuple[int, str] | None:
-        """The body; status and message when it is refused; None when the client has gone."""
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | Refusal | None:
+        """The body; None when the client has gone."""
         for host in [host_name(value) for name, value in scope["headers"] if name == b"host"]:
             if self.hosts is not None and host not in self.hosts:
-                return (
-                    421,
-                    f"this service does not answer to {host[:100]!r}: start it with --allowed-hosts {host[:100]}",
-                )
+                name = host[:100]
+                return Refusal(421, f"this service does not answer to {name!r}: start it with --allowed-hosts {name}")
+        too_large = f"the request is larger than {self.max_body} bytes"
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_body:
-            return 413, f"the request is larger than {self.max_body} bytes"
+            return Refusal(413, too_large)
         content = bytearray()
         try:
             async with asyncio.timeout(self.seconds):
@@ -77,12 +88,13 @@ class Guard:
                     if message["type"] == "http.disconnect":
                         return None
                     content += message.get("body", b"")
+                    unread = message.get("more_body", False)
                     if len(content) > self.max_body:
-                        return 413, f"the request is larger than {self.max_body} bytes"
-                    if not message.get("more_body", False):
+                        return Refusal(413, too_large, unread)
+                    if not unread:
                         return bytes(content)
         except TimeoutError:
-            return 408, f"the request did not arrive within {self.seconds:g} s"
+            return Refusal(408, f"the request did not arrive within {self.seconds:g} s")
 
 
 def host_name(header: bytes) -> str:
@@ -110,12 +122,23 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
-    body = json.dumps({"error": message}).encode()
+async def _refuse(send: Send, receive: Receive, refusal: Refusal) -> None:
+    """Answers at once, then reads what still comes and forgets it, for at most ``LINGER_SECONDS``.
+
+    A socket closed with something unread in it is reset, and the reset may overtake the answer.
+    """
+    body = json.dumps({"error": refusal.message}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    # What the client still sends is not read.
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
-    await send({"type": "http.response.body", "body": body})
+    await send(
+        {"type": "http.response.start", "status": refusal.status, "headers": [*headers, (b"connection", b"close")]}
+    )
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    unread = refusal.unread
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while unread:
+                unread = (await receive()).get("more_body", False)
+    await send({"type": "http.response.body", "body": b""})
 
 
 def log_without_noise() -> dict[str, Any]:

@@ -106,6 +106,18 @@ def test_many_clients_at_once_and_bad_ones_among_them(address: str) -> None:
     assert httpx.get(f"{address}/health", trust_env=False).status_code == 200
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_who_sends_too_much_is_told_so_before_the_connection_ends(announced: bool, address: str) -> None:
+    """No reset in place of the answer, however much is still on its way (a client reads when it has sent all)."""
+    content = b"x" * 20_000_000
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+        for _ in range(5):
+            body = content if announced else (content[start : start + 100_000] for start in range(0, 20_000_000, 100_000))
+            response = client.post("/recommend", content=body)
+            assert response.status_code == 413
+            assert "larger than" in response.json()["error"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_when_told_and_leaves_the_port(number: signal.Signals, tmp_path: Path) -> None:
     workspace = make_model_workspace(tmp_path)
