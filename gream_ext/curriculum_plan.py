@@ -39,29 +39,26 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class PlanSettings:
-    align_rows: int | None = option(None, help="Alignment rows of an epoch; by default those of the corpus.")
-    reason_rows: int | None = option(None, help="Reasoning rows of an epoch; by default those of the corpus.")
+    align_rows: int | None = option(None, least=0, help="Alignment rows of an epoch; by default those of the corpus.")
+    reason_rows: int | None = option(None, least=0, help="Reasoning rows of an epoch; by default those of the corpus.")
     recipe: str = option("sft_curriculum", help="A shipped recipe, or the path of a YAML file for LLaMA-Factory.")
-    processes: int = option(1, help="Processes that train, over all nodes: a batch has their rows together.")
+    processes: int = option(1, least=1, help="Processes that train, over all nodes: a batch has their rows together.")
     overrides: dict[str, Any] = option({}, help="Keys of the recipe to change, as in `gream sft`.")
-    batch_rows: int | None = option(None, help="Rows of a batch; by default those of the recipe on the processes.")
-    epochs: int | None = option(None, help="Epochs; by default num_train_epochs of the recipe.")
-    curriculum_epochs: int | None = option(None, help="By default gream_curriculum_epochs of the recipe.")
-    gamma: float | None = option(None, help="By default gream_gamma of the recipe.")
+    batch_rows: int | None = option(
+        None, least=1, help="Rows of a batch; by default those of the recipe on the processes."
+    )
+    epochs: int | None = option(None, least=1, help="Epochs; by default num_train_epochs of the recipe.")
+    curriculum_epochs: int | None = option(None, least=0, help="By default gream_curriculum_epochs of the recipe.")
+    gamma: float | None = option(None, least=0, help="By default gream_gamma of the recipe.")
     uniform_unit: Literal["batch", "sample"] | None = option(None, help="By default gream_uniform_unit of the recipe.")
     seed: int | None = option(None, help="Seed of the order; by default the recipe's.")
-    width: int = option(72, help="Columns of the drawing.")
+    width: int = option(72, least=10, help="Columns of the drawing.")
     json: Path | None = option(None, help="Also write the order to this JSON file.")
     export: Path | None = option(
         None, help="Also write all rows in this order into this folder, for stock LLaMA-Factory."
     )
 
     def __post_init__(self) -> None:
-        for name, least in {"align_rows": 0, "reason_rows": 0, "processes": 1, "batch_rows": 1, "epochs": 1,
-                            "curriculum_epochs": 0, "gamma": 0, "seed": 0, "width": 10}.items():  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise GreamError(f"curriculum plan: {name} must be at least {least}, not {value}")
         if (self.align_rows is None) != (self.reason_rows is None):
             raise GreamError("curriculum plan: give both align_rows and reason_rows, or neither to use the corpus")
         if self.json and self.json.is_dir():

@@ -13,12 +13,49 @@ from typing import Any
 from gream_ext.workspace import Workspace
 
 
-def option(default: Any = dataclasses.MISSING, *, help: str, choices: Sequence[Any] | None = None) -> Any:
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers that an option takes: from ``least``, or above ``above``, to ``most``; None is no bound.
+
+    >>> 0.0 in Bounds(above=0, most=1), str(Bounds(above=0, most=1)), str(Bounds(least=1))
+    (False, 'above 0 and at most 1', 'at least 1')
+    """
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+    def __contains__(self, number: float) -> bool:
+        return (
+            (self.least is None or number >= self.least)
+            and (self.above is None or number > self.above)
+            and (self.most is None or number <= self.most)
+        )
+
+    def __str__(self) -> str:
+        said = {"at least": self.least, "above": self.above, "at most": self.most}
+        return " and ".join(f"{words} {bound:,}" for words, bound in said.items() if bound is not None)
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    choices: Sequence[Any] | None = None,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> Any:
     """A field of a settings dataclass: an option on the command line, a key in a pipeline file.
 
-    Without a default the option is required. Lists and dicts are copied for each instance.
+    Without a default the option is required. Lists and dicts are copied for each instance. ``least``, ``above`` and
+    ``most`` bound a number, or each number of a list (`Bounds`).
     """
-    metadata = {"help": help, "choices": tuple(choices) if choices else None}
+    metadata = {
+        "help": help,
+        "choices": tuple(choices) if choices else None,
+        "bounds": Bounds(least=least, above=above, most=most),
+    }
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -34,24 +34,23 @@ class BaseModelSettings:
     equal_length: bool = option(False, help="scale every new row to the median length of the old ones")
     dtype: Literal["keep", "float32", "bfloat16"] = option("keep", help="number format that the model is saved in")
     trust_remote_code: bool = option(False, help="run code that comes with the base model")
-    vocabulary_size: int = option(3072, help="from scratch: tokens of the BPE, identifier tokens not counted")
+    vocabulary_size: int = option(
+        3072, least=300, help="from scratch: tokens of the BPE, identifier tokens not counted"
+    )
     across_words: bool = option(True, help="from scratch: a token may span words, fixed phrases become one token")
-    hidden_size: int = option(128, help="from scratch: width")
-    layers: int = option(4, help="from scratch: layers")
-    heads: int = option(4, help="from scratch: attention heads")
-    kv_heads: int = option(2, help="from scratch: heads of keys and values")
-    intermediate_size: int = option(384, help="from scratch: width of the feed-forward layers")
-    attention_dropout: float = option(0.0, help="from scratch: dropout of attention weights in training")
+    hidden_size: int = option(128, least=1, help="from scratch: width")
+    layers: int = option(4, least=1, help="from scratch: layers")
+    heads: int = option(4, least=1, help="from scratch: attention heads")
+    kv_heads: int = option(2, least=1, help="from scratch: heads of keys and values")
+    intermediate_size: int = option(384, least=1, help="from scratch: width of the feed-forward layers")
+    attention_dropout: float = option(
+        0.0, least=0, most=1, help="from scratch: dropout of attention weights in training"
+    )
     tied: bool = option(True, help="from scratch: input and output share their embeddings")
-    longest: int = option(2048, help="from scratch: longest sequence, in tokens")
+    longest: int = option(2048, least=1, help="from scratch: longest sequence, in tokens")
     seed: int = option(0, help="seed of everything random")
 
     def __post_init__(self) -> None:
-        from gream_ext.corpus.align import check_range
-
-        check_range(self, "hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "longest", least=1)
-        check_range(self, "vocabulary_size", least=300)
-        check_range(self, "attention_dropout", least=0, most=1)
         if self.hidden_size % self.heads or self.heads % self.kv_heads:
             raise GreamError(
                 f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}, and heads of kv_heads "

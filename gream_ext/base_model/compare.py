@@ -32,17 +32,12 @@ class CompareSettings:
     )
     seeds: tuple[int, ...] = option((0, 1, 2), help="each draws the new rows and the order of the training rows")
     equal_length: bool = option(True, help="scale every new row to the median length of the old ones; no: as they come")
-    steps: int = option(100, help="optimizer steps")
-    batch_size: int = option(4, help="rows of a step")
-    held_out: int = option(64, help="rows that the loss is measured on and that are never trained on")
-    longest: int = option(96, help="rows of more tokens are passed over")
-    learning_rate: float = option(1e-4, help="of AdamW, constant")
+    steps: int = option(100, least=1, help="optimizer steps")
+    batch_size: int = option(4, least=1, help="rows of a step")
+    held_out: int = option(64, least=1, help="rows that the loss is measured on and that are never trained on")
+    longest: int = option(96, least=1, help="rows of more tokens are passed over")
+    learning_rate: float = option(1e-4, above=0, help="of AdamW, constant")
     dtype: str = option("auto", help="of the arithmetic; weights stay float32", choices=("auto", "float32", "bfloat16"))
-
-    def __post_init__(self) -> None:
-        from gream_ext.corpus.align import check_range
-
-        check_range(self, "steps", "batch_size", "held_out", "longest", least=1)
 
 
 def run(workspace: Workspace, settings: CompareSettings) -> None:

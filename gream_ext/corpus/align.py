@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gream_ext.corpus.draw import interleaved, shuffled
 from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
@@ -32,13 +32,19 @@ class AlignSettings:
         help="rows an epoch of a task as a multiple of its population (training targets, windows, items or users), "
         "e.g. next=1.0; 0 leaves the task out; a task not named keeps its default",
     )
-    max_rows: int = option(0, help="at most so many rows of one task in an epoch; 0: no limit")
-    epochs: int = option(3, help="epochs that get a draw of their own; 1: the same rows in every epoch")
-    window: int = option(WINDOW, help="items of a history that a prompt shows")
-    crop_share: float = option(0.2, help="share of the prompts whose history is cut to a random shorter length")
-    early_share: float = option(0.25, help="share of the continuations that are cut after their first item")
-    canonical_share: float = option(0.5, help="share of the prompts in the first wording, which inference uses")
-    text_words: int = option(64, help="longest item text, in words")
+    max_rows: int = option(0, least=0, help="at most so many rows of one task in an epoch; 0: no limit")
+    epochs: int = option(3, least=1, help="epochs that get a draw of their own; 1: the same rows in every epoch")
+    window: int = option(WINDOW, least=1, help="items of a history that a prompt shows")
+    crop_share: float = option(
+        0.2, least=0, most=1, help="share of the prompts whose history is cut to a random shorter length"
+    )
+    early_share: float = option(
+        0.25, least=0, most=1, help="share of the continuations that are cut after their first item"
+    )
+    canonical_share: float = option(
+        0.5, least=0, most=1, help="share of the prompts in the first wording, which inference uses"
+    )
+    text_words: int = option(64, least=1, help="longest item text, in words")
     seed: int = option(0, help="seed of every draw")
 
     def __post_init__(self) -> None:
@@ -50,9 +56,6 @@ class AlignSettings:
             # Written so that NaN is refused too.
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= MOST_SHARE:
                 raise GreamError(f"mixture of task {name!r} is {share!r}: give a number from 0 to {MOST_SHARE:,}")
-        check_range(self, "epochs", "window", "text_words", least=1)
-        check_range(self, "max_rows", least=0)
-        check_range(self, "crop_share", "early_share", "canonical_share", least=0, most=1)
 
 
 def task_rows(source: "Source", settings: AlignSettings) -> dict[str, int]:
@@ -97,15 +100,6 @@ def load_catalogue(workspace: Workspace) -> "Catalogue":
     from gream_ext.items.enrich import enriched_descriptions
 
     return Catalogue.load(workspace, enriched_descriptions(workspace))
-
-
-def check_range(settings: Any, *names: str, least: float, most: float | None = None) -> None:
-    """`GreamError` for a setting below ``least`` or above ``most``."""
-    for name in names:
-        value = getattr(settings, name)
-        if not (value >= least and (most is None or value <= most)):  # so that NaN is refused too
-            asked = f"{least} or more" if most is None else f"a number from {least} to {most}"
-            raise GreamError(f"{name} is {value}: give {asked}")
 
 
 def run(workspace: Workspace, settings: AlignSettings) -> None:

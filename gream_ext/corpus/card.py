@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gream_ext.corpus.align import check_range
 from gream_ext.corpus.files import Row, read_rows
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
@@ -23,12 +22,8 @@ class CardSettings:
     """What the card measures."""
 
     tokenizer: str = option("base_model", help="folder of the tokenizer, in the workspace or anywhere")
-    cutoff: int = option(2048, help="cutoff_len of the training recipe: longer rows are counted")
-    sample: int = option(20_000, help="rows of each task whose tokens are counted; 0: all")
-
-    def __post_init__(self) -> None:
-        check_range(self, "cutoff", least=1)
-        check_range(self, "sample", least=0)
+    cutoff: int = option(2048, least=1, help="cutoff_len of the training recipe: longer rows are counted")
+    sample: int = option(20_000, least=0, help="rows of each task whose tokens are counted; 0: all")
 
 
 @dataclass

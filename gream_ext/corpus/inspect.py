@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from gream_ext.corpus.align import check_range
 from gream_ext.corpus.files import Row, read_rows
 from gream_ext.corpus.reason import rejected_path
 from gream_ext.errors import GreamError
@@ -23,13 +22,9 @@ class InspectSettings:
 
     data: Literal["all", "align", "reason", "rejected", "rl"] = option("all", help="which data")
     task: str = option("", help="only this task")
-    count: int = option(1, help="samples of each task")
-    skip: int = option(0, help="samples of each task to pass over first, to see others")
+    count: int = option(1, least=1, help="samples of each task")
+    skip: int = option(0, least=0, help="samples of each task to pass over first, to see others")
     titles: bool = option(True, help="write each item's title behind its identifier")
-
-    def __post_init__(self) -> None:
-        check_range(self, "count", least=1)
-        check_range(self, "skip", least=0)
 
 
 SCAN = 50_000

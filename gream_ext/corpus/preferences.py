@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from gream_ext.corpus.align import check_range, corpus_reads, load_catalogue
+from gream_ext.corpus.align import corpus_reads, load_catalogue
 from gream_ext.corpus.asking import common_fault, read_template
 from gream_ext.corpus.prompts import WINDOW
 from gream_ext.corpus.told import told_path
@@ -33,22 +33,23 @@ Row = dict[str, Any]
 class PreferenceSettings(AskSettings):
     """What the LLM tells."""
 
-    summaries: int = option(1, help="summaries of each user, each of another part of the training history; 0: none")
-    queries: int = option(3, help="search queries of each item; 0: none")
-    limit: int | None = option(None, help="only the first so many users and items, to try before buying")
-    window: int = option(WINDOW, help="items of a history that the LLM sees")
-    min_words: int = option(20, help="a shorter summary is rejected")
-    max_words: int = option(120, help="a longer summary is rejected")
-    max_query_words: int = option(10, help="a longer query is rejected")
-    item_words: int = option(60, help="longest text of an item that queries are written for, beside title and traits")
+    summaries: int = option(
+        1, least=0, help="summaries of each user, each of another part of the training history; 0: none"
+    )
+    queries: int = option(3, least=0, help="search queries of each item; 0: none")
+    limit: int | None = option(None, least=1, help="only the first so many users and items, to try before buying")
+    window: int = option(WINDOW, least=1, help="items of a history that the LLM sees")
+    min_words: int = option(20, least=0, help="a shorter summary is rejected")
+    max_words: int = option(120, least=1, help="a longer summary is rejected")
+    max_query_words: int = option(10, least=1, help="a longer query is rejected")
+    item_words: int = option(
+        60, least=1, help="longest text of an item that queries are written for, beside title and traits"
+    )
     summary_template: str | None = option(None, help="a file in place of requests/summary.txt")
     query_template: str | None = option(None, help="a file in place of requests/queries.txt")
     seed: int = option(0, help="seed of the draw of histories")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range(self, "summaries", "queries", "min_words", least=0)
-        check_range(self, "window", "max_words", "max_query_words", "item_words", least=1)
         if not self.summaries and not self.queries:
             raise GreamError("summaries and queries are both 0: there is nothing to ask")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from gream_ext.corpus.align import check_range, corpus_reads, load_catalogue
+from gream_ext.corpus.align import corpus_reads, load_catalogue
 from gream_ext.corpus.draw import shuffled
 from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt, drawn_wording, system_text
@@ -37,10 +37,11 @@ class ReasonSettings(AskSettings):
 
     rows: int = option(
         10_000,
+        least=0,
         help="questions an epoch, at most one for each training target; "
         "0: every training target that has min_history items before it",
     )
-    epochs: int = option(3, help="epochs that get a draw of their own; 1: the same rows in every epoch")
+    epochs: int = option(3, least=1, help="epochs that get a draw of their own; 1: the same rows in every epoch")
     teacher: Literal["template", "llm"] = option("template", help="who writes the reasoning; llm needs an endpoint")
     teachers: dict[str, Any] = option(
         {},
@@ -49,12 +50,14 @@ class ReasonSettings(AskSettings):
     )
     template: str | None = option(None, help="a file in place of requests/teacher.txt, with [system] and [user] parts")
     system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
-    window: int = option(WINDOW, help="items of a history that a prompt shows")
-    min_history: int = option(3, help="items that must stand before a target")
-    crop_share: float = option(0.0, help="share of the prompts whose history is cut to a random shorter length")
-    most_kept: int = option(WINDOW, help="longest rewritten history, in items")
-    max_words: int = option(MAX_WORDS, help="longest thinking, in words; a longer answer is rejected")
-    canonical_share: float = option(0.5, help="share of prompts and sentences in the first wording")
+    window: int = option(WINDOW, least=1, help="items of a history that a prompt shows")
+    min_history: int = option(3, least=1, help="items that must stand before a target")
+    crop_share: float = option(
+        0.0, least=0, most=1, help="share of the prompts whose history is cut to a random shorter length"
+    )
+    most_kept: int = option(WINDOW, least=1, help="longest rewritten history, in items")
+    max_words: int = option(MAX_WORDS, least=1, help="longest thinking, in words; a longer answer is rejected")
+    canonical_share: float = option(0.5, least=0, most=1, help="share of prompts and sentences in the first wording")
     seed: int = option(0, help="seed of every draw")
 
     @property
@@ -64,11 +67,7 @@ class ReasonSettings(AskSettings):
     def __post_init__(self) -> None:
         from gream_ext.corpus.teachers import check_teachers
 
-        super().__post_init__()
         check_teachers(self.teachers)
-        check_range(self, "epochs", "window", "min_history", "most_kept", "max_words", least=1)
-        check_range(self, "rows", least=0)
-        check_range(self, "crop_share", "canonical_share", least=0, most=1)
 
 
 def epoch_rows(source: "Source", settings: ReasonSettings) -> int:

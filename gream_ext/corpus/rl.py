@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Literal
 
 from gream_ext import __version__
-from gream_ext.corpus.align import check_range, corpus_reads
+from gream_ext.corpus.align import corpus_reads
 from gream_ext.corpus.draw import shuffled
 from gream_ext.corpus.prompts import (
     WINDOW,
@@ -32,20 +32,18 @@ class RlSettings:
 
     prompts: int = option(
         20_000,
+        least=0,
         help="training prompts, at most one for each training target; "
         "0: every training target that has min_history items before it",
     )
-    reason_share: float = option(0.5, help="share of the prompts in reasoning mode, the others in direct mode")
-    valid_users: int = option(0, help="validation users to watch progress on; 0: all")
+    reason_share: float = option(
+        0.5, least=0, most=1, help="share of the prompts in reasoning mode, the others in direct mode"
+    )
+    valid_users: int = option(0, least=0, help="validation users to watch progress on; 0: all")
     system_prompt: SystemPrompt = option("full", help="system prompt of reasoning mode, the same as in `corpus reason`")
-    window: int = option(WINDOW, help="items of a history that a prompt shows")
-    min_history: int = option(3, help="items that must stand before a training target")
+    window: int = option(WINDOW, least=1, help="items of a history that a prompt shows")
+    min_history: int = option(3, least=1, help="items that must stand before a training target")
     seed: int = option(0, help="seed of every draw")
-
-    def __post_init__(self) -> None:
-        check_range(self, "prompts", "valid_users", least=0)
-        check_range(self, "window", "min_history", least=1)
-        check_range(self, "reason_share", least=0, most=1)
 
 
 @dataclass(frozen=True)

@@ -31,20 +31,21 @@ log = logging.getLogger(__name__)
 class PrepareSettings:
     path: str = option(help="Folder of the source, or one file of it: the recbole wheel, a file of Amazon reviews.")
     source: str = option("table", help="What stands at --path.", choices=tuple(READERS))
-    k: int = option(5, help="Users and items keep at least this many interactions (k-core); 0 or 1 keeps all.")
+    k: int = option(5, least=0, help="Users and items keep at least this many interactions (k-core); 0 or 1 keeps all.")
     ignored_fields: list[str] = option(
         ["asin", "url", "image", "images", "imUrl"], help="Fields of the items that are not text about them."
     )
-    text_characters: int = option(2000, help="Longest composite text of an item, in characters, without its reviews.")
-    reviews: int = option(4, help="Reviews in an item's text, where the source has any; 0 takes none.")
-    review_tokens: int = option(256, help="Tokens that the reviews of an item may take together.")
-    review_words: int = option(8, help="A review of fewer words is passed over.")
+    text_characters: int = option(
+        2000, least=1, help="Longest composite text of an item, in characters, without its reviews."
+    )
+    reviews: int = option(4, least=0, help="Reviews in an item's text, where the source has any; 0 takes none.")
+    review_tokens: int = option(256, least=0, help="Tokens that the reviews of an item may take together.")
+    review_words: int = option(8, least=0, help="A review of fewer words is passed over.")
     tokenizer: str | None = option(None, help="Folder of the tokenizer that counts these tokens; none: an estimate.")
 
 
 def run(workspace: Workspace, settings: PrepareSettings) -> None:
     """Write interactions.parquet, items.parquet, statistics.json and, where there are any, reviews.parquet."""
-    check_settings(settings)
     rule = TextRule(settings.text_characters, settings.review_tokens, counter(settings.tokenizer))
     source = reader(settings.source).read(Path(settings.path), settings.ignored_fields)
     histories, before = histories_of(source, settings.k)
@@ -83,14 +84,6 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with ExitStack() as drafts:
         yield [drafts.enter_context(whole(path)) for path in paths]
-
-
-def check_settings(settings: PrepareSettings) -> None:
-    """`GreamError` for a number that cannot be meant."""
-    if settings.k < 0 or settings.text_characters < 1:
-        raise GreamError("--k must not be below 0 and --text-characters not below 1")
-    if min(settings.reviews, settings.review_tokens, settings.review_words) < 0:
-        raise GreamError("--reviews, --review-tokens and --review-words must not be below 0")
 
 
 def histories_of(source: Source, k: int) -> tuple[pl.DataFrame, dict[str, Any]]:

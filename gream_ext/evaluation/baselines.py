@@ -24,8 +24,8 @@ class BaselinesSettings:
     """Which split, and how many recommendations a user."""
 
     split: Literal["test", "valid"] = option("test", help="the interaction that is asked for")
-    cutoffs: tuple[int, ...] = option((1, 5, 10), help="places at which recall and NDCG are taken")
-    recommendations: int = option(20, help="items a user")
+    cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="places at which recall and NDCG are taken")
+    recommendations: int = option(20, least=1, help="items a user")
 
     def __post_init__(self) -> None:
         check_cutoffs(self.cutoffs, self.recommendations)

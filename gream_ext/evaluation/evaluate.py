@@ -33,18 +33,21 @@ class EvaluateSettings:
     )
     split: Literal["test", "valid"] = option("test", help="the interaction that is asked for")
     exclude_seen: bool = option(False, help="never recommend what stands in the user's history")
-    cutoffs: tuple[int, ...] = option((1, 5, 10), help="cutoffs of recall and NDCG, k of Pass@k")
-    beams: int = option(20, help="direct mode: width of the beam, and items a user")
-    n: int = option(10, help="reasoning mode: samples a user")
-    temperature: float = option(0.7, help="reasoning mode: temperature")
-    top_p: float = option(0.9, help="reasoning mode: top-p")
-    max_new_tokens: int = option(512, help="reasoning mode: longest response, in tokens")
+    cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="cutoffs of recall and NDCG, k of Pass@k")
+    beams: int = option(20, least=1, help="direct mode: width of the beam, and items a user")
+    n: int = option(10, least=1, help="reasoning mode: samples a user")
+    temperature: float = option(0.7, least=0, help="reasoning mode: temperature")
+    top_p: float = option(0.9, above=0, most=1, help="reasoning mode: top-p")
+    max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
     constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
-    beta: float = option(0.5, help="reasoning mode: exponent of the residual reward (eq. 14)")
-    window: int | None = option(None, help="items of a history that a prompt shows; none: as in training, or 20")
+    beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
+    window: int | None = option(
+        None, least=1, help="items of a history that a prompt shows; none: as in training, or 20"
+    )
     system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
     limit: int | None = option(
         None,
+        least=1,
         help="only the first users, for a trial: with files of its own, such as direct-test-first3.json, that the "
         "report leaves out; none: all",
     )
@@ -53,20 +56,14 @@ class EvaluateSettings:
     dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="number format; auto: as saved")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
-    processes: int = option(1, help="processes that share the users, each with the model in memory")
-    threads: int | None = option(None, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS")
-    prompts_at_once: int = option(64, help="direct mode: prompts computed together")
-    rows_at_once: int = option(512, help="reasoning mode: samples computed together")
+    processes: int = option(1, least=1, help="processes that share the users, each with the model in memory")
+    threads: int | None = option(
+        None, least=1, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS"
+    )
+    prompts_at_once: int = option(64, least=1, help="direct mode: prompts computed together")
+    rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together")
 
     def __post_init__(self) -> None:
-        for name in ("beams", "n", "max_new_tokens", "processes", "prompts_at_once", "rows_at_once"):
-            if getattr(self, name) < 1:
-                raise GreamError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("window", "limit", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise GreamError(f"{name} must be at least 1 or none, not {value}")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or not 0 < self.beta <= 1:
-            raise GreamError("temperature must be from 0 on, top_p and beta above 0 and at most 1")
         if not self.constrained and self.exclude_seen and self.mode == "reason":
             raise GreamError("exclude_seen needs constrained answers in reasoning mode: leave constrained on")
         check_engine(self.engine, self.server)

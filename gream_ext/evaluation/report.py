@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole, write_json
 
@@ -15,14 +14,10 @@ TRIAL = re.compile(r"-first\d+$")
 @dataclass(frozen=True)
 class ReportSettings:
     title: str | None = option(None, help="title of the page")
-    users: int = option(4, help="test users to show with their histories and recommendations")
+    users: int = option(4, least=0, help="test users to show with their histories and recommendations")
     seed: int = option(0, help="seed by which these users are drawn")
     other_runs: list[str] = option([], help="workspaces of the same flow with other seeds, to compare over seeds")
     banner: str | None = option(None, help="a line at the top of the page, e.g. that the data are made up")
-
-    def __post_init__(self) -> None:
-        if self.users < 0:
-            raise GreamError(f"--users is {self.users}: give 0 or more")
 
 
 def run(workspace: Workspace, settings: ReportSettings) -> None:

@@ -23,7 +23,7 @@ class RecommendSettings:
         None, help="item ids, oldest first, by spaces or commas; none at all: a new user"
     )
     search: str | None = option(None, help="only list the items whose titles hold these words, with their ids")
-    n: int = option(10, help="how many items")
+    n: int = option(10, least=1, most=1000, help="how many items")
     explain: bool = option(False, help="let the model reason first, and show it")
     exclude_seen: bool = option(False, help="do not recommend what stands in the history")
     categories: list[str] = option([], help="only items of these categories")
@@ -37,10 +37,6 @@ class RecommendSettings:
         asked = (self.user is not None, self.history is not None, self.search is not None)
         if sum(asked) != 1:
             raise GreamError("recommend needs one of --user ID, --history ID ID …, --search WORDS")
-        if not 1 <= self.n <= 1000:
-            raise GreamError(f"--n is {self.n}: it must be from 1 to 1000")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise GreamError(f"--seed is {self.seed}: it must be from 0 to 2**63 - 1")
         check_engine(self.engine, self.server)
         if self.seed is not None and self.engine == "sglang":
             raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")

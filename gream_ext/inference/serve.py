@@ -26,35 +26,30 @@ class ServeSettings:
         "alone answers to localhost only, lest a page of elsewhere gets at it, and any other to every name, unless "
         "names are given",
     )
-    port: int = option(8000, help="port to listen on; 0: any free one")
+    port: int = option(8000, least=0, most=65_535, help="port to listen on; 0: any free one")
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
     device: str = option("cpu", help="device of the model, as torch names it")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
     users: bool = option(True, help="let callers read the histories of the workspace's users")
-    max_history: int = option(200, help="longest history of a request, in items")
-    max_n: int = option(100, help="most items that a request may ask for")
-    max_tokens: int = option(1024, help="longest reasoning, in tokens")
-    max_batch: int = option(32, help="direct requests computed together")
-    max_streams: int = option(8, help="reasonings under way at once; others wait")
-    max_waiting: int = option(256, help="requests that may wait; more get 503")
-    direct_seconds: float = option(30.0, help="time for a direct request")
-    reason_seconds: float = option(120.0, help="time for a reasoning")
+    max_history: int = option(200, least=1, help="longest history of a request, in items")
+    max_n: int = option(100, least=1, help="most items that a request may ask for")
+    max_tokens: int = option(1024, least=1, help="longest reasoning, in tokens")
+    max_batch: int = option(32, least=1, help="direct requests computed together")
+    max_streams: int = option(8, least=1, help="reasonings under way at once; others wait")
+    max_waiting: int = option(256, least=1, help="requests that may wait; more get 503")
+    direct_seconds: float = option(30.0, above=0, help="time for a direct request")
+    reason_seconds: float = option(120.0, above=0, help="time for a reasoning")
     body_seconds: float = option(
         10.0,
+        above=0,
         help="time for the body of a request, once its headers are there; for those, which "
         "uvicorn waits for without end, put a proxy before a service that others reach",
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise GreamError(f"--port is {self.port}: it must be from 0 to 65535")
         check_engine(self.engine, self.server)
-        for name in ("max_history", "max_n", "max_tokens", "max_batch", "max_streams", "max_waiting",
-                     "direct_seconds", "reason_seconds", "body_seconds"):  # fmt: skip
-            if getattr(self, name) <= 0:
-                raise GreamError(f"--{name.replace('_', '-')} is {getattr(self, name)}: it must be above 0")
 
 
 def run(workspace: Workspace, settings: ServeSettings) -> None:

@@ -23,9 +23,9 @@ ITEMS_PER_CENTROID = 40
 
 @dataclass(frozen=True)
 class BuildSettings:
-    levels: int = option(4, help="Levels of RQ-KMeans, without the conflict slot.")
+    levels: int = option(4, least=1, help="Levels of RQ-KMeans, without the conflict slot.")
     codebook_size: int | None = option(
-        None, help="Centroids of each level; left out, it fits the catalogue (256 from about 7,000 items on)."
+        None, least=1, help="Centroids of each level; left out, it fits the catalogue (256 from about 7,000 items on)."
     )
     conflict_slot: ConflictSlot = option(
         "always",
@@ -33,16 +33,18 @@ class BuildSettings:
         choices=("always", "colliding", "none"),
     )
     balance: float | None = option(
-        None, help="No centroid of a level gets more than this many times its even share of the items, e.g. 1.5."
+        None,
+        least=1,
+        help="No centroid of a level gets more than this many times its even share of the items, e.g. 1.5.",
     )
     reassign: bool = option(
         False,
         help="Items with equal codes take other codes of the last level, as far as it has room; where it has none they "
         "get the conflict slot, or, with --conflict-slot none, the build stops.",
     )
-    slot_size: int | None = option(None, help="Codes of the conflict slot; left out, twice what is needed.")
-    iterations: int = option(25, help="Iterations of k-means.")
-    restarts: int = option(1, help="Runs of k-means of which the best is kept.")
+    slot_size: int | None = option(None, least=1, help="Codes of the conflict slot; left out, twice what is needed.")
+    iterations: int = option(25, least=1, help="Iterations of k-means.")
+    restarts: int = option(1, least=1, help="Runs of k-means of which the best is kept.")
     start: Literal["ladder", "components"] = option(
         "ladder", help="Where k-means starts: evenly used codes (ladder), or a lower quantisation error (components)."
     )
@@ -55,9 +57,6 @@ class BuildSettings:
 
 def run(workspace: Workspace, settings: BuildSettings) -> None:
     """Write item_index.parquet, index_quality.json and, unless the codes were brought, codebooks.safetensors."""
-    for name in ("levels", "codebook_size", "iterations", "restarts"):
-        if (given := getattr(settings, name)) is not None and given < 1:
-            raise GreamError(f"{name} must be at least 1, not {given}")
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
     # Sorted, so that the order of the items in their file changes nothing but the order of the rows.
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)

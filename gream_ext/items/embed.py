@@ -31,22 +31,22 @@ class EmbedSettings:
         help="full: title and enriched description, or the composite text where there is none.",
         choices=("full", "composite", "title"),
     )
-    batch_size: int = option(64, help="Texts encoded at once.")
-    max_tokens: int = option(512, help="Longest text, in tokens; what exceeds it is cut off.")
-    shard_size: int = option(1024, help="Texts after which the work done is kept.")
+    batch_size: int = option(64, least=1, help="Texts encoded at once.")
+    max_tokens: int = option(512, least=1, help="Longest text, in tokens; what exceeds it is cut off.")
+    shard_size: int = option(1024, least=1, help="Texts after which the work done is kept.")
     device: str = option("auto", help="auto, cpu, cuda, cuda:1 …")
     dtype: str = option("auto", help="auto is bfloat16 on a GPU.", choices=("auto", "float32", "bfloat16"))
     engine: str = option("local", help="This process, or Ray Data on many machines.", choices=("local", "ray"))
     ray_address: str | None = option(
         None, help="With --engine ray: the cluster, e.g. auto or ray://head:10001; left out, one on this machine."
     )
-    workers: int | None = option(None, help="With --engine ray: encoders at once; left out, one a GPU, else one a CPU.")
+    workers: int | None = option(
+        None, least=1, help="With --engine ray: encoders at once; left out, one a GPU, else one a CPU."
+    )
 
 
 def run(workspace: Workspace, settings: EmbedSettings) -> None:
     """Write embeddings.npy, rows in the order of items.parquet."""
-    if min(settings.batch_size, settings.max_tokens, settings.shard_size, settings.workers or 1) < 1:
-        raise GreamError("--batch-size, --max-tokens, --shard-size and --workers must be at least 1")
     texts = item_texts(workspace, settings.text)
     distinct = sorted(set(texts), key=lambda text: (len(text), text))
     shards = plan(distinct, settings.shard_size, _folder(workspace, settings))

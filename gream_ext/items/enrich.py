@@ -27,13 +27,15 @@ WORD = re.compile(r"[^\W\d_]{3,}")
 class EnrichSettings(AskSettings):
     base_url: str = option(help="address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1")
     model: str = option(help="name of the model at that endpoint")
-    max_tokens: int = option(512, help="longest answer, in tokens")
-    temperature: float = option(0.3, help="sampling temperature")
-    limit: int | None = option(None, help="only the first so many items, to try before buying")
-    min_words: int = option(30, help="a shorter description is rejected")
-    max_words: int = option(300, help="a longer description is rejected")
-    max_characters: int = option(8000, help="the composite text is cut there")
-    tolerate: float = option(0.01, help="share of items that may stay without a description; more is an error")
+    max_tokens: int = option(512, least=1, help="longest answer, in tokens")
+    temperature: float = option(0.3, least=0, help="sampling temperature")
+    limit: int | None = option(None, least=1, help="only the first so many items, to try before buying")
+    min_words: int = option(30, least=0, help="a shorter description is rejected")
+    max_words: int = option(300, least=1, help="a longer description is rejected")
+    max_characters: int = option(8000, least=1, help="the composite text is cut there")
+    tolerate: float = option(
+        0.01, least=0, most=1, help="share of items that may stay without a description; more is an error"
+    )
     template: str | None = option(None, help="a file in place of templates/enrich.txt, with [system] and [user] parts")
 
 

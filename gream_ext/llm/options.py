@@ -15,18 +15,16 @@ class AskSettings:
     base_url: str = option("", help="address of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1")
     model: str = option("", help="name of the model at that endpoint")
     api_key_env: str | None = option(None, help="environment variable that holds the endpoint's key")
-    concurrency: int = option(8, help="requests under way at once")
-    max_tokens: int = option(1024, help="longest answer of the LLM, in tokens")
-    temperature: float = option(0.7, help="sampling temperature of the LLM")
-    timeout: float = option(120.0, help="seconds for one request")
-    attempts: int = option(6, help="how often a request is sent while the endpoint fails, stalls or says 429")
-    rejections: int = option(3, help="rejected answers that one question may cost")
-    tolerate: float = option(0.05, help="share of the questions that may stay without an answer; more is an error")
+    concurrency: int = option(8, least=1, help="requests under way at once")
+    max_tokens: int = option(1024, least=1, help="longest answer of the LLM, in tokens")
+    temperature: float = option(0.7, least=0, help="sampling temperature of the LLM")
+    timeout: float = option(120.0, above=0, help="seconds for one request")
+    attempts: int = option(6, least=1, help="how often a request is sent while the endpoint fails, stalls or says 429")
+    rejections: int = option(3, least=1, help="rejected answers that one question may cost")
+    tolerate: float = option(
+        0.05, least=0, most=1, help="share of the questions that may stay without an answer; more is an error"
+    )
     dry_run: bool = option(False, help="only say how many requests and tokens an LLM would take")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.tolerate <= 1:
-            raise GreamError(f"tolerate is {self.tolerate}: give a number from 0 to 1")
 
 
 ENDPOINT_KEYS = (

@@ -37,19 +37,18 @@ class RecBoleSettings:
     models: tuple[str, ...] = option(MODELS, help="models of RecBole, one after the other")
     python: str = option(".venv-recbole/bin/python", help="interpreter of the environment that has RecBole")
     split: Literal["test", "valid"] = option("test", help="the interaction that is asked for")
-    cutoffs: tuple[int, ...] = option((1, 5, 10), help="places at which recall and NDCG are taken")
-    recommendations: int = option(20, help="items a user")
-    window: int = option(20, help="items of a history that a model sees")
-    trials: int = option(8, help="at most so many of a model's stated settings are tried; validation users choose")
+    cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="places at which recall and NDCG are taken")
+    recommendations: int = option(20, least=1, help="items a user")
+    window: int = option(20, least=1, help="items of a history that a model sees")
+    trials: int = option(
+        8, least=1, help="at most so many of a model's stated settings are tried; validation users choose"
+    )
     overrides: dict[str, Any] = option({}, help="keys of RecBole to change in every trial, e.g. epochs=100")
     seed: int = option(0, help="seed of the training")
     gpu: bool = option(False, help="train on the GPU")
 
     def __post_init__(self) -> None:
         check_cutoffs(self.cutoffs, self.recommendations)
-        for name in ("window", "trials"):
-            if getattr(self, name) < 1:
-                raise GreamError(f"{name} must be at least 1, not {getattr(self, name)}")
         for model in self.models:
             if model not in MODELS:
                 raise GreamError(f"models names {model!r}; there are {', '.join(MODELS)}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gream_ext.errors import GreamError
+from gream_ext.stage import Bounds
 
 WORDS: dict[Any, str] = {
     str: "text",
@@ -39,6 +40,7 @@ class Kind:
     """tuple or list where the field holds several values."""
     optional: bool = False
     choices: tuple[Any, ...] | None = None
+    bounds: Bounds = dataclasses.field(default_factory=Bounds)
 
     def __str__(self) -> str:
         return f"a list, each {WORDS[self.base]}" if self.many else WORDS[self.base]
@@ -74,7 +76,9 @@ def kinds(settings: type) -> dict[str, tuple[dataclasses.Field[Any], Kind]]:
     for field in dataclasses.fields(settings):
         kind = kind_of(hints[field.name])
         chosen = field.metadata.get("choices") or kind.choices
-        found[field.name] = (field, dataclasses.replace(kind, choices=tuple(chosen) if chosen else None))
+        # Of every stage alike: numpy takes no seed below 0.
+        bounds = Bounds(least=0) if field.name in ("seed", "seeds") else field.metadata.get("bounds", kind.bounds)
+        found[field.name] = (field, dataclasses.replace(kind, choices=chosen, bounds=bounds))
     return found
 
 
@@ -108,6 +112,8 @@ def _convert_one(kind: Kind, value: Any) -> Any:
     result = _typed(kind, value)
     if kind.choices and result not in kind.choices:
         raise ValueError(f"must be one of {', '.join(map(str, kind.choices))}, not {value!r}")
+    if kind.base in (int, float) and result not in kind.bounds:
+        raise ValueError(f"must be {kind.bounds}, not {value!r}")
     return result
 
 
@@ -155,18 +161,12 @@ def _numbers(value: Any) -> Any:
     return number
 
 
-def _check_seed(key: str, value: Any) -> None:
-    """Of every stage alike: numpy takes no seed below 0."""
-    seeds = value if isinstance(value, list | tuple) else [value]
-    if key in ("seed", "seeds") and any(seed is not None and seed < 0 for seed in seeds):
-        raise ValueError(f"must be 0 or more, not {value!r}")
-
-
 def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
     """An instance of ``settings`` from ``values``.
 
     Raises:
-        GreamError: ``where`` and the key, for an unknown or missing key, a wrong type or a value that is not a choice.
+        GreamError: ``where`` and the key, for an unknown or missing key, a value of a wrong type, out of bounds or
+            not among the choices.
     """
     fields = kinds(settings)
     for key in values:
@@ -181,7 +181,6 @@ def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
     for key, value in values.items():
         try:
             converted[key] = convert(fields[key][1], value)
-            _check_seed(key, converted[key])
         except ValueError as error:
             raise GreamError(f"{where}: {key!r} {error}") from None
     try:

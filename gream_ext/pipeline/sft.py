@@ -35,7 +35,9 @@ OURS = ("model_name_or_path", "dataset_dir", "output_dir", "overwrite_output_dir
 @dataclass(frozen=True)
 class SftSettings:
     recipe: str = option("sft_curriculum", help="A shipped recipe, or the path of a YAML file for LLaMA-Factory.")
-    processes: int | None = option(None, help="Processes to train with; by default LLaMA-Factory decides (CPU: one).")
+    processes: int | None = option(
+        None, least=1, help="Processes to train with; by default LLaMA-Factory decides (CPU: one)."
+    )
     precision: str = option(
         "recipe",
         help="Numbers of the forward and backward pass; auto: bfloat16 where this machine multiplies it, else float32.",
@@ -56,8 +58,6 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
     for key in settings.overrides:
         if key in OURS:
             raise GreamError(f"sft: {key!r} cannot be overridden: it is a file of the workspace")
-    if settings.processes is not None and settings.processes < 1:
-        raise GreamError("sft: processes must be at least 1")
     for path, command in ((workspace.model("base_model"), "base-model"), (workspace.align, "corpus align")):
         if not path.exists():
             raise GreamError(f"{path} is missing: run `gream {command}` first")

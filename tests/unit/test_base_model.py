@@ -236,7 +236,6 @@ def test_identifier_rows_of_a_new_model_differ_by_what_their_items_say(workspace
     [
         ({"hidden_size": 100, "heads": 8}, "hidden_size 100 must be a multiple of heads 8"),
         ({"heads": 4, "kv_heads": 3}, "heads of kv_heads 3"),
-        ({"vocabulary_size": 10}, "vocabulary_size is 10: give 300 or more"),
     ],
 )
 def test_wrong_sizes_are_one_clear_line(wrong: dict[str, Any], message: str) -> None:

@@ -146,9 +146,3 @@ def test_the_table_by_hand() -> None:
         ["initialisation", "tokens", "step", "0", "step", "9", "held-out", "loss"],
         ["mean", "all", "4.500", "(4.000–5.000)", "1.000", "(1.000–1.000)"],
     ]
-
-
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_size": 0}, {"held_out": 0}, {"longest": 0}])
-def test_numbers_that_mean_nothing(wrong: dict[str, int]) -> None:
-    with pytest.raises(GreamError, match=f"{next(iter(wrong))} is 0: give 1 or more"):
-        CompareSettings(**wrong)  # type: ignore[arg-type]

@@ -88,9 +88,7 @@ def test_no_more_prompts_than_training_targets(workspace: Workspace) -> None:
     assert len(prompts) == sum(max(0, len(history) - 3) for history in histories.values())
 
 
-def test_wrong_settings_and_short_histories(workspace: Workspace) -> None:
-    with pytest.raises(GreamError, match="reason_share is 2: give a number from 0 to 1"):
-        RlSettings(reason_share=2)
+def test_short_histories(workspace: Workspace) -> None:
     with pytest.raises(GreamError, match="lower min_history"):
         run(workspace, RlSettings(min_history=100))
 

@@ -235,7 +235,6 @@ def test_several_teachers_share_the_questions_by_weight(workspace: Workspace) ->
         ({"teachers": {"a": {"url": "b"}}}, "teachers: a has no key 'url'; it has base_url, "),
         ({"teachers": {"a": {"weight": 0}}}, "teachers: the weight of a is 0: give a number above 0"),
         ({"teachers": {"template": {"model": "m"}}}, "teachers: template has no key 'model'; it has weight"),
-        ({"tolerate": 2}, "tolerate is 2: give a number from 0 to 1"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(wrong: dict[str, Any], said: str) -> None:

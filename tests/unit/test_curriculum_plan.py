@@ -123,8 +123,6 @@ def test_the_users_mistakes(workspace: Workspace, tmp_path: Path) -> None:
         with pytest.raises(GreamError, match=said):
             run(workspace, PlanSettings(recipe=str(tmp_path / f"{recipe}.yaml")))
     for wrong, said in (
-        ({"batch_rows": 0}, "batch_rows must be at least 1, not 0"),
-        ({"gamma": float("nan")}, "gamma must be at least 0"),
         ({"align_rows": 5}, "give both align_rows and reason_rows"),
         ({"align_rows": 5, "reason_rows": 5, "export": tmp_path}, "export writes the rows of the corpus"),
     ):

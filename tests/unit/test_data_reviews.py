@@ -222,5 +222,3 @@ def test_a_wrong_review_is_named(tmp_path: Path) -> None:
     (tmp_path / "reviews.jsonl").write_text('{"user_id": "u", "item_id": "x", "text": "a", "rating": "many"}\n')
     with pytest.raises(GreamError, match=r"reviews\.jsonl line 1: rating or helpful is not a number"):
         STAGE.run(Workspace(tmp_path / "run"), PrepareSettings(path=str(tmp_path), k=0))
-    with pytest.raises(GreamError, match=r"--reviews, --review-tokens and --review-words must not be below 0"):
-        STAGE.run(Workspace(tmp_path / "run"), PrepareSettings(path=str(tmp_path), k=0, reviews=-1))

@@ -114,8 +114,6 @@ def test_refuses_vectors_that_are_not_finite(workspace, monkeypatch):
 
     with pytest.raises(GreamError, match="no finite vector for"):
         run(workspace, monkeypatch, Broken())
-    with pytest.raises(GreamError, match="--batch-size, --max-tokens, --shard-size and --workers must be at least 1"):
-        run(workspace, monkeypatch, Letters(), batch_size=0)
 
 
 def test_unknown_encoders(tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gream_ext.errors import GreamError
-from gream_ext.pipeline.settings import build, convert, kind_of, plain
-from gream_ext.stage import option
+from gream_ext.pipeline.settings import Kind, build, convert, kind_of, kinds, plain
+from gream_ext.pipeline.table import TABLE
+from gream_ext.stage import Bounds, option
 
 
 @pytest.mark.parametrize(
@@ -62,12 +63,45 @@ def test_a_type_that_settings_cannot_have_is_a_mistake_of_the_stage() -> None:
         kind_of(int | str)
 
 
+NUMBERS = {
+    f"{stage} {name}": kind
+    for stage, entry in TABLE.items()
+    for name, (_, kind) in kinds(entry.load().settings).items()
+    if kind.base in (int, float) and not kind.choices
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_stage_takes_a_number_below_what_it_can_mean(number: str) -> None:
+    kind: Kind = NUMBERS[number]
+    least, above = kind.bounds.least, kind.bounds.above
+    wrong = above if least is None else least - 1
+    assert wrong is not None, "it has no bound"
+    with pytest.raises(ValueError, match=r"must be (at least|above) "):
+        convert(kind, [wrong] if kind.many else wrong)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside", "said"),
+    [
+        (Bounds(), (-1e300, 1e300), (), ""),
+        (Bounds(least=1), (1, 2), (0, 0.999), "at least 1"),
+        (Bounds(least=0, most=65_535), (0, 65_535), (-1, 65_536), "at least 0 and at most 65,535"),
+        (Bounds(above=0, most=1), (1e-9, 1), (0, 1.5), "above 0 and at most 1"),
+    ],
+)
+def test_bounds(bounds: Bounds, inside: tuple[float, ...], outside: tuple[float, ...], said: str) -> None:
+    assert all(number in bounds for number in inside) and not any(number in bounds for number in outside)
+    assert str(bounds) == said
+
+
 @dataclass(frozen=True)
 class Some:
     source: str = option(help="where from")
     size: int = option(5, help="how large", choices=(5, 6))
     seed: int | None = option(None, help="")
     seeds: tuple[int, ...] = option((), help="")
+    share: float | None = option(None, above=0, most=1, help="")
 
     def __post_init__(self) -> None:
         if self.source == "nowhere":
@@ -81,8 +115,9 @@ class Some:
         ({"source": "a", "sise": 5}, "file: step 2: unknown setting 'sise'; did you mean 'size'"),
         ({"source": "a", "zzz": 5}, "it has: source, size, seed"),
         ({"source": "a", "size": 7}, "'size' must be one of 5, 6, not 7"),
-        ({"source": "a", "seed": -1}, "'seed' must be 0 or more, not -1"),
-        ({"source": "a", "seeds": [0, -1]}, r"'seeds' must be 0 or more, not \(0, -1\)"),
+        ({"source": "a", "seed": -1}, "'seed' must be at least 0, not -1"),
+        ({"source": "a", "seeds": [0, -1]}, r"'seeds' must be at least 0, not -1"),
+        ({"source": "a", "share": "1e1"}, "'share' must be above 0 and at most 1, not '1e1'"),
         ({"source": "nowhere"}, "^file: step 2 needs a source"),
     ],
 )

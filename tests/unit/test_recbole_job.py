@@ -104,7 +104,7 @@ def test_every_model_has_settings_and_every_setting_is_tried_once():
         (["--models", "SASRek"], "models names 'SASRek'; there are GRU4Rec, Caser"),
         (["--models", "SASRec", "SASRec"], "models must name each model once"),
         (["--models"], "models must name each model once, and at least one"),
-        (["--trials", "0"], "trials must be at least 1"),
+        (["--trials", "0"], "'trials' must be at least 1, not '0'"),
         (["--cutoffs", "30"], "cutoffs must be from 1 to 20"),
         (["--python", "no/python"], "--python no/python is not there: scripts/setup_recbole_env.sh makes it"),
     ],

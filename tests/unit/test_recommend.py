@@ -119,7 +119,7 @@ def test_searching_by_title_needs_no_model(tmp_path: Path, capsys: pytest.Captur
         (["--history", "i1", "--categories", "Nowhere"], "no item is in Nowhere; the largest categories"),
         ([], "needs one of --user ID"),
         (["--user", "u1", "--history", "i1"], "needs one of --user ID"),
-        (["--user", "u1", "--n", "0"], "--n is 0"),
+        (["--user", "u1", "--n", "0"], "'n' must be at least 1 and at most 1,000, not '0'"),
         (["--user", "u1", "--model", "srpo"], "run `gream rl` first"),
         (["--user", "u1", "--model", "base_model"], "run `gream base-model` first"),
         (["--user", "u1", "--model", "zzz"], "zzz is no model folder; give sft or srpo"),

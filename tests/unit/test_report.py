@@ -263,11 +263,6 @@ def test_a_file_that_holds_no_object_is_named(
     assert f"{name} is damaged (it holds no JSON object): run `gream " in capsys.readouterr().err
 
 
-def test_a_number_of_users_below_nothing() -> None:
-    with pytest.raises(GreamError, match="--users is -1: give 0 or more"):
-        ReportSettings(users=-1)
-
-
 def test_a_later_evaluation_makes_the_report_out_of_date(workspace: Workspace) -> None:
     read = STAGE.reads(workspace, ReportSettings())
     for name in ("evaluation/sft/direct-test.json", "evaluation/sft/direct-test.parquet", "interactions.parquet"):
