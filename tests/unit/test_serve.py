@@ -31,17 +31,23 @@ TITLES = Titles(
 
 
 class Fake:
-    """Recommends in the order of the catalogue; notes how many questions came together."""
+    """Recommends in the order of the catalogue; notes how many questions came together.
+
+    The first batch, once ``begun``, waits for ``go``.
+    """
 
     def __init__(self, pause: float = 0.0):
         self.pause = pause
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.go.set()
         self.batches: list[int] = []
         self.tokens = 6
         self.away = False
 
     def direct(self, questions: Sequence[Question]) -> list[list[Recommendation]]:
         self.batches.append(len(questions))
-        time.sleep(self.pause)
+        self.begun.set()
+        assert self.go.wait(60)
         if self.away:
             raise Unavailable("no answer from the SGLang server at http://10.0.0.7:30000")
         if any(question.history == ("i4", "i4") for question in questions):
@@ -254,45 +260,50 @@ def test_an_engine_that_is_gone_is_nobodys_mistake_and_may_come_back(client: Tes
 
 
 def test_requests_at_once_are_computed_together(client: TestClient, fake: Fake) -> None:
-    fake.pause = 0.1
+    fake.go.clear()
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda n: client.post("/recommend", json={"n": 1 + n % 4}), range(16)))
-    assert [len(ids(response)) for response in found] == [1 + n % 4 for n in range(16)]
-    assert sum(fake.batches) == 16
-    assert max(fake.batches) > 4
+        asked = [pool.submit(client.post, "/recommend", json={"n": 1})]
+        assert fake.begun.wait(60)
+        asked += [pool.submit(client.post, "/recommend", json={"n": 1 + n % 4}) for n in range(1, 16)]
+        while "gream_waiting 15\n" not in client.get("/metrics").text:
+            time.sleep(0.01)
+        fake.go.set()
+    assert [len(ids(future.result())) for future in asked] == [1 + n % 4 for n in range(16)]
+    assert fake.batches == [1, 15]
 
 
 def test_one_bad_question_spoils_no_other() -> None:
-    fake = Fake(pause=0.1)
+    fake = Fake()
     thread = ModelThread(fake, Measures())
+    bad, good = thread.ask(Question(("i4", "i4")), 60), thread.ask(Question((), n=3), 60)
     thread.start()
     try:
-        first = thread.ask(Question(()), 5)
-        time.sleep(0.02)
-        bad, good = thread.ask(Question(("i4", "i4")), 5), thread.ask(Question((), n=3), 5)
-        assert len(first.result(5)) == 5
         with pytest.raises(GreamError):
-            bad.result(5)
-        assert len(good.result(5)) == 3
+            bad.result(60)
+        assert len(good.result(60)) == 3
+        assert fake.batches == [2, 1, 1]
     finally:
         thread.stop()
 
 
 def test_who_waits_too_long_or_leaves_costs_nothing() -> None:
-    fake = Fake(pause=0.2)
+    fake = Fake()
+    fake.go.clear()
     thread = ModelThread(fake, Measures(), max_waiting=2)
     thread.start()
     try:
-        thread.ask(Question(()), 5)
-        time.sleep(0.05)
-        late, left = thread.ask(Question(()), 0.01), thread.ask(Question(()), 5)
+        thread.ask(Question(()), 60)
+        assert fake.begun.wait(60)
+        late, left = thread.ask(Question(()), 0), thread.ask(Question(()), 60)
         assert left.cancel()
         with pytest.raises(Busy):
-            thread.ask(Question(()), 5)
-        with pytest.raises(TimeoutError):
-            late.result(5)
+            thread.ask(Question(()), 60)
+        fake.go.set()
+        with pytest.raises(TimeoutError, match="no answer in time"):
+            late.result(60)
         assert fake.batches == [1]
     finally:
+        fake.go.set()
         thread.stop()
     with pytest.raises(Busy):
         thread.ask(Question(()), 5)
@@ -300,22 +311,19 @@ def test_who_waits_too_long_or_leaves_costs_nothing() -> None:
 
 def test_a_reasoning_nobody_reads_is_dropped_and_keeps_nobody_waiting() -> None:
     fake = Fake(pause=0.01)
-    fake.tokens = 10_000
+    fake.tokens = 100_000
     measures = Measures()
     thread = ModelThread(fake, measures)
     thread.start()
     try:
         seen = threading.Event()
-        stream = thread.reason(Question(("i0",)), 60, lambda piece: seen.set())
-        assert seen.wait(5)
-        start = time.monotonic()
-        assert len(thread.ask(Question((), n=2), 5).result(5)) == 2
-        assert time.monotonic() - start < 2
+        stream = thread.reason(Question(("i0",)), 600, lambda piece: seen.set())
+        assert seen.wait(60)
+        assert len(thread.ask(Question((), n=2), 60).result(60)) == 2
+        assert "gream_reasonings_total{" not in measures.text(), "it is still under way"
         stream.cancelled = True
-        deadline = time.monotonic() + 5
-        while 'ended="left"' not in measures.text() and time.monotonic() < deadline:
+        while 'ended="left"' not in measures.text():
             time.sleep(0.01)
-        assert 'ended="left"' in measures.text()
     finally:
         thread.stop()
 
