@@ -5,12 +5,17 @@ with FakeEndpoint(lambda call: Reply("a fine answer")) as fake:
 """
 
 import json
+import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from gream_ext.llm.ledger import read_ledger
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,14 @@ class Reply:
 
 
 class FakeEndpoint:
-    """Answers POST …/chat/completions by ``script``; counts calls and how many were open at once."""
+    """Answers POST …/chat/completions by ``script``; counts calls and how many were open at once.
 
-    def __init__(self, script: Callable[[Call], Reply]):
-        self.script = script
+    From call number ``hold_at`` on, answers wait until `go_on` is set.
+    """
+
+    def __init__(self, script: Callable[[Call], Reply], hold_at: int | None = None):
+        self.script, self.hold_at = script, hold_at
+        self.go_on = threading.Event()
         self.calls: list[Call] = []
         self.most_at_once = 0
         self._open = 0
@@ -64,6 +73,7 @@ class FakeEndpoint:
 
     def __exit__(self, *error: object) -> None:
         self._released.set()
+        self.go_on.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
@@ -81,6 +91,8 @@ class FakeEndpoint:
                     fake.most_at_once = max(fake.most_at_once, fake._open)
                 try:
                     reply = fake.script(call)
+                    if fake.hold_at is not None and call.number >= fake.hold_at:
+                        fake.go_on.wait()
                     fake._released.wait(reply.stall)
                 finally:
                     with fake._lock:
@@ -108,3 +120,23 @@ class FakeEndpoint:
                 pass
 
         return Handler
+
+
+def interrupted(
+    command: Sequence[str], fake: FakeEndpoint, ledger: Path, end: signal.Signals = signal.SIGKILL
+) -> tuple[int, int]:
+    """Run a command until it has kept every answer before ``hold_at``, then send ``end``: exit code, answers kept."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while len(read_ledger(ledger)) < (fake.hold_at or 0):
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(end)
+        if end != signal.SIGKILL:
+            fake.go_on.set()
+        code = child.wait(60)
+    finally:
+        child.kill()
+        child.wait()
+    fake.go_on.set()
+    return code, len(read_ledger(ledger))

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,8 @@ from gream_ext.corpus.teacher import Question
 from gream_ext.corpus.teacher_llm import SLOTS, LlmTeacher, read_answer
 from gream_ext.errors import GreamError
 from gream_ext.llm import Endpoint
-from gream_ext.llm.ledger import read_ledger
 from gream_ext.workspace import Workspace
-from tests.support.fake_endpoint import Call, FakeEndpoint, Reply
+from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 from tests.support.synthetic import make_workspace
 
 
@@ -284,21 +282,12 @@ def test_nothing_held_out_is_sent(workspace: Workspace) -> None:
 def test_kill_9_costs_nothing_but_what_was_under_way(workspace: Workspace) -> None:
     """The command itself, killed without warning, then run again."""
     ledger = workspace.path("reason.ledger.jsonl")
-    with FakeEndpoint(lambda call: Reply(good(call).text, stall=0.1)) as fake:
+    with FakeEndpoint(good, hold_at=4) as fake:
         command = [sys.executable, "-m", "gream_ext.cli", "corpus", "reason", "--workspace", str(workspace.root)]
         command += ["--teacher", "llm", "--base-url", fake.url, "--model", "m", "--concurrency", "2", "--rows", "20"]
         command += ["--epochs", "1"]
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 60
-            while len(read_ledger(ledger)) < 4 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            child.send_signal(signal.SIGKILL)
-            assert child.wait(20) == -signal.SIGKILL
-        finally:
-            child.kill()
-            child.wait()
-        assert 4 <= len(read_ledger(ledger)) < 20 and not workspace.reason.exists()
+        assert interrupted(command, fake, ledger) == (-signal.SIGKILL, 4)
+        assert not workspace.reason.exists()
         again = subprocess.run(command, capture_output=True, text=True)
         assert again.returncode == 0, again.stderr[-500:]
         assert len(rows_of(workspace.reason)) == 20

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from gream_ext.items.enrich import (
 )
 from gream_ext.llm.ledger import read_ledger
 from gream_ext.workspace import Workspace
-from tests.support.fake_endpoint import Call, FakeEndpoint, Reply
+from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 from tests.support.synthetic import make_workspace
 
 FILLER = " ".join(f"word{'abcdefghijklmnopqrstuvwxyz'[n % 26] * (1 + n // 26)}" for n in range(40))
@@ -177,23 +176,14 @@ def test_an_endpoint_in_trouble_is_asked_again(workspace: Workspace, trouble: st
 def test_kill_9_costs_nothing_but_what_was_under_way(workspace: Workspace) -> None:
     """The command itself, killed without warning, then run again."""
     ledger = workspace.enriched.with_suffix(".ledger.jsonl")
-    with FakeEndpoint(lambda call: Reply(describe(call).text, stall=0.1)) as fake:
+    with FakeEndpoint(describe, hold_at=4) as fake:
         command = [sys.executable, "-m", "gream_ext.cli", "enrich", "--workspace", str(workspace.root)]
         command += ["--base-url", fake.url, "--model", "fake-model", "--concurrency", "2"]
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 60
-            while len(read_ledger(ledger)) < 4 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            child.send_signal(signal.SIGKILL)
-            assert child.wait(20) == -signal.SIGKILL
-        finally:
-            child.kill()
-            child.wait()
-        done, items = len(read_ledger(ledger)), len(read_items(workspace, None))
-        assert 4 <= done < items and not workspace.enriched.exists()
+        assert interrupted(command, fake, ledger) == (-signal.SIGKILL, 4)
+        items = len(read_items(workspace, None))
+        assert not workspace.enriched.exists()
         again = subprocess.run(command, capture_output=True, text=True)
         assert again.returncode == 0, again.stderr[-500:]
         assert len(enriched_descriptions(workspace)) == items
-        assert f"{items - done} answers paid for now" in again.stdout
+        assert f"{items - 4} answers paid for now" in again.stdout
         assert len(fake.calls) <= items + 2, "twice only what was under way when it was killed"

@@ -2,9 +2,7 @@
 
 import json
 import signal
-import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ from gream_ext.errors import GreamError
 from gream_ext.llm import Endpoint, Request, ask, estimate
 from gream_ext.llm.client import _retry_after
 from gream_ext.llm.ledger import Ledger, read_ledger, request_hash
-from tests.support.fake_endpoint import Call, FakeEndpoint, Reply
+from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -255,21 +253,9 @@ ask(Endpoint(sys.argv[1], "fake-model", concurrency=2), requests, Path(sys.argv[
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_batch_goes_on_and_pays_for_nothing_twice(end: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with FakeEndpoint(lambda call: Reply(f"answer to {call.text}", stall=0.1)) as fake:
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, fake.url, str(path)], stderr=subprocess.DEVNULL, cwd=Path.cwd()
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while len(read_ledger(path)) < 4 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            child.send_signal(end)
-            assert child.wait(20) != 0
-        finally:
-            child.kill()
-            child.wait()
-        done = len(read_ledger(path))
-        assert 4 <= done < 20
+    with FakeEndpoint(lambda call: Reply(f"answer to {call.text}", stall=0.1), hold_at=4) as fake:
+        code, done = interrupted([sys.executable, "-c", CHILD, fake.url, str(path)], fake, path, end)
+        assert code != 0 and 4 <= done < 20
         if end == signal.SIGINT:
             assert done == len(fake.calls), "the requests under way were waited for"
         outcome = ask(endpoint(fake), requests(20), path)
