@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from gream_ext.errors import GreamError
 from gream_ext.inference.engines.names import Unavailable
 from gream_ext.inference.measures import Measures
 from gream_ext.inference.questions import Answer, Piece, Question, Recommendation, Recommender
@@ -135,23 +134,17 @@ class ModelThread:
         try:
             answers = self.recommender.direct([direct.question for direct in batch])
             self.away = False
-        except GreamError as error:
+        except Exception as error:
             self.away = isinstance(error, Unavailable)
-            if self.away:
+            if self.away or len(batch) == 1:
                 for direct in batch:
                     direct.future.set_exception(error)
-                return
-            if len(batch) == 1:
-                batch[0].future.set_exception(error)
                 return
             for direct in batch:
                 try:
                     direct.future.set_result(self.recommender.direct([direct.question])[0])
                 except Exception as own:
                     direct.future.set_exception(own)
-        except Exception as error:
-            for direct in batch:
-                direct.future.set_exception(error)
         else:
             for direct, answer in zip(batch, answers, strict=True):
                 direct.future.set_result(answer)

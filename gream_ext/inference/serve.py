@@ -39,13 +39,13 @@ class ServeSettings:
     max_batch: int = option(32, least=1, help="direct requests computed together")
     max_streams: int = option(8, least=1, help="reasonings under way at once; others wait")
     max_waiting: int = option(256, least=1, help="requests that may wait; more get 503")
+    max_connections: int = option(512, least=1, help="connections at once; the next are closed")
     direct_seconds: float = option(30.0, above=0, help="time for a direct request")
     reason_seconds: float = option(120.0, above=0, help="time for a reasoning")
     body_seconds: float = option(
         10.0,
         above=0,
-        help="time for the body of a request, once its headers are there; for those, which "
-        "uvicorn waits for without end, put a proxy before a service that others reach",
+        help="time for the headers of a request, and once more for its body",
     )
 
     def __post_init__(self) -> None:
@@ -63,6 +63,7 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
     source = find_source(workspace, settings.model, settings.export)
     shop = make_shop(source, settings)
 
+    from gream_ext.inference.connections import BACKLOG, bounded_connections
     from gream_ext.inference.guard import log_without_noise
     from gream_ext.inference.model import load
     from gream_ext.inference.service import create_app
@@ -74,7 +75,8 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
         print(f"gream serve: {source.name}, {len(source.index):,} items, http://{host}:{port}/", flush=True)
         if settings.host not in LOOPBACK:
             print("gream serve: open to other machines, without a password", flush=True)
-        config = uvicorn.Config(app, timeout_graceful_shutdown=5, **log_without_noise())
+        http = bounded_connections(settings.body_seconds, settings.max_connections)
+        config = uvicorn.Config(app, http=http, backlog=BACKLOG, timeout_graceful_shutdown=5, **log_without_noise())
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -107,7 +109,7 @@ def listening(host: str, port: int) -> socket.socket:
     """A listening socket, before the model is asked anything; `GreamError` when the address is taken."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         why = error.strerror or error
         raise GreamError(f"cannot listen on {host} port {port} ({why}): choose another --host or --port") from None

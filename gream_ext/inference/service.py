@@ -67,26 +67,27 @@ class Shop:
 
 def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
     """Check what was asked; an `HTTPException` says in one line what is wrong."""
-    history = ask.history
+    seen = ask.history
     if ask.user_id is not None:
-        if history:
+        if seen:
             raise HTTPException(422, "give history or user_id, not both")
         known = shop.history_of(ask.user_id)
         if known is None:
             raise HTTPException(404, f"user {ask.user_id[:100]!r} is not known here")
-        history = list(known)[-limits.max_history :]
+        seen = list(known)
+    history = seen if ask.user_id is None else seen[-limits.max_history :]
     n = ask.n or min(10, limits.max_n)
     for name, number, most in (("history", len(history), limits.max_history), ("n", n, limits.max_n)):
         if number > most:
             raise HTTPException(422, f"{name} is {number}, at most {most} are allowed")
-    for item in (*history, *ask.exclude, *(ask.items or ())):
+    for item in (*seen, *ask.exclude, *(ask.items or ())):
         if item not in shop.titles:
             raise HTTPException(422, f"item {item[:100]!r} is not in the catalogue")
     among = None if ask.items is None else frozenset(ask.items)
     if ask.categories is not None:
         within = frozenset(shop.titles.in_categories(ask.categories))
         among = within if among is None else among & within
-    exclude = frozenset(ask.exclude) | (frozenset(history) if ask.exclude_history else frozenset())
+    exclude = frozenset(ask.exclude) | (frozenset(seen) if ask.exclude_history else frozenset())
     if among is not None and not among - exclude:
         raise HTTPException(422, "no item is left that may be recommended")
     if among is None and len(exclude) >= len(shop.titles):

@@ -1,6 +1,7 @@
 """``gream serve`` as a process of its own, on a model that knows nothing."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import shutil
@@ -9,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 ITEMS = {f"i{number}" for number in range(40)}
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of a service on a free port; the process is gone afterwards, whatever happens."""
     command = [sys.executable, "-m", "gream_ext.cli", "serve", "--port", "0", *options]
@@ -117,6 +117,27 @@ def test_who_sends_too_much_is_told_so_before_the_connection_ends(announced: boo
             response = client.post("/recommend", content=body)
             assert response.status_code == 413
             assert "larger than" in response.json()["error"]
+
+
+def test_who_sends_half_a_header_keeps_nobody_out(tmp_path: Path) -> None:
+    """More connections than the service may have, none of which ever asks anything."""
+    workspace = make_model_workspace(tmp_path)
+    options = ("--workspace", str(workspace.root), "--body-seconds", "1.5", "--max-connections", "20")
+    with contextlib.ExitStack() as stack:
+        address, process = stack.enter_context(serving(*options))
+        port = int(address.rsplit(":", 1)[1])
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(60)]
+        for one in idle:
+            with contextlib.suppress(OSError):  # it is one too many
+                one.sendall(b"POST /recommend HTTP/1.1\r\nHost: local")
+        for one in idle:
+            with contextlib.suppress(ConnectionResetError):
+                assert one.recv(100) == b""
+        with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+            for _ in range(2):  # the second on a connection that was kept
+                assert len(client.post("/recommend", json={"history": ["i5"]}).json()["items"]) == 10
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=60)[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

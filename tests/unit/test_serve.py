@@ -20,7 +20,7 @@ from gream_ext.inference.measures import Counter, Histogram, Measures
 from gream_ext.inference.model_thread import Busy, ModelThread
 from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
 from gream_ext.inference.serve import ServeSettings, answered_hosts, run
-from gream_ext.inference.service import Limits, Shop, create_app
+from gream_ext.inference.service import Ask, Limits, Shop, create_app, question
 from gream_ext.inference.titles import Titles
 from gream_ext.workspace import Workspace
 
@@ -142,6 +142,12 @@ def test_bad_questions_get_one_line(client: TestClient, body: Any, status: int, 
         assert response.status_code == status
         assert said in response.json()["error"]
         assert "Traceback" not in response.text
+
+
+def test_of_a_long_history_the_prompt_gets_the_end_and_nothing_of_it_comes_back() -> None:
+    shop = Shop(TITLES, ("u1",), {"u1": ("i0", "i1", "i2")}.get)
+    asked = question(Ask(user_id="u1", exclude_history=True), shop, Limits(max_history=2))
+    assert asked.history == ("i1", "i2") and asked.exclude == {"i0", "i1", "i2"}
 
 
 def test_bodies_that_are_no_json(client: TestClient) -> None:
@@ -272,13 +278,14 @@ def test_requests_at_once_are_computed_together(client: TestClient, fake: Fake) 
     assert fake.batches == [1, 15]
 
 
-def test_one_bad_question_spoils_no_other() -> None:
+@pytest.mark.parametrize("wrong", ["i3", "i4"])
+def test_one_bad_question_spoils_no_other(wrong: str) -> None:
     fake = Fake()
     thread = ModelThread(fake, Measures())
-    bad, good = thread.ask(Question(("i4", "i4")), 60), thread.ask(Question((), n=3), 60)
+    bad, good = thread.ask(Question((wrong, wrong)), 60), thread.ask(Question((), n=3), 60)
     thread.start()
     try:
-        with pytest.raises(GreamError):
+        with pytest.raises(RuntimeError if wrong == "i3" else GreamError):
             bad.result(60)
         assert len(good.result(60)) == 3
         assert fake.batches == [2, 1, 1]

@@ -31,7 +31,7 @@ function question() {
   return {
     history: history.slice(-limits.history).map((item) => item.item_id),
     n: limits.n,
-    exclude_history: at("unseen").checked,
+    exclude: at("unseen").checked ? history.map((item) => item.item_id) : [],
     categories: category ? [category] : null,
   };
 }

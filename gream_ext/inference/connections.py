@@ -1,0 +1,55 @@
+"""What a connection to the service may cost before it has asked anything; imports uvicorn."""
+
+import asyncio
+import functools
+import resource
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+BACKLOG = 64
+"""Connections that are accepted at once, before any of them is looked at."""
+
+
+class BoundedConnection(H11Protocol):
+    """uvicorn's connection, closed when the headers of a request take longer than ``seconds`` or ``most`` are open."""
+
+    def __init__(self, *arguments: Any, seconds: float, most: int, **named: Any):
+        super().__init__(*arguments, **named)
+        self._seconds, self._most = seconds, most
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._most:
+            transport.abort()
+        else:
+            self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:  # the headers are there: the rest is the guard's
+            self._unwatch()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self._seconds, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def bounded_connections(seconds: float, most: int) -> Any:
+    """The ``http`` of uvicorn's configuration; ``most`` stays within half of the files that the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY:
+        most = max(1, min(most, files // 2))
+    return functools.partial(BoundedConnection, seconds=seconds, most=most)
