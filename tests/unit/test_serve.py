@@ -1,9 +1,8 @@
 """The HTTP service over a recommender that needs no model."""
 
 import json
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,74 +14,19 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.names import Unavailable
-from gream_ext.inference.measures import Counter, Histogram, Measures
-from gream_ext.inference.model_thread import Busy, ModelThread
-from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
 from gream_ext.inference.serve import ServeSettings, answered_hosts, run
 from gream_ext.inference.service import Ask, Limits, Shop, create_app, question
-from gream_ext.inference.titles import Titles
 from gream_ext.workspace import Workspace
-
-TITLES = Titles(
-    {f"i{n}": title for n, title in enumerate(["Velta", "The Brokai", "Stamé Lu", "Velta Returns", "Lu"])},
-    {"i0": ("Comedy",), "i1": ("Drama",), "i2": ("Comedy", "Drama"), "i3": (), "i4": ("Horror",)},
-)
-
-
-class Fake:
-    """Recommends in the order of the catalogue; notes how many questions came together.
-
-    The first batch, once ``begun``, waits for ``go``.
-    """
-
-    def __init__(self, pause: float = 0.0):
-        self.pause = pause
-        self.begun, self.go = threading.Event(), threading.Event()
-        self.go.set()
-        self.batches: list[int] = []
-        self.tokens = 6
-        self.away = False
-
-    def direct(self, questions: Sequence[Question]) -> list[list[Recommendation]]:
-        self.batches.append(len(questions))
-        self.begun.set()
-        assert self.go.wait(60)
-        if self.away:
-            raise Unavailable("no answer from the SGLang server at http://10.0.0.7:30000")
-        if any(question.history == ("i4", "i4") for question in questions):
-            raise GreamError("this history cannot be answered")
-        if any(question.history == ("i3", "i3") for question in questions):
-            raise RuntimeError("secret inside")
-        return [
-            [
-                Recommendation(item, TITLES.title(item), 0.5)
-                for item in TITLES.titles
-                if item not in question.exclude and (question.among is None or item in question.among)
-            ][: question.n]
-            for question in questions
-        ]
-
-    def reason(self, question: Question) -> Iterator[Piece | None]:
-        if self.away:
-            raise Unavailable("no answer from the SGLang server at http://10.0.0.7:30000")
-        yield Text("<think>\nLiked ")
-        yield Item("i0", "Velta")
-        for _ in range(self.tokens):
-            time.sleep(self.pause)
-            yield None
-        if question.history == ("i3",):
-            raise RuntimeError("secret inside")
-        yield Answer(Item("i2", "Stamé Lu"), "exact", self.tokens)
+from tests.support.fake_recommender import TITLES, FakeRecommender
 
 
 @pytest.fixture
-def fake() -> Fake:
-    return Fake()
+def fake() -> FakeRecommender:
+    return FakeRecommender()
 
 
 @pytest.fixture
-def client(fake: Fake) -> Iterator[TestClient]:
+def client(fake: FakeRecommender) -> Iterator[TestClient]:
     shop = Shop(TITLES, ("u1", "u22"), {"u1": ("i0", "i1"), "u22": ("i2",) * 9}.get, "fake")
     app = create_app(fake, shop, Limits(max_history=5, max_n=4, max_body=2000, reason_seconds=0.5))
     with TestClient(app, raise_server_exceptions=False) as client:
@@ -180,7 +124,7 @@ def test_reasoning_streams(client: TestClient) -> None:
     assert 'gream_reasonings_total{ended="answer"} 1' in client.get("/metrics").text
 
 
-def test_a_reasoning_that_takes_too_long_ends(client: TestClient, fake: Fake) -> None:
+def test_a_reasoning_that_takes_too_long_ends(client: TestClient, fake: FakeRecommender) -> None:
     fake.pause, fake.tokens = 0.05, 10_000
     found = events(client.post("/reason", json={"history": ["i0"]}))
     assert found[-1] == {"type": "error", "error": "the reasoning took too long"}
@@ -226,7 +170,9 @@ def test_items_users_and_the_page(client: TestClient) -> None:
         ({"host": "0.0.0.0", "allowed_hosts": ["shop.example"]}, "shop.example", 200),
     ],
 )
-def test_a_page_of_elsewhere_gets_nothing(fake: Fake, options: dict[str, Any], host: str, status: int) -> None:
+def test_a_page_of_elsewhere_gets_nothing(
+    fake: FakeRecommender, options: dict[str, Any], host: str, status: int
+) -> None:
     app = create_app(fake, Shop(TITLES), Limits(), answered_hosts(ServeSettings(**options)))
     response = TestClient(app).get("/about", headers={"Host": host})
     assert response.status_code == status
@@ -251,7 +197,7 @@ def test_health_and_metrics(client: TestClient) -> None:
     assert "gream_up 1" in text
 
 
-def test_an_engine_that_is_gone_is_nobodys_mistake_and_may_come_back(client: TestClient, fake: Fake) -> None:
+def test_an_engine_that_is_gone_is_nobodys_mistake_and_may_come_back(client: TestClient, fake: FakeRecommender) -> None:
     fake.away = True
     for _ in range(2):
         answer = client.post("/recommend", json={"history": ["i0"]})
@@ -265,7 +211,7 @@ def test_an_engine_that_is_gone_is_nobodys_mistake_and_may_come_back(client: Tes
     assert len(ids(client.post("/recommend", json={"history": ["i0"]}))) == 4
 
 
-def test_requests_at_once_are_computed_together(client: TestClient, fake: Fake) -> None:
+def test_requests_at_once_are_computed_together(client: TestClient, fake: FakeRecommender) -> None:
     fake.go.clear()
     with ThreadPoolExecutor(16) as pool:
         asked = [pool.submit(client.post, "/recommend", json={"n": 1})]
@@ -276,80 +222,3 @@ def test_requests_at_once_are_computed_together(client: TestClient, fake: Fake) 
         fake.go.set()
     assert [len(ids(future.result())) for future in asked] == [1 + n % 4 for n in range(16)]
     assert fake.batches == [1, 15]
-
-
-@pytest.mark.parametrize("wrong", ["i3", "i4"])
-def test_one_bad_question_spoils_no_other(wrong: str) -> None:
-    fake = Fake()
-    thread = ModelThread(fake, Measures())
-    bad, good = thread.ask(Question((wrong, wrong)), 60), thread.ask(Question((), n=3), 60)
-    thread.start()
-    try:
-        with pytest.raises(RuntimeError if wrong == "i3" else GreamError):
-            bad.result(60)
-        assert len(good.result(60)) == 3
-        assert fake.batches == [2, 1, 1]
-    finally:
-        thread.stop()
-
-
-def test_who_waits_too_long_or_leaves_costs_nothing() -> None:
-    fake = Fake()
-    fake.go.clear()
-    thread = ModelThread(fake, Measures(), max_waiting=2)
-    thread.start()
-    try:
-        thread.ask(Question(()), 60)
-        assert fake.begun.wait(60)
-        late, left = thread.ask(Question(()), 0), thread.ask(Question(()), 60)
-        assert left.cancel()
-        with pytest.raises(Busy):
-            thread.ask(Question(()), 60)
-        fake.go.set()
-        with pytest.raises(TimeoutError, match="no answer in time"):
-            late.result(60)
-        assert fake.batches == [1]
-    finally:
-        fake.go.set()
-        thread.stop()
-    with pytest.raises(Busy):
-        thread.ask(Question(()), 5)
-
-
-def test_a_reasoning_nobody_reads_is_dropped_and_keeps_nobody_waiting() -> None:
-    fake = Fake(pause=0.01)
-    fake.tokens = 100_000
-    measures = Measures()
-    thread = ModelThread(fake, measures)
-    thread.start()
-    try:
-        seen = threading.Event()
-        stream = thread.reason(Question(("i0",)), 600, lambda piece: seen.set())
-        assert seen.wait(60)
-        assert len(thread.ask(Question((), n=2), 60).result(60)) == 2
-        assert "gream_reasonings_total{" not in measures.text(), "it is still under way"
-        stream.cancelled = True
-        while 'ended="left"' not in measures.text():
-            time.sleep(0.01)
-    finally:
-        thread.stop()
-
-
-def test_counters_and_histograms() -> None:
-    counter = Counter("c", "about")
-    counter.add(path="/x", status="200")
-    counter.add(2, path="/x", status="200")
-    assert counter.lines()[-1] == 'c{path="/x",status="200"} 3'
-    histogram = Histogram("h", "about", (0.1, 1.0))
-    for value in (0.05, 0.1, 0.5, 7.0):
-        histogram.observe(value)
-    assert histogram.lines()[2:] == [
-        'h_bucket{le="0.1"} 2', 'h_bucket{le="1"} 3', 'h_bucket{le="+Inf"} 4', "h_sum 7.65", "h_count 4",
-    ]  # fmt: skip
-
-
-def test_titles_are_found_nearest_first() -> None:
-    assert TITLES.search("lu") == ["i4", "i2"]
-    assert TITLES.search("velta ret") == ["i3"]
-    assert TITLES.search("  ") == TITLES.search("zzz") == []
-    assert TITLES.search("v", limit=1) == ["i0"]
