@@ -1,6 +1,6 @@
 """A recommender for people, over the two modes of `modes`: titles beside ids, a reasoning piece by piece."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from gream_ext.decoding.trie import ItemTrie
@@ -62,7 +62,7 @@ class ModelRecommender:
                 found[place] = [Recommendation(one.item_id, self.titles.title(one.item_id), one.score) for one in best]
         return found
 
-    def reason(self, question: Question) -> Iterator[Piece | None]:
+    def reason(self, question: Question) -> Generator[Piece | None, None, None]:
         """Reasoning mode: one sample, its identifiers as items, the recommended item at the end."""
         pieces = Pieces(self._item, self.modes.index.length)
         last: Reasoning | None = None

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -34,7 +34,13 @@ class Stream:
     deadline: float
     emit: Emit
     cancelled: bool = False
-    pieces: Iterator[Piece | None] | None = None
+    pieces: Generator[Piece | None, None, None] | None = None
+
+    def close(self) -> None:
+        """Let go of what the reasoning holds: its keys and values, or its request to an engine elsewhere."""
+        if self.pieces is not None:
+            self.pieces.close()
+            self.pieces = None
 
 
 class ModelThread:
@@ -59,6 +65,7 @@ class ModelThread:
         self._streams: list[Stream] = []
         self._work = threading.Condition()
         self._stopped = False
+        self._begun: float | None = None
         self.away = False
         """The engine could not be reached when it was last asked."""
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -82,6 +89,12 @@ class ModelThread:
     @property
     def waiting(self) -> int:
         return len(self._directs) + len(self._waiting)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the step under way has taken: a batch of direct requests, or a token of a reasoning."""
+        begun = self._begun
+        return 0.0 if begun is None else time.monotonic() - begun
 
     @property
     def alive(self) -> bool:
@@ -108,18 +121,24 @@ class ModelThread:
 
     def _run(self) -> None:
         while True:
+            self._begun = None
             with self._work:
                 while not (self._stopped or self._directs or self._waiting or self._streams):
                     self._work.wait()
                 if self._stopped:
+                    for stream in self._streams:
+                        stream.close()
                     return
                 batch = [self._directs.popleft() for _ in range(min(self.max_batch, len(self._directs)))]
                 while self._waiting and len(self._streams) < self.max_streams:
                     self._streams.append(self._waiting.popleft())
+            self._begun = time.monotonic()
             self._answer(batch)
             for stream in list(self._streams):
+                self._begun = time.monotonic()
                 if not self._advance(stream):
                     self._streams.remove(stream)
+                    stream.close()
 
     def _answer(self, batch: list[Direct]) -> None:
         """Compute a batch. Who has left or waited too long costs nothing; one bad question spoils only itself."""

@@ -1,6 +1,6 @@
 """What is asked of a recommender and what it says; no model needed to talk about it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +61,6 @@ class Recommender(Protocol):
         """Direct mode, all questions together; `GreamError` when one of them cannot be answered."""
         ...
 
-    def reason(self, question: Question) -> Iterator[Piece | None]:
+    def reason(self, question: Question) -> Generator[Piece | None, None, None]:
         """Reasoning mode, piece by piece; a None only says that a token was computed. The last is an `Answer`."""
         ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
@@ -95,6 +95,12 @@ def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
     return Question(tuple(history), n, exclude, among, ask.seed)
 
 
+async def disconnected(request: Request) -> None:
+    """Returns when the client of a request whose body has been read is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def create_app(
     recommender: Recommender, shop: Shop, limits: Limits = Limits(), hosts: frozenset[str] | None = None
 ) -> FastAPI:
@@ -119,10 +125,18 @@ def create_app(
     add_errors(app)
 
     @app.post("/recommend", summary="Direct mode: the next items at once")
-    async def recommend(ask: Ask) -> dict[str, Any]:
-        future = model.ask(question(ask, shop, limits), limits.direct_seconds)
-        async with asyncio.timeout(limits.direct_seconds):
-            found = await asyncio.wrap_future(future)
+    async def recommend(ask: Ask, request: Request) -> dict[str, Any]:
+        answer: asyncio.Future[Any] = asyncio.wrap_future(model.ask(question(ask, shop, limits), limits.direct_seconds))
+        gone: asyncio.Future[Any] = asyncio.ensure_future(disconnected(request))
+        try:
+            async with asyncio.timeout(limits.direct_seconds):
+                await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise HTTPException(499, "the client has gone")
+            found = answer.result()
+        finally:
+            gone.cancel()
+            answer.cancel()
         return {
             "mode": "direct",
             "items": [{**item_json(shop.titles, one.item_id), "score": round(one.score, 6)} for one in found],
@@ -188,7 +202,8 @@ def create_app(
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5.0):
                     await asyncio.wrap_future(model.ask(Question((), 1), 5.0))
-        told = "the model has stopped" if not model.alive else AWAY if model.away else "ok"
+        stuck = "the model is stuck" if model.busy_seconds > limits.direct_seconds else "ok"
+        told = "the model has stopped" if not model.alive else AWAY if model.away else stuck
         return JSONResponse({"status": told}, 200 if told == "ok" else 503)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

@@ -41,6 +41,8 @@ class Source:
         missing = [item for item in self.index.item_ids if item not in self.titles]
         if missing:
             raise GreamError(f"item {missing[0]!r} of the item index stands not among the items: build the index again")
+        if len(self.titles) > len(self.index):  # prepared, and not in the index yet
+            object.__setattr__(self, "titles", self.titles.subset(self.index.item_ids))
 
 
 def workspace_source(workspace: Workspace, model: str | None = None) -> Source:

@@ -72,6 +72,7 @@ class Titles:
         return list(counts[names.name])
 
     def subset(self, item_ids: Sequence[str]) -> "Titles":
+        """Of these items only, in their order."""
         return Titles(
             {item: self.title(item) for item in item_ids}, {item: self.categories.get(item, ()) for item in item_ids}
         )

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.names import Unavailable
@@ -28,6 +28,8 @@ class FakeRecommender:
         self.batches: list[int] = []
         self.tokens = 6
         self.away = False
+        self.closed = threading.Event()
+        """A reasoning has let go of what it held."""
 
     def direct(self, questions: Sequence[Question]) -> list[list[Recommendation]]:
         self.batches.append(len(questions))
@@ -48,14 +50,17 @@ class FakeRecommender:
             for question in questions
         ]
 
-    def reason(self, question: Question) -> Iterator[Piece | None]:
+    def reason(self, question: Question) -> Generator[Piece | None, None, None]:
         if self.away:
             raise Unavailable("no answer from the SGLang server at http://10.0.0.7:30000")
-        yield Text("<think>\nLiked ")
-        yield Item("i0", "Velta")
-        for _ in range(self.tokens):
-            time.sleep(self.pause)
-            yield None
-        if question.history == ("i3",):
-            raise RuntimeError("secret inside")
-        yield Answer(Item("i2", "Stamé Lu"), "exact", self.tokens)
+        try:
+            yield Text("<think>\nLiked ")
+            yield Item("i0", "Velta")
+            for _ in range(self.tokens):
+                time.sleep(self.pause)
+                yield None
+            if question.history == ("i3",):
+                raise RuntimeError("secret inside")
+            yield Answer(Item("i2", "Stamé Lu"), "exact", self.tokens)
+        finally:
+            self.closed.set()

@@ -1,7 +1,6 @@
 """The thread that uses the model, the service's measures and the search of titles, with a recommender of no model."""
 
 import threading
-import time
 
 import pytest
 
@@ -63,8 +62,8 @@ def test_a_reasoning_nobody_reads_is_dropped_and_keeps_nobody_waiting() -> None:
         assert len(thread.ask(Question((), n=2), 60).result(60)) == 2
         assert "gream_reasonings_total{" not in measures.text(), "it is still under way"
         stream.cancelled = True
-        while 'ended="left"' not in measures.text():
-            time.sleep(0.01)
+        assert fake.closed.wait(60), "while nothing else is asked"
+        assert 'ended="left"' in measures.text()
     finally:
         thread.stop()
 

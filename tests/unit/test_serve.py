@@ -1,5 +1,6 @@
 """The HTTP service over a recommender that needs no model."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def fake() -> FakeRecommender:
 @pytest.fixture
 def client(fake: FakeRecommender) -> Iterator[TestClient]:
     shop = Shop(TITLES, ("u1", "u22"), {"u1": ("i0", "i1"), "u22": ("i2",) * 9}.get, "fake")
-    app = create_app(fake, shop, Limits(max_history=5, max_n=4, max_body=2000, reason_seconds=0.5))
+    app = create_app(fake, shop, Limits(max_history=5, max_n=4, max_body=2000))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -124,10 +125,52 @@ def test_reasoning_streams(client: TestClient) -> None:
     assert 'gream_reasonings_total{ended="answer"} 1' in client.get("/metrics").text
 
 
-def test_a_reasoning_that_takes_too_long_ends(client: TestClient, fake: FakeRecommender) -> None:
+def test_a_reasoning_that_takes_too_long_ends(fake: FakeRecommender) -> None:
     fake.pause, fake.tokens = 0.05, 10_000
-    found = events(client.post("/reason", json={"history": ["i0"]}))
+    with TestClient(create_app(fake, Shop(TITLES), Limits(reason_seconds=0.2))) as client:
+        found = events(client.post("/reason", json={"history": ["i0"]}))
     assert found[-1] == {"type": "error", "error": "the reasoning took too long"}
+
+
+def test_a_client_that_leaves_is_not_computed(fake: FakeRecommender) -> None:
+    app = create_app(fake, Shop(TITLES), Limits())
+    fake.go.clear()
+    sent = [{"type": "http.request", "body": b"{}", "more_body": False}, {"type": "http.disconnect"}]
+
+    async def ask(messages: list[dict[str, Any]]) -> None:
+        scope = {"type": "http", "method": "POST", "path": "/recommend", "query_string": b""}
+        scope["headers"] = [(b"content-type", b"application/json")]
+        arriving = iter(messages)
+
+        async def receive() -> dict[str, Any]:
+            return next(arriving, None) or await asyncio.Future()
+
+        async def send(message: dict[str, Any]) -> None:
+            pass
+
+        await app(scope, receive, send)  # type: ignore[arg-type]
+
+    async def everybody() -> None:
+        async with app.router.lifespan_context(app):
+            first = asyncio.ensure_future(ask(sent[:1]))
+            await asyncio.to_thread(fake.begun.wait, 60)
+            await asyncio.gather(*(ask(sent) for _ in range(5)))
+            fake.go.set()
+            await first
+            await ask(sent[:1])
+
+    asyncio.run(everybody())
+    assert fake.batches == [1, 1]
+
+
+def test_a_model_that_is_stuck_is_not_healthy(fake: FakeRecommender) -> None:
+    fake.go.clear()
+    with TestClient(create_app(fake, Shop(TITLES), Limits(direct_seconds=0.01))) as client:
+        assert client.post("/recommend", json={}).status_code == 504
+        assert client.get("/health").json() == {"status": "the model is stuck"}
+        fake.go.set()
+        while client.get("/health").status_code != 200:
+            time.sleep(0.01)
 
 
 def test_items_users_and_the_page(client: TestClient) -> None:
