@@ -1,11 +1,10 @@
 """Stage ``export``: a folder that recommends on another machine, and loading it there.
 
 The folder holds the model with its tokenizer, the item index and its trie, the titles, a model card and ``gream.json``,
-which names every file with its size and hash. No user and no interaction leaves the workspace.
+which names every file but the card with its size and hash; loading checks them. No user and no interaction leaves the
+workspace.
 """
 
-import hashlib
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from gream_ext.errors import GreamError
 from gream_ext.inference.source import (
     EXPORT_KIND,
     EXPORT_VERSION,
+    MODEL_FILES,
     TRIE,
     Source,
     export_source,
     latest_model,
+    sha256,
     workspace_source,
 )
 from gream_ext.stage import Stage, option
@@ -30,12 +31,6 @@ from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, whole, 
 
 if TYPE_CHECKING:
     from gream_ext.inference.model import ModelRecommender
-
-MODEL_FILES = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|model\.safetensors\.index)"
-    r"\.json|merges\.txt|chat_template\.jinja|tokenizer\.model|model[\w.-]*\.safetensors"
-)
-"""What of a model folder is the model: no checkpoint, no log, nothing pickled."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,10 @@ def output_folder(workspace: Workspace, settings: ExportSettings) -> Path:
 
 
 def load_export(folder: Path, device: str = "cpu") -> "ModelRecommender":
-    """The recommender of a folder that `export` wrote; `GreamError` when the folder is not whole."""
+    """The recommender of a folder that `export` wrote; `GreamError` names a file that is missing or damaged.
+
+    Every file is read for its hash first, the weights too.
+    """
     from gream_ext.inference.model import load
 
     return load(export_source(folder), device)
@@ -138,11 +136,6 @@ def model_card(source: Source, facts: Mapping[str, Any], names: Sequence[str]) -
     }
     template = files("gream_ext.inference").joinpath("templates", "model_card.md").read_text(encoding="utf-8")
     return Template(template).substitute(slots)
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reads(workspace: Workspace, settings: ExportSettings) -> list[Path]:

@@ -1,19 +1,21 @@
 """The folder that ``export`` writes, and what is said of one that is not whole."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.export import MODEL_FILES, STAGE, ExportSettings, load_export, run, sha256
+from gream_ext.inference.export import STAGE, ExportSettings, load_export, run
 from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
 from gream_ext.inference.recommend import RecommendSettings
 from gream_ext.inference.recommend import run as recommend
-from gream_ext.inference.source import export_source, workspace_source
+from gream_ext.inference.source import MODEL_FILES, export_source, sha256, workspace_source
 from gream_ext.workspace import Workspace, write_json
 from tests.support.tiny_workspace import make_model_workspace
 
@@ -92,6 +94,73 @@ def test_the_command_takes_it_in_place_of_a_workspace(
 def test_a_folder_that_is_not_whole(folder: Path, harm: object, said: str) -> None:
     harm(folder)  # type: ignore[operator]
     with pytest.raises(GreamError, match=said.replace(".", r"\.")):
+        load_export(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model/model.safetensors", "model/tokenizer.json", "trie.safetensors", "item_index.parquet", "items.parquet"],
+)
+def test_a_file_with_other_bytes(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    (folder / name).write_bytes(content)
+    with pytest.raises(GreamError, match=rf"{re.escape(str(folder / name))} is damaged \(its sha256 is not"):
+        load_export(folder)
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("model", MISSING, "it has no model"),
+        ("system_prompt", MISSING, "it has no system_prompt"),
+        ("window", MISSING, "it has no window"),
+        ("files", MISSING, "it has no files"),
+        ("model", None, "model is None"),
+        ("model", "", "model is ''"),
+        ("system_prompt", "zzz", "system_prompt is 'zzz'"),
+        ("system_prompt", ["full"], "system_prompt is ['full']"),
+        ("window", "abc", "window is 'abc'"),
+        ("window", None, "window is None"),
+        ("window", 0, "window is 0"),
+        ("window", True, "window is True"),
+        ("files", [], "files is []"),
+        ("files", {}, "files has no item_index.parquet"),
+    ],
+)
+def test_what_gream_json_says_is_checked(folder: Path, key: str, value: object, said: str) -> None:
+    about = json.loads((folder / "gream.json").read_text())
+    about |= {key: value}
+    write_json(folder / "gream.json", {name: one for name, one in about.items() if one is not MISSING})
+    with pytest.raises(GreamError, match=re.escape(f"gream.json is damaged ({said}): export again")):
+        load_export(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (MISSING, "gream.json is damaged (files has no model/model.safetensors)"),
+        (None, "gream.json is damaged (files: model/model.safetensors is None)"),
+        ({"bytes": MISSING}, "gream.json is damaged (files: model/model.safetensors is {'sha256'"),
+        ({"sha256": MISSING}, "gream.json is damaged (files: model/model.safetensors is {'bytes'"),
+        ({"sha256": 5}, "gream.json is damaged (files: model/model.safetensors is {'bytes'"),
+        ({"sha256": "short"}, "gream.json is damaged (files: model/model.safetensors is {'bytes'"),
+        ({"sha256": "0" * 64}, "model.safetensors is damaged (its sha256 is not that of gream.json)"),
+    ],
+)
+def test_what_gream_json_says_of_a_file_is_checked(folder: Path, changed: Any, said: str) -> None:
+    about = json.loads((folder / "gream.json").read_text())
+    entry = about["files"].pop("model/model.safetensors")
+    if isinstance(changed, dict):
+        changed = {key: one for key, one in (entry | changed).items() if one is not MISSING}
+    if changed is not MISSING:
+        about["files"]["model/model.safetensors"] = changed
+    write_json(folder / "gream.json", about)
+    with pytest.raises(GreamError, match=re.escape(said)):
         load_export(folder)
 
 
