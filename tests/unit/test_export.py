@@ -10,13 +10,16 @@ import polars as pl
 import pytest
 
 from gream_ext.errors import GreamError
+from gream_ext.evaluation.evaluate import STAGE as EVALUATE
+from gream_ext.evaluation.evaluate import EvaluateSettings
 from gream_ext.inference.export import STAGE, ExportSettings, load_export, run
 from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
 from gream_ext.inference.recommend import RecommendSettings
 from gream_ext.inference.recommend import run as recommend
 from gream_ext.inference.source import MODEL_FILES, export_source, sha256, workspace_source
-from gream_ext.workspace import Workspace, write_json
+from gream_ext.pipeline.record import is_current, run_stage
+from gream_ext.workspace import Workspace, read_json, write_json
 from tests.support.tiny_workspace import make_model_workspace
 
 QUESTIONS = [Question(("i1", "i2")), Question((), 5), Question(("i3",), exclude=frozenset({"i3"}))]
@@ -27,8 +30,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_model_workspace(tmp_path_factory.mktemp("workspace"))
     for name in ("optimizer.pt", "training_args.bin", "trainer_log.jsonl", "curriculum_log.jsonl"):
         (workspace.model("sft") / name).write_text("no part of the model")
-    figures = {"direct": {"recall@10": 0.1234, "users": 20}}
-    write_json(workspace.path("report.json"), {"dataset": {"users": 20}, "sft": figures})
+    write_json(workspace.path("evaluation", "sft", "direct-test.json"), {"recall@10": 0.1234, "users": 20})
+    write_json(workspace.path("evaluation", "srpo", "direct-test.json"), {"recall@10": 0.9999, "users": 20})
+    write_json(workspace.path("report.json"), {"sft": {"direct": {"recall@10": 0.9999}}})
+    write_json(workspace.path("stages", "sft.json"), {"versions": {"python": "3.0", "llamafactory": "0.9.5"}})
     run(workspace, ExportSettings())
     return workspace
 
@@ -58,6 +63,9 @@ def test_what_is_in_it(workspace: Workspace, folder: Path) -> None:
         assert one["sha256"] == sha256(folder / name)
     card = (folder / "README.md").read_text()
     assert "| direct | recall@10 | 0.1234 |" in card
+    assert "0.9999" not in card, "neither another model's figure nor the report's, which may be of an earlier model"
+    assert "python 3.0, llamafactory 0.9.5" in card
+    assert about["figures"]["direct"]["users"] == 20 and about["dataset"] == read_json(workspace.statistics, "prepare")
     assert "$" not in card
     items = pl.read_parquet(folder / "items.parquet")
     assert items["description"].null_count() == len(items)
@@ -177,6 +185,27 @@ def test_an_output_that_exists_is_left_alone(workspace: Workspace, tmp_path: Pat
 def test_what_the_stage_reads_and_writes(workspace: Workspace) -> None:
     assert workspace.model("sft") in STAGE.reads(workspace, ExportSettings())
     assert STAGE.writes(workspace, ExportSettings()) == [workspace.path("export")]
+
+
+def test_the_card_has_the_figures_of_this_model_and_no_other(tmp_path: Path) -> None:
+    workspace = make_model_workspace(tmp_path)
+    settings = EvaluateSettings(model="sft", device="cpu", cutoffs=(1, 5), beams=5)
+
+    def card() -> str:
+        assert run_stage(STAGE, workspace, ExportSettings()).ran, "what came before makes the export out of date"
+        assert is_current(STAGE, workspace, ExportSettings())
+        return workspace.path("export", "README.md").read_text()
+
+    assert "Not evaluated" in card()
+    run_stage(EVALUATE, workspace, settings)
+    evaluated = read_json(workspace.path("evaluation", "sft", "direct-test.json"), "evaluate")
+    assert f"| direct | ndcg@5 | {evaluated['ndcg@5']:.4f} |" in card()
+
+    config = read_json(workspace.model("sft") / "config.json", "sft")
+    write_json(workspace.model("sft") / "config.json", config | {"trained": "again"})
+    assert "Not evaluated" in card()
+    run_stage(EVALUATE, workspace, settings)
+    assert "| direct | ndcg@5 |" in card()
 
 
 def test_the_files_of_a_model() -> None:
