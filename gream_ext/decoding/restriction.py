@@ -14,16 +14,17 @@ class SubCatalogue:
     """Some items by their rows in the item index: only these, or all but these."""
 
     rows: np.ndarray
+    """int64 [named], ascending, none twice."""
     excludes: bool
 
     @classmethod
     def only(cls, rows: "np.ndarray | Sequence[int]") -> "SubCatalogue":
-        """What a category holds, or what is in stock."""
+        """What a category holds, or what is in stock: ``rows``, integers [named] in any order, int64 from then on."""
         return cls(np.unique(np.asarray(rows, dtype=np.int64)), False)
 
     @classmethod
     def without(cls, rows: "np.ndarray | Sequence[int]") -> "SubCatalogue":
-        """What the user has already seen left out."""
+        """What the user has already seen left out: ``rows``, integers [named] in any order, int64 from then on."""
         return cls(np.unique(np.asarray(rows, dtype=np.int64)), True)
 
     def within(self, other: "SubCatalogue | None", items: int) -> "SubCatalogue":

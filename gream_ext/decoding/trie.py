@@ -171,19 +171,28 @@ class ItemTrie:
         return nodes
 
     def below(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All children of ``nodes`` (int64, none `NOWHERE`): which of ``nodes`` each belongs to, and the children."""
+        """All children of ``nodes``, int64 [rows] without `NOWHERE`, in their order.
+
+        Returns which of ``nodes`` each child belongs to, as its place there, and the child; both int64 [children].
+        """
         counts = self.children[nodes + 1] - self.children[nodes]
         owner = np.repeat(np.arange(len(nodes)), counts)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
         return owner, self.children[nodes][owner] + within
 
     def settled(self, nodes: np.ndarray) -> np.ndarray:
-        """``nodes``, int64, with that item's complete node for each that leads to a single item; `NOWHERE` stays."""
+        """``nodes``, int64 of any shape, with that item's complete node for each that leads to a single item.
+
+        int64 of the same shape; `NOWHERE` stays.
+        """
         certain = (nodes != NOWHERE) & (self.end[nodes] - self.begin[nodes] == 1)
         return np.where(certain, self.leaf[np.where(certain, self.begin[nodes], 0)], nodes)
 
     def row_of(self, nodes: np.ndarray) -> np.ndarray:
-        """The row of the item index that each complete identifier names, int64."""
+        """The row of the item index that each of ``nodes`` names, int64 [rows] as they are.
+
+        `GreamError` when one is not a complete identifier.
+        """
         if not self.complete[nodes].all():
             raise GreamError("item trie: an identifier that is not complete names no item")
         return self.rows[self.begin[nodes]]

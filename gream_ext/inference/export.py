@@ -1,11 +1,10 @@
 """Stage ``export``: a folder that recommends on another machine, and loading it there.
 
 The folder holds the model with its tokenizer, the item index and its trie, the titles, a model card and ``gream.json``,
-which names every file with its size and hash. No user and no interaction leaves the workspace.
+which names every file but the card with its size and hash; loading checks them. No user and no interaction leaves the
+workspace.
 """
 
-import hashlib
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,13 @@ from gream_ext.errors import GreamError
 from gream_ext.inference.source import (
     EXPORT_KIND,
     EXPORT_VERSION,
+    MADE_BY,
+    MODEL_FILES,
     TRIE,
     Source,
     export_source,
     latest_model,
+    sha256,
     workspace_source,
 )
 from gream_ext.stage import Stage, option
@@ -30,12 +32,6 @@ from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, whole, 
 
 if TYPE_CHECKING:
     from gream_ext.inference.model import ModelRecommender
-
-MODEL_FILES = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|model\.safetensors\.index)"
-    r"\.json|merges\.txt|chat_template\.jinja|tokenizer\.model|model[\w.-]*\.safetensors"
-)
-"""What of a model folder is the model: no checkpoint, no log, nothing pickled."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,7 @@ class ExportSettings:
 
 
 def run(workspace: Workspace, settings: ExportSettings) -> None:
+    """Write the folder and say its size; `GreamError` when ``output`` holds something or there is no model."""
     folder = output_folder(workspace, settings)
     if settings.output and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise GreamError(f"--output {folder} exists: name another folder, or remove it")
@@ -58,7 +55,10 @@ def output_folder(workspace: Workspace, settings: ExportSettings) -> Path:
 
 
 def load_export(folder: Path, device: str = "cpu") -> "ModelRecommender":
-    """The recommender of a folder that `export` wrote; `GreamError` when the folder is not whole."""
+    """The recommender of a folder that `export` wrote; `GreamError` names a file that is missing or damaged.
+
+    Every file is read for its hash first, the weights too.
+    """
     from gream_ext.inference.model import load
 
     return load(export_source(folder), device)
@@ -81,9 +81,11 @@ def write_export(workspace: Workspace, source: Source, folder: Path) -> None:
         source.index.save(draft / "item_index.parquet")
         ItemTrie.from_index(source.index, tokenizer).save(draft / TRIE)
         write_titles(workspace, draft / "items.parquet")
-        facts = gather_facts(workspace, source)
         names = [file.relative_to(draft).as_posix() for file in sorted(draft.rglob("*")) if file.is_file()]
-        about = {name: {"bytes": (draft / name).stat().st_size, "sha256": sha256(draft / name)} for name in names}
+        hashes = {name: sha256(draft / name) for name in names}
+        about = {name: {"bytes": (draft / name).stat().st_size, "sha256": hashes[name]} for name in names}
+        evaluated = [sha256(workspace.item_index), *(hashes[f"model/{file.name}"] for file in chosen)]
+        facts = gather_facts(workspace, source, evaluated)
         (draft / "README.md").write_text(model_card(source, facts, [*names, "gream.json"]), encoding="utf-8")
         write_json(draft / "gream.json", {**facts, "files": about})
 
@@ -98,9 +100,9 @@ def write_titles(workspace: Workspace, path: Path) -> None:
     write_table(frame, path, ITEMS)
 
 
-def gather_facts(workspace: Workspace, source: Source) -> dict[str, Any]:
-    """What ``gream.json`` says beside the files."""
-    report = read_json(workspace.path("report.json"), "report") if workspace.path("report.json").exists() else {}
+def gather_facts(workspace: Workspace, source: Source, evaluated: Sequence[str]) -> dict[str, Any]:
+    """What ``gream.json`` says beside the files; ``evaluated``: hashes of the model's files and of the item index."""
+    made = training_record(workspace, source.name)
     return {
         "kind": EXPORT_KIND,
         "version": EXPORT_VERSION,
@@ -110,10 +112,42 @@ def gather_facts(workspace: Workspace, source: Source) -> dict[str, Any]:
         "window": source.window,
         "items": len(source.index),
         "levels": source.index.length,
-        "dataset": report.get("dataset"),
-        "figures": report.get(source.name),
-        "versions": (report.get("provenance") or {}).get("versions"),
+        "dataset": read_json(workspace.statistics, "prepare") if workspace.statistics.exists() else None,
+        "figures": own_figures(workspace, source.name, evaluated),
+        "versions": read_json(made, made.stem).get("versions") if made.exists() else None,
     }
+
+
+def own_figures(workspace: Workspace, model: str, evaluated: Sequence[str]) -> dict[str, Any] | None:
+    """Figures of the model by mode, from its own evaluations of the test users; None when there are none.
+
+    One whose record lacks a hash of ``evaluated`` is of an earlier model or item index, and left out.
+    """
+    from gream_ext.evaluation.report_data import figures
+
+    found = {}
+    for mode, (_, record) in evaluation_files(workspace, model).items():
+        content = record.read_bytes() if record.exists() else None
+        if content is None or all(digest.encode() in content for digest in evaluated):
+            found[mode] = figures(workspace, model, mode, exclude_seen=False)
+    return {mode: one for mode, one in found.items() if one} or None
+
+
+def evaluation_files(workspace: Workspace, model: str) -> dict[str, tuple[Path, Path]]:
+    """By mode the summary of the model's evaluation on test users, and the record of the stage that wrote it."""
+    from gream_ext.evaluation.protocol import files, stem
+    from gream_ext.evaluation.report_data import MODES
+
+    records = {mode: f"evaluate-{model.replace('_', '-')}-{mode}-test.json" for mode in MODES}
+    return {
+        mode: (files(stem(workspace, model, mode, "test", False))[1], workspace.path("stages", record))
+        for mode, record in records.items()
+    }
+
+
+def training_record(workspace: Workspace, model: str) -> Path:
+    """The record of the stage that made the model."""
+    return workspace.path("stages", f"{MADE_BY.get(model, model)}.json")
 
 
 def model_card(source: Source, facts: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -140,13 +174,17 @@ def model_card(source: Source, facts: Mapping[str, Any], names: Sequence[str]) -
     return Template(template).substitute(slots)
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _reads(workspace: Workspace, settings: ExportSettings) -> list[Path]:
-    return [workspace.model(settings.model or latest_model(workspace)), workspace.item_index, workspace.items]
+    """Beside the model its evaluations, also before they are there: a later one makes the export out of date."""
+    model = settings.model or latest_model(workspace)
+    return [
+        workspace.model(model),
+        workspace.item_index,
+        workspace.items,
+        workspace.statistics,
+        training_record(workspace, model),
+        *(path for pair in evaluation_files(workspace, model).values() for path in pair),
+    ]
 
 
 STAGE = Stage(

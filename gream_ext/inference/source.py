@@ -1,6 +1,7 @@
 """Where a recommender comes from: a workspace, or a folder that `export` wrote for another machine."""
 
-import json
+import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ MADE_BY = {"base_model": "base-model", "sft": "sft", "srpo": "rl"}
 """The commands that make the models."""
 
 TRIE = "trie.safetensors"
+MODEL_FILES = re.compile(
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|model\.safetensors\.index)"
+    r"\.json|merges\.txt|chat_template\.jinja|tokenizer\.model|model[\w.-]*\.safetensors"
+)
+"""What of a model folder is the model: no checkpoint, no log, nothing pickled."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def latest_model(workspace: Workspace) -> str:
 
 
 def export_source(folder: Path) -> Source:
-    """What `export` wrote, after checking that it is whole."""
+    """What `export` wrote, after checking that it is whole (`read_about`)."""
     about = read_about(folder)
     return Source(
         name=f"{about['model']} of {folder.name}",
@@ -116,26 +122,60 @@ def all_histories(workspace: Workspace) -> dict[str, tuple[str, ...]]:
     return {user: tuple(items) for user, items in zip(grouped["user_id"], grouped["item_id"].to_list(), strict=True)}
 
 
+ABOUT: Mapping[str, Callable[[Any], bool]] = {
+    "model": lambda value: isinstance(value, str) and value != "",
+    **TRAINED_WITH,
+    "files": lambda value: isinstance(value, dict),
+}
+"""What of ``gream.json`` is needed, and whether a value of it can be right."""
+
+
 def read_about(folder: Path) -> dict[str, Any]:
-    """``gream.json`` of an export; `GreamError` when a file is missing or has another size than it was written with."""
+    """``gream.json`` of an export, after checking what it says and that every file is as it was written.
+
+    Each file is read once for its SHA-256, the weights too. `GreamError` names the file that is missing or damaged,
+    and of ``gream.json`` the key.
+    """
     path = folder / "gream.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        kind, version, files = about["kind"], about["version"], about["files"]
-        sizes = {name: one["bytes"] for name, one in files.items()}
-    except FileNotFoundError:
-        raise GreamError(f"{path} is missing: {folder} is no folder that `gream export` wrote") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GreamError(f"{path} is damaged ({error!r}): export again") from None
+    if not path.is_file():
+        raise GreamError(f"{path} is missing: {folder} is no folder that `gream export` wrote")
+    about = read_json(path, "export")
+    kind, version = about.get("kind"), about.get("version")
     if kind != EXPORT_KIND or version != EXPORT_VERSION:
         raise GreamError(f"{path} is {kind!r} version {version}, this gream_ext reads {EXPORT_KIND!r} {EXPORT_VERSION}")
-    for name, size in sizes.items():
+    for name, can_be_right in ABOUT.items():
+        if name not in about:
+            raise GreamError(f"{path} is damaged (it has no {name}): export again")
+        if not can_be_right(about[name]):
+            raise GreamError(f"{path} is damaged ({name} is {about[name]!r:.80}): export again")
+    check_files(folder, about["files"])
+    return about
+
+
+def check_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """`GreamError` unless the export holds each of ``files`` with its size and hash, and uses no other file."""
+    model = [f"model/{file.name}" for file in sorted(folder.glob("model/*")) if MODEL_FILES.fullmatch(file.name)]
+    for name in ("item_index.parquet", "items.parquet", TRIE, "model/config.json", *model):
+        if name not in files:
+            raise GreamError(f"{folder / 'gream.json'} is damaged (files has no {name}): export again")
+    for name, one in files.items():
+        size, digest = (one.get("bytes"), one.get("sha256")) if isinstance(one, dict) else (None, None)
+        if type(size) is not int or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise GreamError(f"{folder / 'gream.json'} is damaged (files: {name} is {one!r:.80}): export again")
         file = folder / name
         if not file.is_file():
             raise GreamError(f"{file} is missing: copy the whole folder that `gream export` wrote")
         if file.stat().st_size != size:
             raise GreamError(f"{file} has {file.stat().st_size} bytes, not {size}: copy it again")
-    return dict(about)
+    for name, one in files.items():
+        if sha256(folder / name) != one["sha256"]:
+            raise GreamError(f"{folder / name} is damaged (its sha256 is not that of gream.json): copy it again")
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file as 64 hexadecimal digits, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def known_items(titles: Titles, item_ids: Sequence[str]) -> tuple[str, ...]:

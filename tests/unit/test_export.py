@@ -1,20 +1,25 @@
 """The folder that ``export`` writes, and what is said of one that is not whole."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.export import MODEL_FILES, STAGE, ExportSettings, load_export, run, sha256
+from gream_ext.evaluation.evaluate import STAGE as EVALUATE
+from gream_ext.evaluation.evaluate import EvaluateSettings
+from gream_ext.inference.export import STAGE, ExportSettings, load_export, run
 from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
 from gream_ext.inference.recommend import RecommendSettings
 from gream_ext.inference.recommend import run as recommend
-from gream_ext.inference.source import export_source, workspace_source
-from gream_ext.workspace import Workspace, write_json
+from gream_ext.inference.source import MODEL_FILES, export_source, sha256, workspace_source
+from gream_ext.pipeline.record import is_current, run_stage
+from gream_ext.workspace import Workspace, read_json, write_json
 from tests.support.tiny_workspace import make_model_workspace
 
 QUESTIONS = [Question(("i1", "i2")), Question((), 5), Question(("i3",), exclude=frozenset({"i3"}))]
@@ -25,8 +30,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_model_workspace(tmp_path_factory.mktemp("workspace"))
     for name in ("optimizer.pt", "training_args.bin", "trainer_log.jsonl", "curriculum_log.jsonl"):
         (workspace.model("sft") / name).write_text("no part of the model")
-    figures = {"direct": {"recall@10": 0.1234, "users": 20}}
-    write_json(workspace.path("report.json"), {"dataset": {"users": 20}, "sft": figures})
+    write_json(workspace.path("evaluation", "sft", "direct-test.json"), {"recall@10": 0.1234, "users": 20})
+    write_json(workspace.path("evaluation", "srpo", "direct-test.json"), {"recall@10": 0.9999, "users": 20})
+    write_json(workspace.path("report.json"), {"sft": {"direct": {"recall@10": 0.9999}}})
+    write_json(workspace.path("stages", "sft.json"), {"versions": {"python": "3.0", "llamafactory": "0.9.5"}})
     run(workspace, ExportSettings())
     return workspace
 
@@ -56,6 +63,9 @@ def test_what_is_in_it(workspace: Workspace, folder: Path) -> None:
         assert one["sha256"] == sha256(folder / name)
     card = (folder / "README.md").read_text()
     assert "| direct | recall@10 | 0.1234 |" in card
+    assert "0.9999" not in card, "neither another model's figure nor the report's, which may be of an earlier model"
+    assert "python 3.0, llamafactory 0.9.5" in card
+    assert about["figures"]["direct"]["users"] == 20 and about["dataset"] == read_json(workspace.statistics, "prepare")
     assert "$" not in card
     items = pl.read_parquet(folder / "items.parquet")
     assert items["description"].null_count() == len(items)
@@ -95,6 +105,73 @@ def test_a_folder_that_is_not_whole(folder: Path, harm: object, said: str) -> No
         load_export(folder)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["model/model.safetensors", "model/tokenizer.json", "trie.safetensors", "item_index.parquet", "items.parquet"],
+)
+def test_a_file_with_other_bytes(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    (folder / name).write_bytes(content)
+    with pytest.raises(GreamError, match=rf"{re.escape(str(folder / name))} is damaged \(its sha256 is not"):
+        load_export(folder)
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("model", MISSING, "it has no model"),
+        ("system_prompt", MISSING, "it has no system_prompt"),
+        ("window", MISSING, "it has no window"),
+        ("files", MISSING, "it has no files"),
+        ("model", None, "model is None"),
+        ("model", "", "model is ''"),
+        ("system_prompt", "zzz", "system_prompt is 'zzz'"),
+        ("system_prompt", ["full"], "system_prompt is ['full']"),
+        ("window", "abc", "window is 'abc'"),
+        ("window", None, "window is None"),
+        ("window", 0, "window is 0"),
+        ("window", True, "window is True"),
+        ("files", [], "files is []"),
+        ("files", {}, "files has no item_index.parquet"),
+    ],
+)
+def test_what_gream_json_says_is_checked(folder: Path, key: str, value: object, said: str) -> None:
+    about = json.loads((folder / "gream.json").read_text())
+    about |= {key: value}
+    write_json(folder / "gream.json", {name: one for name, one in about.items() if one is not MISSING})
+    with pytest.raises(GreamError, match=re.escape(f"gream.json is damaged ({said}): export again")):
+        load_export(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (MISSING, "gream.json is damaged (files has no model/model.safetensors)"),
+        (None, "gream.json is damaged (files: model/model.safetensors is None)"),
+        ({"bytes": MISSING}, "gream.json is damaged (files: model/model.safetensors is {'sha256'"),
+        ({"sha256": MISSING}, "gream.json is damaged (files: model/model.safetensors is {'bytes'"),
+        ({"sha256": 5}, "gream.json is damaged (files: model/model.safetensors is {'bytes'"),
+        ({"sha256": "short"}, "gream.json is damaged (files: model/model.safetensors is {'bytes'"),
+        ({"sha256": "0" * 64}, "model.safetensors is damaged (its sha256 is not that of gream.json)"),
+    ],
+)
+def test_what_gream_json_says_of_a_file_is_checked(folder: Path, changed: Any, said: str) -> None:
+    about = json.loads((folder / "gream.json").read_text())
+    entry = about["files"].pop("model/model.safetensors")
+    if isinstance(changed, dict):
+        changed = {key: one for key, one in (entry | changed).items() if one is not MISSING}
+    if changed is not MISSING:
+        about["files"]["model/model.safetensors"] = changed
+    write_json(folder / "gream.json", about)
+    with pytest.raises(GreamError, match=re.escape(said)):
+        load_export(folder)
+
+
 def test_an_output_that_exists_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
@@ -108,6 +185,27 @@ def test_an_output_that_exists_is_left_alone(workspace: Workspace, tmp_path: Pat
 def test_what_the_stage_reads_and_writes(workspace: Workspace) -> None:
     assert workspace.model("sft") in STAGE.reads(workspace, ExportSettings())
     assert STAGE.writes(workspace, ExportSettings()) == [workspace.path("export")]
+
+
+def test_the_card_has_the_figures_of_this_model_and_no_other(tmp_path: Path) -> None:
+    workspace = make_model_workspace(tmp_path)
+    settings = EvaluateSettings(model="sft", device="cpu", cutoffs=(1, 5), beams=5)
+
+    def card() -> str:
+        assert run_stage(STAGE, workspace, ExportSettings()).ran, "what came before makes the export out of date"
+        assert is_current(STAGE, workspace, ExportSettings())
+        return workspace.path("export", "README.md").read_text()
+
+    assert "Not evaluated" in card()
+    run_stage(EVALUATE, workspace, settings)
+    evaluated = read_json(workspace.path("evaluation", "sft", "direct-test.json"), "evaluate")
+    assert f"| direct | ndcg@5 | {evaluated['ndcg@5']:.4f} |" in card()
+
+    config = read_json(workspace.model("sft") / "config.json", "sft")
+    write_json(workspace.model("sft") / "config.json", config | {"trained": "again"})
+    assert "Not evaluated" in card()
+    run_stage(EVALUATE, workspace, settings)
+    assert "| direct | ndcg@5 |" in card()
 
 
 def test_the_files_of_a_model() -> None:
