@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 Identifier = tuple[str, ...]
 
 LEVEL_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+IDENTIFIER_TOKENS = re.compile(r"(?:<\|[a-z]_\d+\|>)+")
+"""What looks like identifier tokens, one after another, in a text; `find_all` says what they spell."""
 _CODE = "(?:0|[1-9][0-9]*)"
 _TOKEN = re.compile(rf"<\|[a-z]_{_CODE}\|>")
 # The levels in order, each in an optional group that the one before it opens: a(?:b(?:c)?)?

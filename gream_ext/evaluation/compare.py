@@ -23,18 +23,25 @@ class CompareSettings:
 
 
 def run(workspace: Workspace, settings: CompareSettings) -> None:
-    from gream_ext.evaluation.protocol import compare, read_evaluation, values
+    from gream_ext.evaluation.protocol import check_figure, compare, read_evaluation, values
 
     there = Workspace(settings.other) if settings.other else workspace
     first, second = (
         evaluation(place, model, settings) for place, model in ((workspace, settings.first), (there, settings.second))
     )
-    figures = settings.figures or usual_figures(first, second, settings.mode)
     rows = read_evaluation(first), read_evaluation(second)
+    # The usual figures were within bounds when they were measured: a small catalogue may have shorter lists.
+    for one, model in zip(rows, (settings.first, settings.second), strict=True):
+        for figure in settings.figures:
+            try:
+                check_figure(one, figure)
+            except GreamError as error:
+                raise GreamError(f"{model!r}: {error}") from None
+    figures = settings.figures or usual_figures(first, second, settings.mode)
+    compared = [(figure, compare(first, second, figure)) for figure in figures]
     names = max(len(figure) for figure in figures)
     print(f"{'':<{names}}  {settings.first:>10} {settings.second:>10} {'difference':>11}  95 % interval")
-    for figure in figures:
-        found = compare(first, second, figure)
+    for figure, found in compared:
         means = [float(values(one, figure).mean()) for one in rows]
         sure = "" if found.low <= 0 <= found.high else " *"
         interval = f"[{found.low:+.4f}, {found.high:+.4f}]"
@@ -58,15 +65,30 @@ def evaluation(workspace: Workspace, model: str, settings: CompareSettings) -> P
 
 def usual_figures(first: Path, second: Path, mode: str) -> tuple[str, ...]:
     """What both evaluations have of recall and NDCG, or of Pass@k and the reward."""
-    from gream_ext.evaluation.protocol import files
-    from gream_ext.workspace import read_json
-
-    known = [set(read_json(files(path)[1], "evaluate").get("intervals", ())) for path in (first, second)]
     names = ("recall", "ndcg") if mode == "direct" else ("pass", "first", "reward")
-    both = [name for name in known[0] & known[1] if name.partition("@")[0] in names]
+    measured, others = measured_figures(first), measured_figures(second)
+    both = {column: figure for column, figure in measured.items() if column in others and figure[0] in names}
     if not both:
         raise GreamError(f"{first} and {second} have no figure in common: name some by --figures")
-    return tuple(sorted(both, key=lambda name: (names.index(name.partition("@")[0]), int(name.partition("@")[2] or 0))))
+    return tuple(sorted(both, key=lambda column: (names.index(both[column][0]), both[column][1])))
+
+
+def measured_figures(path: Path) -> dict[str, tuple[str, int]]:
+    """The figures that stand in an evaluation's JSON, each with its name and cutoff."""
+    from gream_ext.evaluation.protocol import figure_of, files
+    from gream_ext.workspace import read_json
+
+    about = files(path)[1]
+    intervals = read_json(about, "evaluate").get("intervals", {})
+    if not isinstance(intervals, dict):
+        raise GreamError(f"{about} is damaged (its intervals are no JSON object): run `gream evaluate` again")
+    found = {}
+    for column in intervals:
+        figure = figure_of(column)
+        if figure is None:
+            raise GreamError(f"{about} is damaged ({column!r} is no figure): run `gream evaluate` again")
+        found[column] = figure
+    return found
 
 
 STAGE = Stage(name="compare", settings=CompareSettings, run=run)

@@ -84,6 +84,7 @@ class Interval:
 def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """The mean of one value a user, with the interval that resampling users gives (percentiles).
 
+    ``values`` float64 [users], other numbers and bool are converted; ``level`` is what the interval covers.
     ``ValueError`` when there is no user. The standard error is the usual one, ``s / √users``; 0 for one user.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -110,7 +111,10 @@ class Comparison:
 
 
 def paired(first: np.ndarray, second: np.ndarray, level: float = 0.95, seed: int = 0) -> Comparison:
-    """Compare two values of each user; ``ValueError`` unless there are as many of both."""
+    """Compare two values of each user, both float64 [users] in the same order; see `bootstrap`.
+
+    ``ValueError`` unless there are as many of both, and at least one.
+    """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} users cannot be paired with {len(second)}")
     interval = bootstrap(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64), level, seed=seed)

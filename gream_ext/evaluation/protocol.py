@@ -4,6 +4,7 @@ One row a user, one file an evaluation, the same columns for models and baseline
 be taken again later, and any two evaluations of the same users can be paired.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ SAMPLED = tuple(EVALUATION.columns)[4:]
 DECODING = ("mode", "split", "exclude_seen", "n", "temperature", "top_p", "max_new_tokens", "constrained", "beams")
 """Settings that two evaluations of one kind must share to be compared."""
 
+MEANS = ("reward", "matched_levels", "well_formed", "truncated", "tokens", "answered")
+"""Figures that are means over a user's samples."""
+AT_CUTOFF = re.compile(r"(recall|ndcg|pass|first)@([1-9][0-9]{0,8})")
+
 
 def stem(workspace: Workspace, model: str, mode: str, split: str, exclude_seen: bool) -> Path:
     """``evaluation/<model>/<mode>-<split>[-unseen]``, to which ``.parquet`` and ``.json`` are added."""
@@ -62,6 +67,30 @@ def read_evaluation(path: Path) -> pl.DataFrame:
     return read_table(_table(path), EVALUATION, "evaluate")
 
 
+def figure_of(column: str) -> tuple[str, int] | None:
+    """A figure's name and cutoff, which is 0 where it takes none; None for what is no figure.
+
+    >>> figure_of("recall@10"), figure_of("reward"), figure_of("recall@0")
+    (('recall', 10), ('reward', 0), None)
+    """
+    if column in MEANS:
+        return column, 0
+    found = AT_CUTOFF.fullmatch(column)
+    return (found[1], int(found[2])) if found else None
+
+
+def check_figure(rows: pl.DataFrame, column: str) -> None:
+    """`GreamError` where ``column`` cannot be taken, or goes beyond what the users were recommended.
+
+    Reasoning mode recommends what the samples name, so as many as there are samples, at most.
+    """
+    name, cutoff = _figure(column)
+    most = max(len(items) for listed in ("recommendations", "item") for items in rows[listed].to_list())
+    if name in ("recall", "ndcg") and cutoff > most:
+        raise GreamError(f"{column} goes beyond the {most} items that a user is recommended: take a cutoff within them")
+    values(rows, column)
+
+
 def values(rows: pl.DataFrame, column: str) -> np.ndarray:
     """One figure of each user, float64 [users].
 
@@ -70,15 +99,10 @@ def values(rows: pl.DataFrame, column: str) -> np.ndarray:
     ``matched_levels``, ``well_formed``, ``truncated`` and ``tokens``, and of ``answered`` (a real item).
     `GreamError` for anything else and for samples that are not there.
     """
-    name, _, cutoff = column.partition("@")
-    if name in ("recall", "ndcg") and cutoff.isdigit():
+    name, cutoff = _figure(column)
+    if name in ("recall", "ndcg"):
         places = ranks(rows["target"].to_list(), rows["recommendations"].to_list())
-        return (recall_at if name == "recall" else ndcg_at)(places, int(cutoff))
-    known = ("reward", "matched_levels", "well_formed", "truncated", "tokens", "answered", "pass", "first")
-    if name not in known or bool(cutoff) != (name in ("pass", "first")) or (cutoff and not cutoff.isdigit()):
-        raise GreamError(
-            f"{column!r} is no figure of an evaluation: take recall@k, ndcg@k, {', '.join(known)} (pass@k)"
-        )
+        return (recall_at if name == "recall" else ndcg_at)(places, cutoff)
     counts = rows["item"].list.len()
     if rows.is_empty() or counts.min() == 0 or counts.min() != counts.max():
         raise GreamError(f"{column} needs the samples of reasoning mode, as many for every user")
@@ -88,8 +112,8 @@ def values(rows: pl.DataFrame, column: str) -> np.ndarray:
         )
         try:
             if name == "first":
-                return first_k(correct, int(cutoff))
-            return pass_at_k(correct.sum(1), correct.shape[1], int(cutoff))
+                return first_k(correct, cutoff)
+            return pass_at_k(correct.sum(1), correct.shape[1], cutoff)
         except ValueError as error:
             raise GreamError(f"{column}: {error}") from None
     if name == "answered":
@@ -148,6 +172,16 @@ def summarise(
     else:
         figures["validity"] = 1.0
     return {**figures, "intervals": intervals}
+
+
+def _figure(column: str) -> tuple[str, int]:
+    found = figure_of(column)
+    if found is None:
+        raise GreamError(
+            f"{column!r} is no figure of an evaluation: take recall@k, ndcg@k, pass@k or first@k with k from 1, or "
+            f"{', '.join(MEANS)}"
+        )
+    return found
 
 
 def _table(path: Path) -> Path:

@@ -4,12 +4,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gream_ext.identifiers import Identifier, find_all
+from gream_ext.identifiers import IDENTIFIER_TOKENS, Identifier, find_all
 
 TitleOf = Callable[[Identifier], str | None]
 """The title of the item that an identifier names, or None."""
 
-IDENTIFIER_TOKENS = re.compile(r"(?:<\|[a-z]_\d+\|>)+")
 HEADING = re.compile(r"^(Step \d+: [^:]{1,80}:)\s*(.*)$", re.S)
 MARKERS = re.compile(r"</?(?:think|answer)>")
 

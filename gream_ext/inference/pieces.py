@@ -3,8 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
-from gream_ext.evaluation.report_reasoning import IDENTIFIER_TOKENS
-from gream_ext.identifiers import Identifier, find_all
+from gream_ext.identifiers import IDENTIFIER_TOKENS, Identifier, find_all
 from gream_ext.inference.questions import Item, Text
 
 ItemOf = Callable[[Identifier], Item | None]

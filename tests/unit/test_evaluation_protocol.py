@@ -7,6 +7,7 @@ import pytest
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import (
     SAMPLED,
+    check_figure,
     compare,
     files,
     read_evaluation,
@@ -67,11 +68,22 @@ def test_figures_of_reasoning_mode():
 
 
 def test_figures_that_are_not_there_are_refused():
-    for column in ("recall", "recall@x", "precision@1", "pass", "reward@1", "pass@5", "first@5"):
+    wrong = ("recall", "recall@x", "recall@0", "recall@²", "ndcg@-1", f"recall@{10**21}", f"ndcg@{'9' * 5000}")
+    for column in (*wrong, "precision@1", "pass", "pass@0", "reward@1", "pass@5", "first@5"):
         with pytest.raises(GreamError):
             values(REASON, column)
     with pytest.raises(GreamError, match="needs the samples of reasoning mode"):
         values(DIRECT, "pass@1")
+
+
+def test_cutoffs_end_with_the_recommendations():
+    check_figure(DIRECT, "recall@2")
+    check_figure(REASON, "ndcg@4")  # four samples can name four items
+    for rows, column, most in ((DIRECT, "recall@3", 2), (DIRECT, "ndcg@99", 2), (REASON, "recall@5", 4)):
+        with pytest.raises(GreamError, match=f"{column} goes beyond the {most} items"):
+            check_figure(rows, column)
+    with pytest.raises(GreamError, match="needs the samples"):
+        check_figure(DIRECT, "reward")
 
 
 def test_where_evaluations_stand():

@@ -158,14 +158,28 @@ def test_two_models_are_compared_over_the_same_users(tmp_path, capsys):
     assert "60 users, paired" in capsys.readouterr().out
     for words, said in (
         (["--figures", "pass@1"], "needs the samples of reasoning mode"),
-        (["--figures", "luck"], "'luck' is no figure"),
+        (["--figures", "recall@1", "luck"], "'luck' is no figure"),
+        (["--figures", "recall@0"], "'recall@0' is no figure of an evaluation: take recall@k, ndcg@k"),
+        (["--figures", "recall@99"], "'popular': recall@99 goes beyond the 20 items that a user is recommended"),
         (["--mode", "reason"], "has no reason-test of 'popular', but of no model"),
         (["--second", "most_popular"], "has no direct-test of 'most_popular', but of markov, popular: name one"),
         (["--first", ""], "has no direct-test of ''"),
         (["--other", str(other.root)], "cannot be paired: they differ in user_id"),
     ):
         assert main([*asked, *words]) == 2
-        assert said in capsys.readouterr().err
+        told = capsys.readouterr()
+        assert said in told.err and not told.out
+    about = files(stem(workspace, "markov", "direct", "test", False))[1]
+    for intervals, said in (
+        (5, "is damaged (its intervals are no JSON object)"),
+        ([5], "is damaged (its intervals are no JSON object)"),
+        ({"recall@x": [0, 1]}, "is damaged ('recall@x' is no figure)"),
+        ({}, "have no figure in common"),
+    ):
+        about.write_text(json.dumps({"intervals": intervals}))
+        assert main(asked) == 2
+        told = capsys.readouterr()
+        assert said in told.err and not told.out
 
 
 def test_another_workspace_stands_beside_this_one(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """The stage ``report`` on made-up workspaces, whole ones and such as have only begun."""
 
-import importlib.util
+import importlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -27,13 +27,9 @@ TOP = ["dataset", "stages", "baselines", "sft", "srpo", "rl", "excluding_seen", 
 
 
 def demo() -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / "report_demo" / "make_demo.py"
-    spec = importlib.util.spec_from_file_location("make_demo", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "examples" / "report_demo")
+        return importlib.import_module("make_demo")
 
 
 @pytest.fixture(scope="module", autouse=True)
