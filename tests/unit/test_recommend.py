@@ -207,14 +207,16 @@ def test_an_item_added_after_training_is_answered(tmp_path: Path) -> None:
     from gream_ext.workspace import ITEMS, read_table, write_table
 
     workspace = make_model_workspace(tmp_path)
+    items = read_table(workspace.items, ITEMS, "prepare")
+    added = items[:1].with_columns(item_id=pl.lit("new"), title=pl.lit("Brand New"))
+    write_table(pl.concat([items, added]), workspace.items, ITEMS)
+    early = workspace_source(workspace)
+    assert "new" not in early.titles and early.titles.in_categories(added["categories"][0]), "prepared, not indexed yet"
     index = ItemIndex.load(workspace.item_index)
     taken = set(map(tuple, index.codes.tolist()))
     place = next((*row[:4], slot) for row in index.codes.tolist() for slot in range(4) if (*row[:4], slot) not in taken)
     codes = [*index.codes.tolist(), list(place)]
     ItemIndex((*index.item_ids, "new"), np.array(codes, dtype=np.int32), index.sizes).save(workspace.item_index)
-    items = read_table(workspace.items, ITEMS, "prepare")
-    added = items[:1].with_columns(item_id=pl.lit("new"), title=pl.lit("Brand New"))
-    write_table(pl.concat([items, added]), workspace.items, ITEMS)
     recommender = load(workspace_source(workspace))
     everything, among, after = recommender.direct(
         [Question(("i1",), 41), Question((), 5, among=frozenset({"new", "i3"})), Question(("new",), 5)]
