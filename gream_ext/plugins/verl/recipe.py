@@ -60,10 +60,7 @@ def check(config: DictConfig) -> None:
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
     if "srpo" not in ADV_ESTIMATOR_REGISTRY:
-        raise GreamError(
-            "verl did not load gream_ext: install gream-ext with its entry points (`pip install -e .` in a source "
-            "tree) and let VERL_USE_EXTERNAL_PLUGINS be unset or name gream"
-        )
+        raise GreamError(f"verl did not load gream_ext: {internals.cure_when_not_loaded()}")
     if config.trainer.device == "cpu" and OmegaConf.select(config, "hydra.callbacks.gream.cpu") is False:
         raise GreamError("the recipe cpu goes behind the one that it changes: '+gream=[srpo,cpu]'")
     if config.algorithm.adv_estimator == "srpo":
