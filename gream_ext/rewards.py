@@ -45,7 +45,8 @@ class AnswerFormat:
     """Where the answer stands in a response, and how its levels are written.
 
     ``separator`` None means identifier tokens, ``<|a_1|><|b_2|>``; otherwise the levels are the
-    parts between separators, white space around each taken off.
+    parts between separators, white space around each taken off. What begins a part must differ
+    from what ends it: with ``$…$`` every answer would be several.
     """
 
     answer_begin: str = "<answer>"
@@ -57,7 +58,10 @@ class AnswerFormat:
     def __post_init__(self) -> None:
         for name in ("answer_begin", "answer_end", "reasoning_begin", "reasoning_end"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} must be a string of at least one character")
+                raise ValueError(f"{name} must be a string of at least one character, not {getattr(self, name)!r}")
+        for name in ("answer", "reasoning"):
+            if getattr(self, f"{name}_begin") == getattr(self, f"{name}_end"):
+                raise ValueError(f"{name}_begin and {name}_end must differ: both are {getattr(self, f'{name}_end')!r}")
         if self.separator is not None and not (isinstance(self.separator, str) and self.separator):
             raise ValueError("separator must be a string of at least one character, or None for identifier tokens")
 
@@ -152,8 +156,8 @@ def compute_score(
     written = (answer_begin, answer_end, reasoning_begin, reasoning_end, separator)
     if written != _DEFAULT_WRITTEN:
         answer_format = AnswerFormat(*written)
-    if type(beta) is not float or levels is not None or shortest is not None:
-        _check_numbers(beta, levels, shortest)
+    if type(beta) is not float or levels is not None or shortest is not None or type(binary) is not bool:
+        _check_types(beta, levels, shortest, binary)
     target = _split(ground_truth.strip(), separator) if isinstance(ground_truth, str) else None
     height = len(target or ()) if levels is None else levels
     least = height if shortest is None else shortest
@@ -190,8 +194,10 @@ _DEFAULT_WRITTEN = (
 )
 
 
-def _check_numbers(beta: Any, levels: Any, shortest: Any) -> None:
-    """`ValueError` for a text, a bool or anything else in the place of a number."""
+def _check_types(beta: Any, levels: Any, shortest: Any, binary: Any) -> None:
+    """`ValueError` for anything else in the place of a number, or of true and false."""
+    if not isinstance(binary, bool):
+        raise ValueError(f"binary must be true or false, not {binary!r}")
     if isinstance(beta, bool) or not isinstance(beta, Real):
         raise ValueError(f"beta must be a number above 0 and at most 1, not {beta!r}")
     for name, value in (("levels", levels), ("shortest", shortest)):

@@ -1,9 +1,11 @@
 """examples/another_verl_project: the reward in verl's own reward code, on a hierarchy that is not ours."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,3 +59,38 @@ def test_its_configuration_is_one_of_verl(config):
     validate_config(config, need_reference_policy(config), need_critic(config))
     assert omega_conf_to_dataclass(config.actor_rollout_ref.rollout).n == 8
     assert config.algorithm.adv_estimator == "srpo"
+
+
+def replay_buffer(config):
+    """As verl's trainer makes it."""
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    trainer = SimpleNamespace(config=config, trainer_mode=config.trainer.v1.trainer_mode)
+    trainer._add_prompts_to_generate = lambda prompts: prompts
+    return PPOTrainer._build_replay_buffer(trainer)
+
+
+def test_its_filter_is_ours(config):
+    """With verl's own a step in which nobody is right never ends."""
+    made = replay_buffer(config)
+    assert type(made).__name__ == "GroupFilter"
+    assert (made.options.metric, made.options.max_refills) == ("matched_levels", 2.0)
+    assert made.options.srpo["k"] == 4
+    assert config.algorithm.filter_groups.enable  # verl fetches single prompts
+
+
+def test_the_lines_of_the_docs():
+    """What docs/srpo.md has anybody add to a command of theirs: advantage, reward and filter are ours."""
+    import verl
+
+    text = (EXAMPLE.parents[1] / "docs" / "srpo.md").read_text(encoding="utf-8")
+    words = re.search(r"main_ppo …(.*?)```", text, re.DOTALL)[1].replace("\\\n", " ").split()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+        config = compose("ppo_trainer", words)
+    GlobalHydra.instance().clear()
+    assert config.algorithm.adv_estimator == "srpo"
+    assert config.algorithm.filter_groups.enable
+    assert config.reward.custom_reward_function.path == "pkg://gream_ext.rewards"
+    assert config.reward.custom_reward_function.name == "compute_score"
+    assert type(replay_buffer(config)).__name__ == "GroupFilter"

@@ -1,5 +1,7 @@
 """The group filter on verl's real replay buffer, with a TransferQueue that is a dict."""
 
+import re
+
 import pytest
 import torch
 
@@ -101,12 +103,13 @@ def sampled(monkeypatch):
 GOOD, WRONG, LOW = (0, 1, 5), (0, 0, 0), (0, 1, 1)
 
 
-def test_keeps_what_has_signal(sampled):
+def test_keeps_what_has_signal(sampled, capsys):
     batch, metrics = sampled([GOOD])
     assert len(batch.keys) == 12
     assert sampled.asked == 4
     assert metrics["gream/groups/kept"] == 4
-    assert metrics["gream/groups/refills"] == 0
+    assert metrics["gream/groups/refills"] == metrics["gream/groups/missing"] == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_replaces_what_has_none(sampled):
@@ -134,25 +137,27 @@ def test_binary_rewards_go_by_exactness(sampled):
     assert {key.split("_")[0] for key in batch.keys} <= {f"uid{number}" for number in range(1, 99, 2)}
 
 
-def test_refills_are_bounded_and_the_step_is_trained_on_what_there_is(sampled):
+def test_refills_are_bounded_and_the_step_is_trained_on_what_there_is(sampled, capsys):
     plan = [GOOD, *[WRONG] * 99]
     batch, metrics = sampled(plan, max_refills=1.5)
     assert metrics["gream/groups/refills"] == 6
     assert sampled.asked == 10
     assert len(batch.keys) == 3
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/missing"]) == (1, 3)
+    assert "gream: step on 1 of 4 groups, there is no more after 6 refills" in capsys.readouterr().out
     assert set(sampled.queue.tags) == set(batch.keys)
 
 
 def test_a_step_without_any_signal_is_skipped(sampled, capsys):
     """Every rollout wrong: no hang, no error, and nothing to learn from in the batch."""
     batch, metrics = sampled([WRONG])
-    assert metrics["gream/groups/kept"] == 0
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/missing"]) == (0, 4)
     assert metrics["gream/groups/refills"] == 8
     assert len(batch.keys) == 3
     for key in batch.keys:
         assert not sampled.queue.fields[key]["response_mask"].any()
         assert not sampled.queue.fields[key]["loss_mask"].any()
-    assert "step skipped, none of 12 groups" in capsys.readouterr().out
+    assert re.fullmatch(".*step skipped, none of 12 groups.*momentum and weight decay\n", capsys.readouterr().out)
 
 
 def test_or_fails_if_so_wanted(sampled):
@@ -173,7 +178,7 @@ def test_asks_ahead_for_what_will_likely_be_needed(sampled):
     batch, metrics = sampled([GOOD, WRONG], keep_rate=0.25, ahead=True)
     assert metrics["gream/groups/refills"] == 8
     assert metrics["gream/groups/kept"] == 4
-    assert metrics["gream/groups/surplus"] == 2
+    assert (metrics["gream/groups/surplus"], metrics["gream/groups/missing"]) == (2, 0)
     assert metrics["gream/rollouts/wasted"] == 3 * (6 + 2)
     assert len(batch.keys) == 12
     assert set(sampled.queue.tags) == set(batch.keys)

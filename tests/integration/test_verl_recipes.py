@@ -14,10 +14,11 @@ from omegaconf import OmegaConf
 
 from gream_ext.errors import GreamError
 from gream_ext.plugins.recipes_path import recipes_folder
-from gream_ext.plugins.verl import internals, recipe, registered
+from gream_ext.plugins.verl import internals, recipe
 
 pytestmark = pytest.mark.integration
 
+KWARGS = "reward.custom_reward_function.reward_kwargs"
 ADDITIONS = {"common", "cpu", "constrained", "direct", "reason"}
 RECIPES = sorted({path.stem for path in (recipes_folder() / "gream").glob("*.yaml")} - ADDITIONS)
 
@@ -37,16 +38,12 @@ def composed(tmp_path):
         with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
             return compose(
                 "ppo_trainer",
-                [f"+gream=[{','.join(names)}]", f"workspace={tmp_path}", *(f"{k}={v}" for k, v in overrides.items())],
+                [f"+gream=[{','.join(names)}]", f"++workspace={tmp_path}", *(f"{k}={v}" for k, v in overrides.items())],
                 return_hydra_config=True,
             )
 
     yield compose_recipe
     GlobalHydra.instance().clear()
-
-
-def test_everything_is_registered():
-    assert registered() == dict.fromkeys(registered(), "")
 
 
 @pytest.mark.parametrize("cpu", [False, True])
@@ -138,25 +135,63 @@ def test_regimes_of_figure_3(composed, tmp_path, mode):
     [
         ({"algorithm.use_kl_in_reward": "true"}, "use_kl_in_reward"),
         ({"+algorithm.srpo.kk": "3"}, "no option 'kk'"),
-        ({"+reward.custom_reward_function.reward_kwargs.betta": "0.3"}, "no option 'betta'"),
-        ({"reward.custom_reward_function.reward_kwargs.beta": "2"}, "beta must be"),
-        ({"reward.custom_reward_function.reward_kwargs.beta": "abc"}, "reward_kwargs: .*'"),
-        ({"reward.custom_reward_function.reward_kwargs.levels": "0"}, "levels must be"),
-        ({"reward.custom_reward_function.reward_kwargs.shortest": "0"}, "shortest must be"),
+        ({f"+{KWARGS}.betta": "0.3"}, "no option 'betta'"),
+        ({f"{KWARGS}.beta": "2"}, "beta must be"),
+        ({f"{KWARGS}.beta": "abc"}, "reward_kwargs: beta must be .*, not 'abc'"),
+        ({f"{KWARGS}.binary": "yes"}, "reward_kwargs: binary must be true or false, not 'yes'"),
+        ({f"{KWARGS}.binary": "null"}, "reward_kwargs: binary must be true or false, not None"),
+        ({f"+{KWARGS}.separator": "5"}, "reward_kwargs: separator must be a string .* or None"),
+        ({f"+{KWARGS}.answer_end": "'<answer>'"}, "reward_kwargs: answer_begin and answer_end must differ"),
+        ({KWARGS: "5"}, "reward_kwargs must be the reward's options by name, not 5"),
+        ({f"{KWARGS}.levels": "0"}, "levels must be"),
+        ({f"{KWARGS}.shortest": "0"}, "shortest must be"),
         ({"data.train_files": "nowhere.parquet"}, "nowhere.parquet is missing"),
         ({"trainer.v1.trainer_mode": "colocate_async"}, "trainer_mode=sync"),
         ({"trainer.v1.sampler.sampler_kwargs.max_refills": "abc"}, "max_refills of the group filter must be"),
+        ({"trainer.v1.sampler.custom_sampler.name": "null"}, "custom_sampler.name must be GroupFilter, not None"),
+        ({"trainer.v1.sampler.sampler_kwargs.enable": "true", "algorithm.filter_groups.enable": "false"},
+         "set algorithm.filter_groups.enable=true"),
+        ({"algorithm.filter_groups.metric": "acc"}, "metric must be matched_levels, .*binary=false, not acc"),
+        ({f"{KWARGS}.binary": "true"}, "metric must be acc, .*binary=true, not matched_levels"),
+        ({"algorithm.norm_adv_by_std_in_grpo": "false"}, "set algorithm.norm_adv_by_std_in_grpo=true"),
+        ({"actor_rollout_ref.rollout.n": "1"}, r"actor_rollout_ref\.rollout\.n must be .* from 2 on .*, not 1"),
+        ({"actor_rollout_ref.model.path": "null"}, r"actor_rollout_ref\.model\.path must be .*, not None"),
+        ({"data.train_files": "null"}, r"data\.train_files must be a file, or a list of them, not None"),
+        ({"data.train_files": "[]"}, r"data\.train_files must be a file, or a list of them, not \[\]"),
+        ({"data.val_files": "[null]"}, r"data\.val_files must be a file, or a list of them, not \[None\]"),
+        ({"reward.custom_reward_function": "null"}, "reward_function must be the path and the name .*, not None"),
+        ({"reward.custom_reward_function.name": "score"}, "function.name must be compute_score, not 'score'"),
     ],
-)
+)  # fmt: skip
 def test_recipe_refuses(composed, overrides, complaint):
     with pytest.raises(GreamError, match=complaint):
         recipe.check(composed("srpo", **overrides))
 
 
 def test_recipe_accepts_identifiers_of_two_lengths(composed):
-    kwargs = "reward.custom_reward_function.reward_kwargs"
-    recipe.check(composed("srpo", **{f"{kwargs}.levels": 5, f"{kwargs}.shortest": 4}))
-    recipe.check(composed("srpo", **{f"{kwargs}.shortest": 4}))
+    recipe.check(composed("srpo", **{f"{KWARGS}.levels": 5, f"{KWARGS}.shortest": 4}))
+    recipe.check(composed("srpo", **{f"{KWARGS}.shortest": 4}))
+
+
+def test_two_recipes_that_contradict_each_other_are_refused(composed):
+    """The binary reward of the one and the filter of the other."""
+    with pytest.raises(GreamError, match="metric must be acc"):
+        recipe.check(composed("grpo", "srpo"))
+    # A filter that is off goes by nothing.
+    recipe.check(composed("grpo", "srpo", **{"algorithm.filter_groups.enable": "false"}))
+
+
+def test_the_recipe_cpu_comes_last(composed):
+    with pytest.raises(GreamError, match=r"goes behind .*'\+gream=\[srpo,cpu\]'"):
+        recipe.check(composed("cpu", "srpo"))
+    # SGLang on a CPU is something else.
+    recipe.check(composed("srpo", "cpu", **{"actor_rollout_ref.rollout.name": "sglang"}))
+
+
+def test_the_recipe_cpu_behind_anothers_configuration(composed, tmp_path):
+    """Its reward is another's, and nothing of ours is asked of it."""
+    files = {f"data.{name}_files": tmp_path / "rl" / f"{name}.parquet" for name in ("train", "valid")}
+    recipe.check(composed("cpu", **{key.replace("valid_", "val_"): path for key, path in files.items()}))
 
 
 def test_recipe_refuses_a_workspace_without_the_model(composed, tmp_path):

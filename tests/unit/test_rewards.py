@@ -140,13 +140,23 @@ def test_a_mode_of_another_meaning(other):
 @pytest.mark.parametrize(
     "wrong",
     [{"beta": value} for value in ("0.5", None, True, [0.5], float("nan"))]
-    + [{name: value} for name in ("levels", "shortest") for value in ("2", True, 2.0, [5])],
+    + [{name: value} for name in ("levels", "shortest") for value in ("2", True, 2.0, [5])]
+    + [{"binary": value} for value in ("yes", "false", "", 1, None)]
+    + [{"separator": value} for value in (5, "")]
+    + [{name: 5} for name in ("answer_begin", "answer_end", "reasoning_begin", "reasoning_end")],
     ids=str,
 )
 def test_options_of_a_wrong_type(wrong):
     [name] = wrong
     with pytest.raises(ValueError, match=f"{name} must be "):
         score(answered(TARGET), **wrong)
+
+
+@pytest.mark.parametrize("part", ["answer", "reasoning"])
+def test_what_begins_a_part_does_not_end_it(part):
+    """With ``$…$`` every answer would be several, and every response score 0."""
+    with pytest.raises(ValueError, match=rf"{part}_begin and {part}_end must differ: both are '\$'"):
+        score(f"${TARGET}$", **{f"{part}_begin": "$", f"{part}_end": "$"})
 
 
 def test_numbers_of_numpy_are_numbers():

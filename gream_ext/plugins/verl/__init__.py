@@ -37,10 +37,7 @@ def registered() -> dict[str, str]:
         from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
         if "srpo" not in ADV_ESTIMATOR_REGISTRY:
-            found["estimator"] = (
-                "verl did not load gream_ext: is gream-ext installed with its entry points, "
-                "and VERL_USE_EXTERNAL_PLUGINS not set to leave it out?"
-            )
+            found["estimator"] = f"verl did not load gream_ext: {internals.cure_when_not_loaded()}"
     return found
 
 

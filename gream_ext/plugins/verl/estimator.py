@@ -32,6 +32,8 @@ def options(algorithm: Any) -> dict[str, Any]:
     demand("algorithm.srpo.bonus", bonus, isinstance(bonus, bool), "true or false")
     if algorithm is not None and algorithm.get("use_kl_in_reward"):
         raise GreamError("srpo reads from the reward who is exactly right: set algorithm.use_kl_in_reward=false")
+    if algorithm is not None and not algorithm.get("norm_adv_by_std_in_grpo", True):
+        raise GreamError("srpo divides by the group's deviation (eq. 17): set algorithm.norm_adv_by_std_in_grpo=true")
     return values
 
 

@@ -4,7 +4,8 @@
 Groups without signal are replaced by fresh prompts while others are still being made, at most
 ``max_refills`` batches of them in a step. When that is used up the step is trained on the groups
 there are. When there are none, ``when_empty`` decides: ``skip`` hands verl one group whose tokens
-are masked, which moves nothing but what the optimizer moves by itself, ``fail`` ends the run.
+are masked: no gradient, so that only AdamW's momentum and weight decay still move the weights a little;
+``fail`` ends the run.
 """
 
 import math
@@ -81,6 +82,12 @@ class GroupFilter(ReplayBuffer):
             record.drop(kept.pop(uid) for uid in surplus)
             self._clear_groups(TRAIN, set(surplus))
         metrics = record.metrics(self.highest, self.options.srpo)
+        metrics["gream/groups/missing"] = batch_size - len(kept)
+        if 0 < len(kept) < batch_size:
+            print(
+                f"gream: step on {len(kept)} of {batch_size} groups, there is no more after {record.refills} refills: "
+                f"{dict(record.verdicts)}"
+            )
         trained = set(kept) or self._without_signal(spare, record)
         if kept and spare is not None:
             self._clear_groups(TRAIN, {spare})
@@ -143,5 +150,8 @@ class GroupFilter(ReplayBuffer):
         for name in ("response_mask", "loss_mask"):
             data[name] = torch.zeros_like(data[name])
         tq.kv_batch_put(keys=keys, partition_id=TRAIN, fields=data)
-        print(f"gream: step skipped, none of {record.verdicts.total()} groups has rollouts of different rewards")
+        print(
+            f"gream: step skipped, none of {record.verdicts.total()} groups has rollouts of different rewards: no "
+            "gradient, what still moves the weights a little is the optimizer's momentum and weight decay"
+        )
         return {spare}

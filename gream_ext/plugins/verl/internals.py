@@ -65,6 +65,16 @@ def version() -> str:
     return str(verl.__version__)
 
 
+def cure_when_not_loaded() -> str:
+    """How to have verl load what we register; before 0.9 it knew no entry points of plug-ins."""
+    if version().startswith(tuple(f"0.{minor}." for minor in range(9))):
+        return "set VERL_USE_EXTERNAL_MODULES=gream_ext.plugins.verl.entry"
+    return (
+        "install gream-ext with its entry points (`pip install -e .` in a source tree) and let "
+        "VERL_USE_EXTERNAL_PLUGINS be unset or name gream"
+    )
+
+
 def find(part: str, module: str, name: str) -> Any:
     """An attribute that `NAMES` lists; `GreamError` names the version when it is not there."""
     if name not in NAMES[part][module]:

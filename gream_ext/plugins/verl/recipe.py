@@ -8,6 +8,7 @@ of a callback into warnings, so this leaves the process with `SystemExit`.
 import inspect
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from gream_ext import rewards
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import LEVEL_LETTERS
 from gream_ext.plugins import verl as plugin
+from gream_ext.plugins.demand import demand, is_whole
 from gream_ext.plugins.rl_metrics import keep_earlier
 from gream_ext.plugins.verl import answers, estimator, internals
 from gream_ext.plugins.verl.filter_options import read_options
 
+REWARD = "reward.custom_reward_function"
+
 
 class Check(Callback):
-    """``hydra.callbacks.gream`` of every recipe."""
+    """``hydra.callbacks.gream`` of every recipe; ``cpu`` says whether the recipe cpu came last, see `check`."""
+
+    def __init__(self, cpu: bool = False) -> None:
+        self.cpu = cpu
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Before Hydra makes a folder for the run."""
@@ -53,24 +60,53 @@ def check(config: DictConfig) -> None:
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
     if "srpo" not in ADV_ESTIMATOR_REGISTRY:
-        raise GreamError(
-            "verl did not load gream_ext: install gream-ext with its entry points (`pip install -e .` in a source "
-            "tree) and let VERL_USE_EXTERNAL_PLUGINS be unset or name gream"
-        )
+        raise GreamError(f"verl did not load gream_ext: {internals.cure_when_not_loaded()}")
+    if config.trainer.device == "cpu" and OmegaConf.select(config, "hydra.callbacks.gream.cpu") is False:
+        raise GreamError("the recipe cpu goes behind the one that it changes: '+gream=[srpo,cpu]'")
     if config.algorithm.adv_estimator == "srpo":
         estimator.options(config.algorithm)
-    _check_reward(config)
+    binary = _check_reward(config)
     answers.check(config.actor_rollout_ref.rollout, config.algorithm.get("rollout_correction"))
-    ours = config.trainer.v1.sampler.custom_sampler.path == "pkg://gream_ext.plugins.verl.filter"
-    if ours:
-        if not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync":
-            raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
-        read_options(config.trainer.v1.sampler.sampler_kwargs)
-    for name, path in (("data.train_files", config.data.train_files), ("data.val_files", config.data.val_files)):
-        for file in [path] if isinstance(path, str) else path:
+    filters = _check_filter(config, binary)
+    n = config.actor_rollout_ref.rollout.n
+    if filters or config.algorithm.adv_estimator == "srpo":
+        demand("actor_rollout_ref.rollout.n", n, is_whole(n) and n > 1, "a whole number from 2 on (a group)")
+    _check_files(config)
+
+
+def _check_filter(config: DictConfig, binary: bool | None) -> bool:
+    """Whether our filter is there and at work; ``binary`` is the kind of our reward, None for another's."""
+    sampler = "trainer.v1.sampler.custom_sampler"
+    path, name = (OmegaConf.select(config, f"{sampler}.{key}") for key in ("path", "name"))
+    if path != "pkg://gream_ext.plugins.verl.filter":
+        return False
+    # Without a name verl takes its own filter.
+    demand(f"{sampler}.name", name, name == "GroupFilter", "GroupFilter")
+    if not config.trainer.use_v1 or config.trainer.v1.trainer_mode != "sync":
+        raise GreamError("our group filter works in verl's synchronous trainer: set trainer.v1.trainer_mode=sync")
+    options = read_options(config.trainer.v1.sampler.sampler_kwargs)
+    if options.enable and not OmegaConf.select(config, "algorithm.filter_groups.enable"):
+        raise GreamError("our group filter asks for single prompts: set algorithm.filter_groups.enable=true")
+    wanted = {None: options.metric, True: "acc", False: "matched_levels"}[binary]
+    if options.enable and options.metric != wanted:
+        raise GreamError(
+            f"algorithm.filter_groups.metric must be {wanted}, of which the reward is made with {REWARD}.reward_kwargs."
+            f"binary={str(binary).lower()}, not {options.metric}"
+        )
+    return options.enable
+
+
+def _check_files(config: DictConfig) -> None:
+    for name in ("data.train_files", "data.val_files"):
+        given = OmegaConf.select(config, name)
+        files = [given] if isinstance(given, str) else given
+        right = isinstance(files, Sequence) and len(files) > 0 and all(isinstance(file, str) for file in files)
+        demand(name, given, right, "a file, or a list of them")
+        for file in files:
             if "://" not in file and not Path(file).expanduser().exists():
                 raise GreamError(f"{file} is missing ({name}): run `gream corpus rl`, or set workspace=FOLDER")
     model, workspace = config.actor_rollout_ref.model.path, config.get("workspace")
+    demand("actor_rollout_ref.model.path", model, isinstance(model, str) and model != "", "a folder or a name")
     # Elsewhere it may be a name that Hugging Face's hub knows.
     if workspace is not None and Path(model).is_relative_to(workspace) and not Path(model).exists():
         raise GreamError(f"{model} is missing (actor_rollout_ref.model.path): run `gream sft`, or set workspace=FOLDER")
@@ -89,22 +125,29 @@ def keep_metrics(config: DictConfig) -> None:
     keep_earlier(Path(path), resuming)
 
 
-def _check_reward(config: DictConfig) -> None:
+def _check_reward(config: DictConfig) -> bool | None:
+    """Whether our reward is the binary one; None when the reward is another's."""
     custom = config.reward.custom_reward_function
-    if custom.path != "pkg://gream_ext.rewards":
-        return
+    demand(REWARD, custom, isinstance(custom, Mapping), "the path and the name of a function")
+    if custom.get("path") != "pkg://gream_ext.rewards":
+        return None
+    demand(f"{REWARD}.name", custom.get("name"), custom.get("name") == "compute_score", "compute_score")
     options = inspect.signature(rewards.compute_score).parameters
-    read: Any = OmegaConf.to_container(custom.get("reward_kwargs") or OmegaConf.create({}), resolve=True)
+    kwargs = custom.get("reward_kwargs") or OmegaConf.create({})
+    demand(f"{REWARD}.reward_kwargs", kwargs, isinstance(kwargs, Mapping), "the reward's options by name")
+    read: Any = OmegaConf.to_container(kwargs, resolve=True)
     given = {str(name): value for name, value in read.items()}
     for name in given:
         if name not in options or options[name].kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise GreamError(f"reward.custom_reward_function.reward_kwargs: the reward has no option {name!r}")
+            raise GreamError(f"{REWARD}.reward_kwargs: the reward has no option {name!r}")
     heights = [given[name] for name in ("levels", "shortest") if isinstance(given.get(name), int)]
     target = [f"<|{letter}_0|>" for letter in LEVEL_LETTERS[: max([1, *heights])]]
+    separator = given.get("separator")
     try:
-        rewards.compute_score("", "", (given.get("separator") or "").join(target), {}, **given)
-    except (ValueError, TypeError) as error:
-        raise GreamError(f"reward.custom_reward_function.reward_kwargs: {error}") from None
+        rewards.compute_score("", "", (separator if isinstance(separator, str) else "").join(target), {}, **given)
+    except ValueError as error:
+        raise GreamError(f"{REWARD}.reward_kwargs: {error}") from None
+    return bool(given.get("binary"))
 
 
 def _quote_interpreter(config: DictConfig) -> None:
