@@ -43,7 +43,11 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are sampled; the defaults are those of the paper's evaluation (6.1.2)."""
+    """How responses are sampled.
+
+    By default ``temperature`` and ``top_p`` are those of the paper's evaluation (6.1.2) and ``n`` what its Pass@10
+    needs; how long a response may be it does not say.
+    """
 
     n: int = 10
     temperature: float = 0.7
