@@ -33,7 +33,7 @@ def group_success(correct_count: int, group_size: int, k: int) -> float:
 def group_bonus(correct_count: int, group_size: int, k: int) -> tuple[float, float]:
     """The bonus of a correct and of an incorrect rollout of one group (eqs 16 and 18–20).
 
-    Both 0 where σ is 0: nobody is right, or somebody is drawn for certain.
+    Both 0 where σ is 0: nobody is right, or somebody is drawn for certain. ``ValueError`` on impossible counts.
 
     >>> group_bonus(2, 4, 1)
     (1.0, -1.0)
@@ -50,19 +50,23 @@ def group_bonus(correct_count: int, group_size: int, k: int) -> tuple[float, flo
 def dense_advantages(rewards: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence) -> torch.Tensor:
     """A^rs of eq. 17: the reward minus its group's mean, over the group's unbiased std plus 1e-6.
 
-    ``rewards`` is a float tensor [rollouts]; ``groups`` names the group of each. Verl's GRPO but for
-    the last rounding (a group of one keeps its reward), and but where all rewards of a group are equal:
-    there it is 0, while Verl divides the rounding error of the mean by 1e-6.
+    ``rewards`` and ``groups`` are those of `srpo_advantages`, and so are dtype, device and shape of the result.
+    Verl's GRPO but for the last rounding (a group of one keeps its reward), and but where all rewards of a group
+    are equal: there it is 0, while Verl divides the rounding error of the mean by 1e-6. ``ValueError`` when the
+    two differ in length.
     """
-    return _like(_dense(_floats(rewards), _members(groups, rewards)), rewards)
+    _check(groups, 1, rewards=rewards)
+    return _like(_dense(_floats(rewards), _members(groups)), rewards)
 
 
 def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence, k: int) -> torch.Tensor:
-    """The bonus term of eq. 21, float64 [rollouts]; it sums to zero over each group.
+    """The bonus term of eq. 21, float64 [rollouts] on the device of ``correct``; it sums to zero over each group.
 
-    ``correct`` is bool [rollouts]: v of the paper. ``k`` is the size of the draw of eq. 15.
+    ``correct`` is bool [rollouts]: v of the paper. ``groups`` and ``k`` are those of `srpo_advantages`.
+    ``ValueError`` when the two differ in length, or k is below 1.
     """
-    return torch.from_numpy(_bonus(correct, _members(groups, correct), k)).to(correct.device)
+    _check(groups, k, correct=correct)
+    return torch.from_numpy(_bonus(correct, _members(groups), k)).to(correct.device)
 
 
 def srpo_advantages(
@@ -90,18 +94,22 @@ def srpo_advantages(
     >>> srpo_advantages(torch.tensor([1.0, 0.0]), torch.tensor([True, False]), ["q", "q"], k=1)
     tensor([ 1.7071, -1.7071])
     """
-    if not rewards.dim() == correct.dim() == 1 or not len(rewards) == len(correct) == len(groups):
-        raise ValueError(
-            f"one reward, one correctness and one group for each rollout are needed, not {tuple(rewards.shape)}, "
-            f"{tuple(correct.shape)} and {len(groups)}"
-        )
-    if k < 1:
-        raise ValueError(f"k of eq. 15 must be at least 1, not {k}")
-    members = _members(groups, rewards)
+    _check(groups, k, rewards=rewards, correct=correct)
+    members = _members(groups)
     advantages = _dense(_floats(rewards), members)
     if bonus:
         advantages += _bonus(correct, members, k)
     return _like(advantages, rewards)
+
+
+def _check(groups: torch.Tensor | np.ndarray | Sequence, k: int, **of_rollouts: torch.Tensor) -> None:
+    """`ValueError` unless all have one entry a rollout and k is possible; looks at shapes only."""
+    shape = tuple(groups.shape) if isinstance(groups, torch.Tensor | np.ndarray) else (len(groups),)
+    if len(shape) != 1 or any(values.shape != shape for values in of_rollouts.values()):
+        given = ", ".join(f"{name} {list(values.shape)}" for name, values in of_rollouts.items())
+        raise ValueError(f"one entry for each rollout is needed, not {given} and groups {list(shape)}")
+    if k < 1:
+        raise ValueError(f"k of eq. 15 must be at least 1, not {k}")
 
 
 def _floats(rewards: torch.Tensor) -> np.ndarray:
@@ -152,23 +160,20 @@ def _all_wrong(correct_count: int, group_size: int, k: int) -> Fraction:
     return Fraction(comb(group_size - correct_count, drawn), comb(group_size, drawn))
 
 
-def _members(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Tensor) -> list[np.ndarray]:
+def _members(groups: torch.Tensor | np.ndarray | Sequence) -> list[np.ndarray]:
     """For each group size, the places of the rollouts of such groups: int64 [groups, size].
 
     Within a group the rollouts keep their order.
     """
-    numbers = _group_numbers(groups, like)
+    numbers = _group_numbers(groups)
     sizes = np.bincount(numbers)
     order, size_of = np.argsort(numbers, kind="stable"), np.repeat(sizes, sizes)
     return [order[size_of == size].reshape(-1, size) for size in np.unique(sizes)]
 
 
-def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence, like: torch.Tensor) -> np.ndarray:
+def _group_numbers(groups: torch.Tensor | np.ndarray | Sequence) -> np.ndarray:
     """The groups counted from 0, int64 [rollouts]."""
     labels = groups.detach().cpu().numpy() if isinstance(groups, torch.Tensor) else groups
-    shape = labels.shape if isinstance(labels, np.ndarray) else (len(labels),)
-    if shape != (len(like),):
-        raise ValueError(f"one group for each of {len(like)} rollouts is needed, not {shape}")
     if not isinstance(labels, np.ndarray):
         # Not through an array, in which 1 and "1" would be the same text and a tuple a row.
         return _in_order_met([label.item() if isinstance(label, torch.Tensor) else label for label in labels])

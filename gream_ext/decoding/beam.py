@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gream_ext.decoding.checks import check_numbers
 from gream_ext.decoding.continuation import start
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
-from gream_ext.errors import GreamError
 
 _IMPOSSIBLE = float("-inf")
 
@@ -81,8 +81,7 @@ class _Search:
                 from_beam = (np.arange(count)[:, None] * width + parent).ravel()[asking]
                 continuation.select(torch.from_numpy(place[from_beam]).to(device))
                 features = continuation.advance(torch.from_numpy(trie.tokens[nodes.ravel()[asking]]).to(device))
-        if bool(torch.isnan(scores).any()):
-            raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
+        check_numbers(not bool(torch.isnan(scores).any()))
         return nodes, scores.cpu().numpy()
 
     def _settled(self, nodes: np.ndarray) -> np.ndarray:

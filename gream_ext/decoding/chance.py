@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gream_ext.errors import GreamError
+from gream_ext.decoding.checks import check_numbers
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _ATTEMPTS = np.uint64(1 << 20)
@@ -49,8 +49,7 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: np.ndarray, st
     where the logits are no numbers.
     """
     probabilities = torch.softmax(_warm(logits, temperature), dim=-1)
-    if not bool(torch.isfinite(probabilities[:, 0]).all()):
-        raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
+    check_numbers(bool(torch.isfinite(probabilities[:, 0]).all()))
     tokens = logits.argmax(-1) if temperature == 0 else _draw_from(probabilities, top_p, seeds, step)
     return tokens, probabilities.gather(1, tokens[:, None])[:, 0].log()
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gream_ext.decoding.chance import draw, logprobs_of, row_seeds
+from gream_ext.decoding.checks import check_prompts, check_ranges
 from gream_ext.decoding.continuation import start
 from gream_ext.decoding.language_model import LanguageModel, padded
-from gream_ext.errors import GreamError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -109,14 +109,8 @@ def sample_steps(
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> Iterator[Step]:
     """`sample_tokens` token by token, as they are drawn."""
-    if temperature < 0 or not 0 < top_p <= 1 or max_new_tokens < 1:
-        raise GreamError(
-            "sampling needs temperature ≥ 0, 0 < top_p ≤ 1 and max_new_tokens ≥ 1, "
-            f"not {temperature}, {top_p} and {max_new_tokens}"
-        )
-    for row, prompt in enumerate(prompts):
-        if not len(prompt):
-            raise GreamError(f"prompt {row} is empty: give at least one token")
+    check_ranges(temperature, top_p, max_new_tokens)
+    check_prompts(prompts)
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     if isinstance(seed, int):

@@ -23,7 +23,11 @@ DIRECT_AT_ONCE = 128
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """Which model, which mode, whom, and how to decode; defaults are the paper's (6.1.2)."""
+    """Which model, which mode, whom, and how to decode.
+
+    By default ``cutoffs``, ``beams``, ``temperature`` and ``top_p`` are the paper's (6.1.2) and ``n`` what its Pass@10
+    needs; how long a response may be it does not say.
+    """
 
     model: str = option("sft", help="sft, srpo or base_model of the workspace, or the folder of another model")
     mode: Literal["direct", "reason"] = option(

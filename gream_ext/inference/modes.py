@@ -36,18 +36,19 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """A real item and its score: the log-probability of its identifier."""
+class ScoredItem:
+    """A real item by its id, before anybody asks for its title."""
 
     item_id: str
     score: float
+    """Of direct mode the log-probability of the identifier, of `votes` the share."""
 
 
 @dataclass(frozen=True)
-class Recommendations:
+class RankedItems:
     """The answer of direct mode, best first. Fewer than asked where the catalogue left to the request is smaller."""
 
-    items: tuple[Recommendation, ...]
+    items: tuple[ScoredItem, ...]
     error: str | None = None
     """Why there is none: an unknown item in the history, or nothing allowed."""
 
@@ -93,7 +94,7 @@ class Modes:
         text = history_text(self.index, history, self.window)
         return self.prompt(reason_messages(text, system_prompt=self.system_prompt))
 
-    def direct(self, requests: Sequence[Request], beams: int = 20) -> list[Recommendations]:
+    def direct(self, requests: Sequence[Request], beams: int = 20) -> list[RankedItems]:
         """The ``beams`` likeliest items for each request; one that cannot be answered has an ``error``."""
         require(
             self.engine,
@@ -101,7 +102,7 @@ class Modes:
             any(map(_is_restricted, requests)),
             "direct mode within a part of the catalogue",
         )
-        answers: dict[int, Recommendations] = {}
+        answers: dict[int, RankedItems] = {}
         prompts, parts, numbers = [], [], []
         for number, request in enumerate(requests):
             try:
@@ -109,15 +110,15 @@ class Modes:
                 parts.append(self.part(request))
             except GreamError as error:
                 del prompts[len(parts) :]
-                answers[number] = Recommendations((), str(error))
+                answers[number] = RankedItems((), str(error))
             else:
                 numbers.append(number)
         for number, ranking in zip(numbers, self.engine.recommend(prompts, beams, parts), strict=True):
             items = tuple(
-                Recommendation(self._real_item(int(row)), float(score))
+                ScoredItem(self._real_item(int(row)), float(score))
                 for row, score in zip(ranking.rows, ranking.scores, strict=True)
             )
-            answers[number] = Recommendations(items, ranking.error)
+            answers[number] = RankedItems(items, ranking.error)
         return [answers[number] for number in range(len(requests))]
 
     def reason(
@@ -194,11 +195,11 @@ def _is_restricted(request: Request) -> bool:
     return request.only is not None or bool(request.without) or request.exclude_seen
 
 
-def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
+def votes(reasonings: Sequence[Reasoning]) -> list[ScoredItem]:
     """The distinct items of some reasonings, the most frequent first, with their share of all reasonings.
 
     Items named equally often stand in the order in which they were first named.
     """
     named = [one.item_id for one in reasonings if one.item_id is not None]
     order = sorted(dict.fromkeys(named), key=lambda item: (-named.count(item), named.index(item)))
-    return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]
+    return [ScoredItem(item, named.count(item) / len(reasonings)) for item in order]

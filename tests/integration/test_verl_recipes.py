@@ -206,7 +206,7 @@ def test_recipe_refuses_a_workspace_without_the_model(composed, tmp_path):
 def test_a_version_without_what_we_need_is_named(composed, monkeypatch, capsys):
     """verl 0.8 has no V1 trainer: one line that names the version, and no training."""
     monkeypatch.setattr(internals, "version", lambda: "0.8.0")
-    names = {"filter": {"verl.trainer.ppo.v0": ("ReplayBuffer",)}}
+    names = {"filter": {"verl.trainer.ppo.v0": {"ReplayBuffer": ()}}}
     monkeypatch.setattr(internals, "NAMES", internals.NAMES | names)
     with pytest.raises(GreamError, match=r"verl 0\.8\.0 has no verl\.trainer\.ppo\.v0"):
         recipe.check(composed("srpo"))

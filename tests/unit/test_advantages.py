@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -70,6 +71,8 @@ def test_bonus_is_exact_in_large_groups(count, k):
 def test_group_success_refuses(count, size, k):
     with pytest.raises(ValueError, match="no group"):
         group_success(count, size, k)
+    with pytest.raises(ValueError, match="no group"):
+        group_bonus(count, size, k)
 
 
 def test_bonus_by_hand():
@@ -147,10 +150,42 @@ def test_any_group_labels_dtypes_and_an_empty_batch():
     assert torch.equal(expected, srpo_advantages(rewards, correct, np.array(["b", "b", "a"], dtype=object), k=1))
     assert srpo_advantages(rewards.double(), correct, [7, 7, 3], k=1).dtype == torch.float64
     assert srpo_advantages(torch.zeros(0), torch.zeros(0, dtype=torch.bool), [], k=4).shape == (0,)
-    with pytest.raises(ValueError, match="for each rollout"):
-        srpo_advantages(rewards, correct, [1, 2], k=1)
-    with pytest.raises(ValueError, match="at least 1"):
-        srpo_advantages(rewards, correct, [1, 2, 2], k=0)
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "groups"),
+    [
+        ((2, 3), [0, 0]),
+        ((2, 3), np.zeros((2, 3))),
+        ((), []),
+        ((3,), [1, 2]),
+        ((2,), torch.zeros(2, 1)),
+        ((1,), np.array(0)),
+    ],
+)
+def test_what_is_not_one_entry_a_rollout_is_named(rollouts, groups):
+    rewards, correct = torch.ones(rollouts), torch.ones(rollouts, dtype=torch.bool)
+    shape = re.escape(str(list(rollouts)))
+    with pytest.raises(ValueError, match=rf"^one entry for each rollout is needed, not rewards {shape} and groups \["):
+        dense_advantages(rewards, groups)
+    with pytest.raises(ValueError, match=rf"for each rollout is needed, not correct {shape} and groups \["):
+        bonus_advantages(correct, groups, k=1)
+    with pytest.raises(ValueError, match=rf"rewards {shape}, correct {shape} and groups \["):
+        srpo_advantages(rewards, correct, groups, k=1)
+
+
+def test_rewards_and_correctness_of_other_rollouts_are_refused():
+    with pytest.raises(ValueError, match=r"not rewards \[2\], correct \[1\] and groups \[2\]"):
+        srpo_advantages(torch.ones(2), torch.tensor([True]), [0, 0], k=1)
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_draw_of_nothing_is_refused(k):
+    rewards, correct = torch.tensor([1.0, 0.0]), torch.tensor([True, False])
+    with pytest.raises(ValueError, match=f"^k of eq. 15 must be at least 1, not {k}$"):
+        bonus_advantages(correct, [0, 0], k)
+    with pytest.raises(ValueError, match=f"^k of eq. 15 must be at least 1, not {k}$"):
+        srpo_advantages(rewards, correct, [0, 0], k, bonus=False)
 
 
 @pytest.mark.parametrize(

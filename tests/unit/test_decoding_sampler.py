@@ -1,5 +1,7 @@
 """Sampling: which distribution, which log-probabilities, and that rows mind only themselves."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -152,7 +154,13 @@ def test_a_processor_is_told_which_rows_are_there(model):
 
 
 def test_wrong_options_are_refused(model):
-    for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"max_new_tokens": 0}):
+    for wrong in (
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"max_new_tokens": 0},
+    ):
         with pytest.raises(GreamError, match="sampling needs"):
             sample_tokens(model, PROMPTS, **{**SETTINGS, **wrong})
     with pytest.raises(GreamError, match="prompt 1 is empty"):

@@ -134,6 +134,25 @@ def test_answers_that_are_no_items_are_refused(served):
         SGLangEngine(Said(willing(trie), Refusal("too long")), *served).sample([[5]], Sampling())
 
 
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "seed", "part", "why"),
+    [
+        ([], Sampling(), None, None, "prompt 0 is empty"),
+        ([5], Sampling(), 3, None, "cannot repeat a sample from its seed"),
+        ([5], Sampling(n=0), None, None, "n must be at least 1, not 0"),
+        ([5], Sampling(top_p=0.0), None, None, "sampling needs temperature ≥ 0"),
+        ([5], Sampling(temperature=float("nan")), None, None, "not nan, 0.9 and 1024"),
+        ([5], Sampling(constrained=False), None, SubCatalogue.only([1]), "needs constrained answers"),
+    ],
+)
+def test_a_sample_that_cannot_be_made_is_refused_before_it_is_sent(served, prompt, sampling, seed, part, why):
+    engine = SGLangEngine(Said(willing(served[1])), *served)
+    with pytest.raises(GreamError, match=why):
+        engine.sample([prompt], sampling, None if seed is None else [seed], [part])
+    with pytest.raises(GreamError, match=why):
+        next(engine.stream(prompt, sampling, seed, part))
+
+
 class Unwilling(BaseHTTPRequestHandler):
     def do_POST(self):
         body = b'{"error": {"message": "no such thing"}}'

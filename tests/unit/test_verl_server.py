@@ -56,6 +56,21 @@ def test_an_error_reaches_every_request_of_the_batch_and_the_server_goes_on():
         raise responses[0]
 
 
+def test_what_is_given_before_anything_was_taken_reaches_nobody():
+    async def give_first():
+        server = RolloutServer(quiet=0.01)
+        await server.give([])
+        await server.give([], "out of luck")
+        with pytest.raises(ValueError, match="longer"):
+            await server.give([Tokens(token_ids=[7])])
+        asked = asyncio.create_task(server.generate("r", prompt_ids=[1], sampling_params={}))
+        assert [request.prompt_ids for request in await server.take(os.getpid())] == [[1]]
+        await server.give([Tokens(token_ids=[1, 7])])
+        return await asked
+
+    assert asyncio.run(give_first()).token_ids == [1, 7]
+
+
 def test_requests_fail_when_the_worker_dies():
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

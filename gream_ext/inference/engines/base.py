@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from gream_ext.decoding.checks import check_ranges
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.errors import GreamError
@@ -17,6 +18,7 @@ __all__ = [
     "Sample",
     "Sampling",
     "SubCatalogue",
+    "check_sampling",
     "require",
 ]
 
@@ -43,7 +45,11 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are sampled; the defaults are those of the paper's evaluation (6.1.2)."""
+    """How responses are sampled.
+
+    By default ``temperature`` and ``top_p`` are those of the paper's evaluation (6.1.2) and ``n`` what its Pass@10
+    needs; how long a response may be it does not say.
+    """
 
     n: int = 10
     temperature: float = 0.7
@@ -102,3 +108,12 @@ def require(engine: Engine, capability: str, wanted: bool, asked: str) -> None:
     """`GreamError` when ``wanted`` and the engine lacks the capability; ``asked`` names it for the user."""
     if wanted and not getattr(engine.capabilities, capability):
         raise GreamError(f"the {engine.name} engine cannot do {asked}: use the transformers engine")
+
+
+def check_sampling(sampling: Sampling, allowed: Sequence[SubCatalogue | None] | None) -> None:
+    """`GreamError` for an option out of its range, and for a sub-catalogue without constrained answers."""
+    if sampling.n < 1:
+        raise GreamError(f"n must be at least 1, not {sampling.n}")
+    check_ranges(sampling.temperature, sampling.top_p, sampling.max_new_tokens)
+    if not sampling.constrained and any(part is not None for part in allowed or ()):
+        raise GreamError("a sub-catalogue needs constrained answers: leave `constrained` on")

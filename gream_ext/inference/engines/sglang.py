@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from gream_ext.decoding.checks import check_prompts
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
+from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling
 from gream_ext.inference.engines.sglang_reply import finish, ranking, walk
 from gream_ext.inference.engines.sglang_request import (
     TRIE_VARIABLE,
@@ -87,7 +88,7 @@ class SGLangEngine:
         """The ``beams`` likeliest items after each prompt, by SGLang's own beam search along the trie."""
         if beams < 2:
             raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
-        _check_prompts(prompts)
+        check_prompts(prompts)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
         asked = np.flatnonzero(Restrictions(self.trie, parts).sizes() > 0).tolist()
         answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one")] * len(prompts)
@@ -104,9 +105,10 @@ class SGLangEngine:
         allowed: Sequence[SubCatalogue | None] | None = None,
     ) -> list[list[Sample]]:
         """``sampling.n`` responses to each prompt. `GreamError` for seeds: SGLang's samples depend on their batch."""
-        _check_prompts(prompts)
+        check_prompts(prompts)
+        _check_seed(seeds)
+        check_sampling(sampling, allowed)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
-        _check_sampling(sampling, seeds, parts)
         requests = [self._sample_request(*pair, sampling) for pair in zip(prompts, parts, strict=True)]
         found = []
         for number, answer in enumerate(self.transport.generate(requests)):
@@ -119,8 +121,9 @@ class SGLangEngine:
         self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
     ) -> Iterator[Sample]:
         """One response as it grows."""
-        _check_prompts([prompt])
-        _check_sampling(sampling, None if seed is None else [seed], [allowed])
+        check_prompts([prompt])
+        _check_seed(seed)
+        check_sampling(sampling, [allowed])
         request = self._sample_request(prompt, allowed, sampling)
         request["sampling_params"]["n"] = 1
         for answer in self.transport.stream(request):
@@ -235,16 +238,6 @@ def _refusal(error: BaseException) -> Refusal:
     raise error
 
 
-def _check_prompts(prompts: Sequence[Sequence[int]]) -> None:
-    for number, prompt in enumerate(prompts):
-        if not len(prompt):
-            raise GreamError(f"prompt {number} is empty: give at least one token")
-
-
-def _check_sampling(sampling: Sampling, seeds: Sequence[int] | None, parts: Sequence[SubCatalogue | None]) -> None:
-    if seeds is not None:
+def _check_seed(seed: object) -> None:
+    if seed is not None:
         raise GreamError("the sglang engine cannot repeat a sample from its seed: leave the seed out")
-    if sampling.n < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or sampling.max_new_tokens < 1:
-        raise GreamError(f"sampling needs n ≥ 1, temperature ≥ 0, 0 < top_p ≤ 1, max_new_tokens ≥ 1, not {sampling}")
-    if not sampling.constrained and any(part is not None for part in parts):
-        raise GreamError("a sub-catalogue needs constrained answers: leave `constrained` on")

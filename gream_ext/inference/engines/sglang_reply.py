@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gream_ext.decoding.checks import check_numbers
 from gream_ext.decoding.ranking import Ranking
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
 from gream_ext.errors import GreamError
@@ -20,8 +21,7 @@ def ranking(answer: dict[str, Any], trie: ItemTrie) -> Ranking:
     if not found:
         raise GreamError(f"SGLang answered without beams: {reason}")
     scores = [one["meta_info"]["sequence_score"] for one in found]
-    if any(score is None or math.isnan(score) for score in scores):
-        raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
+    check_numbers(not any(score is None or math.isnan(score) for score in scores))
     # SGLang divides by the length; every beam has that of the longest identifier.
     sums = np.array(scores, dtype=np.float64) * trie.levels
     real = np.flatnonzero(sums > IMPOSSIBLE / 2)

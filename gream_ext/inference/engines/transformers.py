@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from gream_ext.decoding.beam import search
 from gream_ext.decoding.chance import row_seeds
+from gream_ext.decoding.checks import check_prompts
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.processors import AnswerProcessor, answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
@@ -16,7 +17,7 @@ from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.sampler import Processor, TokenSample, sample_steps, sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
+from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,7 +69,7 @@ class TransformersEngine:
         """The ``beams`` likeliest items after each prompt, see `gream_ext.decoding.beam.search`."""
         if beams < 1:
             raise GreamError(f"beams must be at least 1, not {beams}")
-        _check_prompts(prompts)
+        check_prompts(prompts)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
         # Prompts of about one length stand together: less padding.
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
@@ -91,9 +92,8 @@ class TransformersEngine:
         allowed: Sequence[SubCatalogue | None] | None = None,
     ) -> list[list[Sample]]:
         """``sampling.n`` responses to each prompt; equal seeds give equal responses to a prompt."""
-        if sampling.n < 1:
-            raise GreamError(f"n must be at least 1, not {sampling.n}")
-        _check_prompts(prompts)
+        check_prompts(prompts)
+        check_sampling(sampling, allowed)
         rows = [prompt for prompt in prompts for _ in range(sampling.n)]
         own = _own_seeds(seeds, len(prompts))
         row_seed = [int(seed) for prompt_seed in own for seed in row_seeds(prompt_seed, sampling.n)]
@@ -113,7 +113,8 @@ class TransformersEngine:
         self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
     ) -> Iterator[Sample]:
         """One response as it grows; with a seed the same as the first of `sample`."""
-        _check_prompts([prompt])
+        check_prompts([prompt])
+        check_sampling(sampling, [allowed])
         (own,) = _own_seeds(None if seed is None else [seed], 1)
         growing = TokenSample()
         for step in self._steps([prompt], sampling, [int(row_seeds(own, 1)[0])], [allowed], 1):
@@ -130,12 +131,9 @@ class TransformersEngine:
         allowed: Sequence[SubCatalogue | None] | None,
         rows_per_request: int,
     ) -> Any:
-        restricted = allowed is not None and any(part is not None for part in allowed)
-        if restricted and not sampling.constrained:
-            raise GreamError("a sub-catalogue needs constrained answers: leave `constrained` on")
         processors: list[Processor] = []
         if sampling.constrained:
-            parts = allowed if restricted else None
+            parts = allowed if any(part is not None for part in allowed or ()) else None
             processors.append(AnswerProcessor(self.trie, *self._answer, parts, rows_per_request))
         return sample_steps(
             self.model,
@@ -198,9 +196,3 @@ def _own_seeds(seeds: Sequence[int] | None, prompts: int) -> list[int]:
     if len(seeds) != prompts:
         raise GreamError(f"{len(seeds)} seeds for {prompts} prompts: give one a prompt")
     return list(seeds)
-
-
-def _check_prompts(prompts: Sequence[Sequence[int]]) -> None:
-    for number, prompt in enumerate(prompts):
-        if not len(prompt):
-            raise GreamError(f"prompt {number} is empty: give at least one token")

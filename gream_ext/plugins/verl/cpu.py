@@ -38,6 +38,7 @@ def use_in_worker() -> None:
 
 def register_rollout() -> None:
     """Make the rollout ``transformers`` known to verl."""
+    internals.check("rollout")
     replicas = internals.find("rollout", "verl.workers.rollout.replica", "RolloutReplicaRegistry.register")
     adapters = internals.find("rollout", "verl.workers.rollout.base", "_ROLLOUT_REGISTRY")
     replicas(ROLLOUT, _load_replica)

@@ -12,50 +12,73 @@ from gream_ext.errors import GreamError
 SUPPORTED = ("0.9.0", "0.9.1")
 """Versions of verl that the tests run with."""
 
-NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+_WORKER = "AgentLoopWorkerTQ.__ray_actor_class__"
+
+NAMES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "estimator": {
-        "verl.trainer.ppo.core_algos": ("register_adv_est", "ADV_ESTIMATOR_REGISTRY"),
+        "verl.trainer.ppo.core_algos": {"register_adv_est": (), "ADV_ESTIMATOR_REGISTRY": ()},
     },
     "filter": {
-        "verl.trainer.ppo.v1.replay_buffer": (
-            "ReplayBuffer.sample",
-            "ReplayBuffer._sync_metadata_from_transfer_queue",
-            "ReplayBuffer._clear_groups",
-            "ReplayBuffer._select_prompt_uids",
-            "ReplayBuffer._materialize_batch",
-        ),
-        "transfer_queue": ("kv_batch_get", "kv_batch_put"),
+        "verl.trainer.ppo.v1.replay_buffer": {
+            "ReplayBuffer.sample": ("self", "global_steps", "partition_id", "batch_size"),
+            "ReplayBuffer._sync_metadata_from_transfer_queue": ("self",),
+            "ReplayBuffer._clear_groups": ("self", "partition_id", "uids"),
+            "ReplayBuffer._select_prompt_uids": ("self", "partition_id", "sampleable_keys", "batch_size"),
+            "ReplayBuffer._materialize_batch": ("self", "partition_id", "selected_prompt_uids", "partition_snapshot"),
+        },
+        "transfer_queue": {
+            "kv_batch_get": ("keys", "partition_id", "select_fields"),
+            "kv_batch_put": ("keys", "partition_id", "fields"),
+        },
     },
     "dataset": {
-        "verl.utils.dataset.rl_dataset": ("RLHFDataset.maybe_filter_out_long_prompts",),
+        "verl.utils.dataset.rl_dataset": {"RLHFDataset.maybe_filter_out_long_prompts": ("self", "dataframe")},
     },
     "agent loop": {
-        "verl.trainer.ppo.v1.agent_loop_tq": (
-            "AgentLoopWorkerTQ.__ray_actor_class__._run_agent_loop",
-            "AgentLoopWorkerTQ.__ray_actor_class__._agent_loop_postprocess",
-            "AgentLoopWorkerTQ.__ray_actor_class__._compute_score",
-            "AgentLoopManagerTQ.create",
-        ),
-        "verl.experimental.agent_loop.agent_loop": ("_agent_loop_registry", "DictConfigWrap", "ToolListWrap"),
-        "verl.trainer.ppo.reward": ("get_custom_reward_fn",),
+        "verl.trainer.ppo.v1.agent_loop_tq": {
+            f"{_WORKER}._run_agent_loop": ("self", "sampling_params", "trajectory", "agent_name", "trace"),
+            f"{_WORKER}._agent_loop_postprocess": ("self", "output", "validate"),
+            f"{_WORKER}._compute_score": ("self", "outputs", "kwargs"),
+            "AgentLoopManagerTQ.create": (),
+        },
+        "verl.experimental.agent_loop.agent_loop": {
+            "_agent_loop_registry": (),
+            "DictConfigWrap": ("config",),
+            "ToolListWrap": (),
+        },
+        "verl.trainer.ppo.reward": {"get_custom_reward_fn": ()},
     },
     "platform": {
-        "verl.plugin.platform.platform_manager": ("PlatformRegistry.register", "set_platform", "get_platform"),
-        "verl.plugin.platform.platform_base": ("PlatformBase",),
+        "verl.plugin.platform.platform_manager": {
+            "PlatformRegistry.register": (),
+            "set_platform": (),
+            "get_platform": (),
+        },
+        "verl.plugin.platform.platform_base": {"PlatformBase": ()},
     },
     "rollout": {
-        "verl.workers.rollout.replica": ("RolloutReplica.launch_servers", "RolloutReplicaRegistry.register"),
-        "verl.workers.rollout.base": ("BaseRollout.update_weights", "_ROLLOUT_REGISTRY"),
+        "verl.workers.rollout.replica": {
+            "RolloutReplica.launch_servers": ("self",),
+            "RolloutReplicaRegistry.register": ("name", "loader"),
+        },
+        "verl.workers.rollout.base": {
+            "BaseRollout.update_weights": ("self", "weights", "wire_format"),
+            "_ROLLOUT_REGISTRY": (),
+        },
     },
     "worker": {
-        "verl.utils.distributed": ("initialize_global_process_group_ray",),
+        "verl.utils.distributed": {"initialize_global_process_group_ray": ("timeout_second", "backend")},
     },
     "engine": {
-        "verl.workers.engine.base": ("EngineRegistry.get_engine_cls",),
-        "verl.workers.engine.fsdp.transformer_impl": ("CPUOffloadPolicy",),
+        "verl.workers.engine.base": {"EngineRegistry.get_engine_cls": ()},
+        "verl.workers.engine.fsdp.transformer_impl": {"CPUOffloadPolicy": ("pin_memory",)},
     },
 }
-"""What of ours → module → attributes that it needs there."""
+"""What of ours → module → attribute that it needs there → the parameters with which we call or override it.
+
+They must come first and in this order, and what comes after must have a default. Empty where the attribute is no
+function, or its parameters are not our concern: we give it one by position or none.
+"""
 
 
 def version() -> str:
@@ -76,36 +99,36 @@ def cure_when_not_loaded() -> str:
 
 
 def find(part: str, module: str, name: str) -> Any:
-    """An attribute that `NAMES` lists; `GreamError` names the version when it is not there."""
+    """An attribute that `NAMES` lists; `GreamError` names the version when it is not there or takes something else."""
     if name not in NAMES[part][module]:
         raise KeyError(f"{module}.{name} is not listed for {part}")
+    cure = f"which the {part} of gream_ext needs: install verl=={SUPPORTED[-1]}"
     try:
         found: Any = importlib.import_module(module)
         for step in name.split("."):
             found = getattr(found, step)
     except (ImportError, AttributeError) as error:
-        raise GreamError(
-            f"verl {version()} has no {module}.{name} ({error}), which the {part} of gream_ext needs: "
-            f"install verl=={SUPPORTED[-1]}"
-        ) from error
+        raise GreamError(f"verl {version()} has no {module}.{name} ({error}), {cure}") from error
+    if wanted := NAMES[part][module][name]:
+        taken = inspect.signature(found).parameters
+        needed = [one.name for one in list(taken.values())[len(wanted) :] if _must_be_given(one)]
+        if tuple(taken)[: len(wanted)] != wanted or needed:
+            raise GreamError(
+                f"{module}.{name} of verl {version()} takes ({', '.join(taken)}), not ({', '.join(wanted)}), {cure}"
+            )
     return found
 
 
+def _must_be_given(parameter: inspect.Parameter) -> bool:
+    several = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and not several
+
+
 def check(part: str) -> None:
-    """Raise `GreamError` when a name that a part needs is gone."""
+    """Raise `GreamError` when a name that a part needs is gone, or takes other parameters."""
     for module, names in NAMES[part].items():
         for name in names:
             find(part, module, name)
-
-
-def check_parameters(part: str, module: str, name: str, parameters: set[str]) -> None:
-    """Raise `GreamError` unless a function takes these parameters."""
-    missing = parameters - inspect.signature(find(part, module, name)).parameters.keys()
-    if missing:
-        raise GreamError(
-            f"{module}.{name} of verl {version()} takes no {sorted(missing)[0]!r}, which the {part} of gream_ext "
-            f"needs: install verl=={SUPPORTED[-1]}"
-        )
 
 
 def unsupported() -> str:

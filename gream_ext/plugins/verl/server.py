@@ -48,6 +48,8 @@ class RolloutServer:
         self._most = most
         self._waiting: list[tuple[Request, asyncio.Future[Tokens]]] = []
         self._taken: list[asyncio.Future[Tokens]] = []
+        self._watch: asyncio.Task[None] | None = None
+        """Sees to it that the worker lives, from the first batch on."""
         self._last_arrival = 0.0
 
     async def generate(self, request_id: str, *, prompt_ids: Sequence[int], sampling_params: dict, **_: Any) -> Tokens:
@@ -70,7 +72,8 @@ class RolloutServer:
 
     async def give(self, responses: Sequence[Tokens], error: str | None = None) -> None:
         """The responses of the batch that was taken, or what went wrong."""
-        self._watch.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         if error is not None:
             self._fail(self._taken, error)
             return
