@@ -15,7 +15,9 @@ take time linear in the length of the response.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from difflib import get_close_matches
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -26,7 +28,7 @@ Mode = Literal["reason", "direct"]
 STATUSES = {
     "exact": "the answer is the target",
     "partial": "the answer shares its first levels with the target",
-    "different": "the answer is an identifier whose first level is not the target's",
+    "different": "the answer is an identifier whose first level is not the target's; no item may have it",
     "not_text": "the response is not a string",
     "unfinished_reasoning": "the reasoning was begun and never ended, so nothing stands after it",
     "no_answer": "there is no answer after the reasoning",
@@ -147,15 +149,15 @@ def compute_score(
 
     Returns ``score`` (float), ``acc`` (1.0 for the target, else 0.0), ``matched_levels`` (ℓ, an
     int; 0 when malformed), ``well_formed`` (bool) and ``status`` (a key of `STATUSES`).
-    ``ValueError`` on a wrong option only. What else Verl hands over is passed by.
+    ``ValueError`` on a wrong or misspelt option only. What else Verl hands over is passed by.
 
     >>> compute_score("gream", "<think>…</think><answer><|a_1|><|b_9|></answer>", "<|a_1|><|b_2|>")["status"]
     'partial'
     """
-    answer_format = DEFAULT_FORMAT
+    if kwargs:
+        _check_names(tuple(kwargs))
     written = (answer_begin, answer_end, reasoning_begin, reasoning_end, separator)
-    if written != _DEFAULT_WRITTEN:
-        answer_format = AnswerFormat(*written)
+    answer_format = DEFAULT_FORMAT if written == _DEFAULT_WRITTEN else AnswerFormat(*written)
     if type(beta) is not float or levels is not None or shortest is not None or type(binary) is not bool:
         _check_types(beta, levels, shortest, binary)
     target = _split(ground_truth.strip(), separator) if isinstance(ground_truth, str) else None
@@ -185,13 +187,15 @@ def compute_score(
     }
 
 
-_DEFAULT_WRITTEN = (
-    DEFAULT_FORMAT.answer_begin,
-    DEFAULT_FORMAT.answer_end,
-    DEFAULT_FORMAT.reasoning_begin,
-    DEFAULT_FORMAT.reasoning_end,
-    DEFAULT_FORMAT.separator,
-)
+_DEFAULT_WRITTEN = astuple(DEFAULT_FORMAT)
+_OPTIONS = ("beta", "levels", "shortest", "binary", "mode", *(field.name for field in fields(AnswerFormat)))
+
+
+@lru_cache
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if near := get_close_matches(name, _OPTIONS, n=1, cutoff=0.8):
+            raise ValueError(f"the reward has no option {name!r}; did you mean {near[0]!r}?")
 
 
 def _check_types(beta: Any, levels: Any, shortest: Any, binary: Any) -> None:
@@ -201,10 +205,8 @@ def _check_types(beta: Any, levels: Any, shortest: Any, binary: Any) -> None:
     if isinstance(beta, bool) or not isinstance(beta, Real):
         raise ValueError(f"beta must be a number above 0 and at most 1, not {beta!r}")
     for name, value in (("levels", levels), ("shortest", shortest)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
-            raise ValueError(f"{name} must be a whole number or None, not {value!r}")
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise ValueError(f"{name} must be a whole number from 1 on, or None, not {value!r}")
     if levels is not None and shortest is not None and shortest > levels:
         raise ValueError(f"shortest must be from 1 to levels ({levels}), not {shortest}")
 

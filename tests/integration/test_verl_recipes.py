@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("verl")
 
+import polars as pl
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -23,6 +24,14 @@ ADDITIONS = {"common", "cpu", "constrained", "direct", "reason"}
 RECIPES = sorted({path.stem for path in (recipes_folder() / "gream").glob("*.yaml")} - ADDITIONS)
 
 
+def write_prompts(path, *modes):
+    rows = [
+        {"prompt": [{"role": "user", "content": str(number)}], "extra_info": {"mode": mode, "index": number}}
+        for number, mode in enumerate(modes)
+    ]
+    pl.DataFrame(rows).write_parquet(path)
+
+
 @pytest.fixture
 def composed(tmp_path):
     """Compose a recipe as verl's launcher does, with data that are there."""
@@ -31,7 +40,7 @@ def composed(tmp_path):
     (tmp_path / "rl").mkdir()
     (tmp_path / "sft").mkdir()
     for name in ("train", "valid"):
-        (tmp_path / "rl" / f"{name}.parquet").touch()
+        write_prompts(tmp_path / "rl" / f"{name}.parquet", "direct", "reason", "reason")
 
     def compose_recipe(*names, **overrides):
         GlobalHydra.instance().clear()
@@ -112,22 +121,24 @@ def test_ablations_of_table_3(composed):
 @pytest.mark.parametrize("mode", ["direct", "reason"])
 def test_regimes_of_figure_3(composed, tmp_path, mode):
     """A recipe of a mode has verl's dataset class give the prompts of that mode alone."""
-    import polars as pl
     from verl.utils.dataset.rl_dataset import get_dataset_class
 
-    data = composed("srpo", mode).data
+    config = composed("srpo", mode)
+    recipe.check(config)
+    data = config.data
     dataset = get_dataset_class(data)
-    rows = [
-        {"prompt": [{"role": "user", "content": str(number)}], "extra_info": {"mode": each, "index": number}}
-        for number, each in enumerate(["direct", "reason", "reason"])
-    ]
-    pl.DataFrame(rows).write_parquet(tmp_path / "rl" / "train.parquet")
     data.filter_overlong_prompts = False
     read = dataset(data_files=data.train_files, tokenizer=None, config=data)
     assert len(read) == {"direct": 1, "reason": 2}[mode]
     data.mode = "other"
     with pytest.raises(GreamError, match="must be direct or reason"):
         dataset(data_files=data.train_files, tokenizer=None, config=data)
+    with pytest.raises(GreamError, match=r"data\.mode must be direct or reason, not 'other'"):
+        recipe.check(config)
+    data.mode = mode
+    write_prompts(tmp_path / "rl" / "valid.parquet", {"direct": "reason", "reason": "direct"}[mode])
+    with pytest.raises(GreamError, match=rf"data\.val_files: no prompt is of the mode {mode}; `gream corpus rl"):
+        recipe.check(config)
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,14 @@ def test_any_string_gets_a_score_and_a_reason(response, target, mode, separator)
     extract_identifier(response, mode)
 
 
+@pytest.mark.parametrize("misspelt", ["seperator", "binery", "betta", "answer_begins", "level"])
+def test_a_misspelt_option_is_told_and_what_verl_adds_is_passed_by(misspelt):
+    with pytest.raises(ValueError, match=f"no option '{misspelt}'; did you mean"):
+        compute_score("gream", TARGET, TARGET, **{misspelt: "x"})
+    score = compute_score("gream", f"<answer>{TARGET}</answer>", TARGET, reward_router_address=None, reward_model=1)
+    assert score["score"] == 1.0
+
+
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 def test_at_most_one_answer_is_read(response):
     rest = response.rpartition("</think>")[2]

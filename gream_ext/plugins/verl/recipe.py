@@ -105,11 +105,26 @@ def _check_files(config: DictConfig) -> None:
         for file in files:
             if "://" not in file and not Path(file).expanduser().exists():
                 raise GreamError(f"{file} is missing ({name}): run `gream corpus rl`, or set workspace=FOLDER")
+        if config.data.custom_cls.get("path") == "pkg://gream_ext.plugins.verl.dataset":
+            _check_mode(name, files, config.data.get("mode"))
     model, workspace = config.actor_rollout_ref.model.path, config.get("workspace")
     demand("actor_rollout_ref.model.path", model, isinstance(model, str) and model != "", "a folder or a name")
     # Elsewhere it may be a name that Hugging Face's hub knows.
     if workspace is not None and Path(model).is_relative_to(workspace) and not Path(model).exists():
         raise GreamError(f"{model} is missing (actor_rollout_ref.model.path): run `gream sft`, or set workspace=FOLDER")
+
+
+def _check_mode(name: str, files: Sequence[str], mode: Any) -> None:
+    import polars as pl
+
+    demand("data.mode", mode, mode in ("direct", "reason"), "direct or reason")
+    for file in files:
+        if "://" in file or Path(file).suffix != ".parquet":
+            return
+        found = pl.scan_parquet(Path(file).expanduser()).select(pl.col("extra_info").struct.field("mode") == mode)
+        if found.collect()["mode"].any():
+            return
+    raise GreamError(f"{name}: no prompt is of the mode {mode}; `gream corpus rl --reason-share 0.5` writes both modes")
 
 
 def keep_metrics(config: DictConfig) -> None:
