@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +24,18 @@ def workspace(tmp_path_factory):
     return make_workspace(tmp_path_factory.mktemp("reinforcement run"))
 
 
-def test_two_workers_train_are_killed_and_go_on(workspace):
-    """Kill -9 after a checkpoint; the same command goes on from it, and the weights it trains reach the rollout."""
+@dataclass(frozen=True)
+class Trained:
+    """What two workers made in three steps, killed once in between."""
+
+    workspace: Path
+    done: int
+    """Steps done when they were killed."""
+
+
+@pytest.fixture(scope="module")
+def trained(workspace):
+    """Kill -9 after a checkpoint; the same command goes on from it."""
     options = {"trainer.total_training_steps": 3, "trainer.n_gpus_per_node": 2}
     latest = workspace / "rl" / "checkpoints" / "latest_checkpointed_iteration.txt"
     with running(workspace, **options) as process:
@@ -33,14 +45,20 @@ def test_two_workers_train_are_killed_and_go_on(workspace):
             time.sleep(0.2)
         end(process)
     done = int(latest.read_text())
-    assert 1 <= done < 3
     with running(workspace, **options) as process:
         wait(workspace, process)
-    assert latest.read_text() == "3"
-    metrics = read(workspace / "rl" / "metrics.jsonl")
+    return Trained(workspace, done)
+
+
+def test_two_workers_train_are_killed_and_go_on(trained):
+    """They go on from the checkpoint, and the weights they train reach the rollout."""
+    folder = trained.workspace / "rl"
+    assert 1 <= trained.done < 3
+    assert (folder / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "3"
+    metrics = read(folder / "metrics.jsonl")
     assert [line["step"] for line in metrics][-1] == 3
-    resumed = [json.loads(line)["step"] for line in (workspace / "rl" / "metrics.jsonl").read_text().splitlines()]
-    assert resumed == list(range(done + 1, 4))
+    resumed = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert resumed == list(range(trained.done + 1, 4))
     for line in metrics:
         assert line["gream/rollouts/all"] >= 16
         assert 0 < line["gream/rollouts/well_formed"] <= 1
@@ -53,24 +71,19 @@ def test_two_workers_train_are_killed_and_go_on(workspace):
         assert line["actor/kl_loss"] >= 0
 
 
-def test_merged_weights_load_in_transformers(workspace):
+def test_merged_weights_load_in_transformers(trained):
     """verl's own merger makes a Hugging Face model of the checkpoint; training has changed it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    actor = workspace / "rl" / "checkpoints" / "global_step_3" / "actor"
-    if not actor.exists():
-        pytest.skip("the training test did not come to its end")
-    target = workspace / "srpo"
+    target, sft = trained.workspace / "srpo", trained.workspace / "sft"
+    actor = trained.workspace / "rl" / "checkpoints" / "global_step_3" / "actor"
     merger = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
     subprocess.run([*merger, "--local_dir", str(actor), "--target_dir", str(target)], check=True, timeout=300)
-    trained = AutoModelForCausalLM.from_pretrained(target).state_dict()
-    before = AutoModelForCausalLM.from_pretrained(workspace / "sft").state_dict()
-    assert trained.keys() == before.keys()
-    assert any((trained[name] - before[name]).abs().max() > 1e-4 for name in trained)
-    assert (
-        AutoTokenizer.from_pretrained(target).get_vocab()
-        == AutoTokenizer.from_pretrained(workspace / "sft").get_vocab()
-    )
+    merged = AutoModelForCausalLM.from_pretrained(target).state_dict()
+    before = AutoModelForCausalLM.from_pretrained(sft).state_dict()
+    assert merged.keys() == before.keys()
+    assert any((merged[name] - before[name]).abs().max() > 1e-4 for name in merged)
+    assert AutoTokenizer.from_pretrained(target).get_vocab() == AutoTokenizer.from_pretrained(sft).get_vocab()
 
 
 def test_every_rollout_wrong_for_the_first_steps(workspace, tmp_path):
