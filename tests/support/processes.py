@@ -1,0 +1,56 @@
+"""Programs that a test starts: a port for them, and their end."""
+
+import contextlib
+import random
+import socket
+import subprocess
+from pathlib import Path
+
+import psutil
+
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, outside the range from which the kernel serves whoever asks for any port.
+
+    So neither an outgoing connection nor another's port 0 takes one before the program that it is for.
+    """
+    try:
+        first, last = map(int, EPHEMERAL.read_text().split())
+    except (OSError, ValueError):
+        first, last = 49_152, 65_535
+    # Ray's workers have those up to 20,000; SGLang adds up to a few thousand.
+    usable = range(20_000, 60_000)
+    candidates = [port for port in usable if not first <= port <= last] or list(usable)
+    chance = random.SystemRandom()  # two runs with one seed take different ports
+    found: list[int] = []
+    for port in chance.sample(candidates, len(candidates)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            found.append(port)
+    return found
+
+
+def end(process: subprocess.Popen, seconds: float = 300) -> None:
+    """Ask a process to end; after ``seconds`` it is killed, and whatever of its children is left is killed, too."""
+    family = []
+    if process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    kill(process, family)
+
+
+def kill(process: subprocess.Popen, family: list[psutil.Process]) -> None:
+    """Kill a process and these others, and wait until they are gone."""
+    process.kill()
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=60)
