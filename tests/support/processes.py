@@ -4,6 +4,7 @@ import contextlib
 import random
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -34,23 +35,29 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def end(process: subprocess.Popen, seconds: float = 300) -> None:
-    """Ask a process to end; after ``seconds`` it is killed, and whatever of its children is left is killed, too."""
-    family = []
+def family(process: subprocess.Popen) -> list[psutil.Process]:
+    """What a process has started, and what that has started; nothing once the process has ended."""
     if process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            family = psutil.Process(process.pid).children(recursive=True)
+            return psutil.Process(process.pid).children(recursive=True)
+    return []
+
+
+def end(process: subprocess.Popen, seconds: float = 300) -> None:
+    """Ask a process to end; kill it after ``seconds``, and what is left of its family in any case."""
+    started = family(process)
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    kill(process, family)
+    kill(process, started)
 
 
-def kill(process: subprocess.Popen, family: list[psutil.Process]) -> None:
-    """Kill a process and these others, and wait until they are gone."""
+def kill(process: subprocess.Popen, started: Sequence[psutil.Process] = ()) -> None:
+    """Kill a process with its family and these others, and wait until they are gone."""
+    members = {*family(process), *started}
     process.kill()
-    for member in family:
+    for member in members:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
     process.wait()
-    psutil.wait_procs(family, timeout=60)
+    psutil.wait_procs(members, timeout=60)

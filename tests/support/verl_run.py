@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tests.support.processes import kill
 from tests.support.tiny_policy import write_policy, write_prompts
 
@@ -53,11 +51,7 @@ def start(
 
 def end(process: subprocess.Popen) -> None:
     """Kill the launcher, and what it has started: Ray's processes outlive a launcher that is killed."""
-    family = []
-    if process.poll() is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family = psutil.Process(process.pid).children(recursive=True)
-    kill(process, family)
+    kill(process)
 
 
 @contextlib.contextmanager
