@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,8 +85,10 @@ def answer_all(task: Task, chunks: Mapping[int, Sequence[Case]], processes: int)
     )
     try:
         waiting = {executor.submit(_answer, cases): number for number, cases in chunks.items()}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+        while waiting:
+            # With Polars' handler of Ctrl-C a wait without a timeout cannot be interrupted.
+            for future in wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                yield waiting.pop(future), future.result()
     except BrokenProcessPool:
         raise GreamError(
             "a worker ended by itself, for want of memory perhaps: evaluate again with fewer --processes"

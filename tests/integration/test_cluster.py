@@ -1,7 +1,6 @@
 """examples/cluster on this machine: Ray's real head, worker and jobs; stand-ins for Slurm's commands alone."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 pytest.importorskip("verl")
 
 from gream_ext.plugins.rl_metrics import read
+from tests.support.processes import free_ports
 from tests.support.tiny_policy import write_policy, write_prompts
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
@@ -24,20 +24,10 @@ STAND_INS = {
 }
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture
 def environment(tmp_path):
     """Ports of its own, this interpreter first on the path, and no Ray of anybody else's."""
-    port, dashboard = free_ports(2)
+    port, dashboard = map(str, free_ports(2))
     found = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))}
     return found | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

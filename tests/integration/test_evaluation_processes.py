@@ -1,7 +1,6 @@
 """Several processes share an evaluation, and none outlives it."""
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from gream_ext.evaluation.evaluate import STAGE, EvaluateSettings
 from gream_ext.items.index import ItemIndex
+from tests.support.processes import kill
 from tests.support.synthetic import make_workspace
 from tests.support.tiny_models import tiny_chat_model
 
@@ -41,26 +41,38 @@ def test_two_processes_write_the_same_as_one(workspace):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_an_interruption(workspace, number):
-    settings = {**SETTINGS, "max_new_tokens": 5_000, "n": 10, "processes": 2}
-    code = (
-        "from gream_ext.evaluation.evaluate import *\n"
-        "if __name__ == '__main__':\n"
-        f"    STAGE.run(Workspace({str(workspace.root)!r}), EvaluateSettings(**{settings!r}))\n"
-    )
+    """Each worker says that it has begun to answer, and answers until it is ended."""
+    begun = workspace.path(f"begun-{number}")
+    begun.mkdir()
     script = workspace.path("long.py")
-    script.write_text(code, encoding="utf-8")
-    running = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, env={**os.environ})
-    parent = psutil.Process(running.pid)
-    deadline = time.monotonic() + 60
-    # The two workers and multiprocessing's own resource tracker, each with time to load the model.
-    while len(parent.children()) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    workers = parent.children()
-    assert len(workers) == 3
-    for worker in workers[1:]:
-        while worker.cpu_times().user < 3 and time.monotonic() < deadline:
+    script.write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "from gream_ext.evaluation import shards\n"
+        "from gream_ext.evaluation.evaluate import *\n"
+        "once = shards.answer\n"
+        "def answer(*given):\n"
+        f"    Path({str(begun)!r}, str(os.getpid())).touch()\n"
+        "    while True:\n"
+        "        once(*given)\n"
+        "shards.answer = answer\n"  # in the workers too: each imports this file
+        "if __name__ == '__main__':\n"
+        f"    STAGE.run(Workspace({str(workspace.root)!r}), EvaluateSettings(**{SETTINGS!r}, processes=2))\n",
+        encoding="utf-8",
+    )
+    errors = workspace.path("errors.txt")
+    with errors.open("w") as file:
+        running = subprocess.Popen([sys.executable, str(script)], stderr=file)
+    started = []
+    try:
+        while len(list(begun.iterdir())) < 2:
+            assert running.poll() is None, errors.read_text()[-3000:]
             time.sleep(0.1)
-    running.send_signal(number)
-    running.wait(30)
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    assert not alive
+        started = psutil.Process(running.pid).children(recursive=True)
+        assert {int(path.name) for path in begun.iterdir()} <= {process.pid for process in started}
+        running.send_signal(number)
+        running.wait(600)
+        _, alive = psutil.wait_procs(started, timeout=600)
+        assert not alive
+    finally:
+        kill(running, started)

@@ -5,7 +5,6 @@
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from gream_ext.inference.engines.transformers import TransformersEngine, load_mo
 from gream_ext.inference.modes import Modes
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
+from tests.support.processes import end, free_ports
 from tests.support.tiny_reasoner import make_reasoner_workspace
 
 STARTS_WITHIN = 900.0
@@ -89,8 +89,7 @@ def server(tmp_path_factory):
             url,
         )
     finally:
-        process.terminate()
-        process.wait(60)
+        end(process)
 
 
 @pytest.fixture(params=["offline", "server"])
@@ -100,8 +99,7 @@ def both(request) -> Both:
 
 def start_server(model: Path, trie: Path, log: Path) -> tuple[str, subprocess.Popen, Path]:
     """The command of docs/sglang.md, on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     arguments = {
         **CPU_ARGUMENTS,
         "max_total_tokens": 16_384,
@@ -123,13 +121,12 @@ def start_server(model: Path, trie: Path, log: Path) -> tuple[str, subprocess.Po
 
 def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
     """Until the server answers, or an error with the end of its log."""
-    end = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < end and process.poll() is None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/health_generate", timeout=30) as answer:
                 if answer.status == 200:
                     return
         except OSError:
             time.sleep(0.5)
-    process.terminate()
     raise RuntimeError(f"the server did not start:\n{log.read_text()[-4000:]}")

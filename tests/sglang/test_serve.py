@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,6 +23,7 @@ from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
 from gream_ext.inference.source import workspace_source
 from tests.sglang.conftest import start_server, wait_for
+from tests.support.processes import end
 
 pytestmark = pytest.mark.timeout(2700)  # each starts SGLang once or twice
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -30,20 +34,29 @@ ITEMS = {f"i{number}" for number in range(40)}
 def serving(workspace: Any, *options: str) -> Iterator[tuple[str, subprocess.Popen]]:
     command = [sys.executable, "-m", "gream_ext.cli", "serve", "--port", "0", "--workspace", str(workspace.root)]
     patient = ["--max-tokens", "40", "--direct-seconds", "300", "--reason-seconds", "300"]
-    process = subprocess.Popen(
-        [*command, "--engine", "sglang", *patient, *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "SGLANG_USE_CPU_ENGINE": "1"},
-    )  # fmt: skip
-    try:
-        for line in process.stdout or ():  # SGLang talks, too
-            if line.startswith("gream serve: ") and "http://" in line:
-                break
-        else:
-            raise RuntimeError(process.stderr.read()[-3000:] if process.stderr else "")
-        yield line.split()[-1].rstrip("/"), process
-    finally:
-        process.terminate()
-        process.communicate(timeout=120)
+    environment = {**os.environ, "SGLANG_USE_CPU_ENGINE": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")  # files: a pipe that nobody reads gets full
+        with output.open("w") as out, errors.open("w") as err:
+            process = subprocess.Popen(
+                [*command, "--engine", "sglang", *patient, *options], stdout=out, stderr=err, env=environment
+            )
+        try:
+            while not (address := announced(output)):
+                if process.poll() is not None:
+                    raise RuntimeError(errors.read_text(errors="replace")[-3000:])
+                time.sleep(0.1)
+            yield address, process
+        finally:
+            end(process)
+
+
+def announced(output: Path) -> str | None:
+    """The address that the service says, once it has said it; SGLang talks, too."""
+    for line in output.read_text(errors="replace").splitlines(keepends=True):
+        if line.startswith("gream serve: ") and "http://" in line and line.endswith("\n"):
+            return line.split()[-1].rstrip("/")
+    return None
 
 
 def post(address: str, path: str, body: dict[str, Any]) -> tuple[int, str]:
@@ -99,7 +112,7 @@ def test_with_sglang_in_its_own_process(offline: Any) -> None:
         assert started, "SGLang's scheduler and detokenizer"
         process.terminate()
         process.wait(300)
-        _, left = psutil.wait_procs(started, timeout=60)
+        _, left = psutil.wait_procs(started, timeout=300)
         assert not left, "nothing of SGLang runs on"
 
 
@@ -112,10 +125,9 @@ def test_a_server_that_goes(server: Any, tmp_path: Any) -> None:
         with serving(server.workspace, "--server", url) as (address, _):
             assert post(address, "/recommend", {"history": ["i1"]})[0] == 200
             first.kill()
-            first.wait(60)
+            first.wait()
             status, text = post(address, "/recommend", {"history": ["i1"]})
             assert (status, json.loads(text)) == (503, {"error": "the model's engine does not answer"})
             assert post(address, "/recommend", {"history": ["nope"]})[0] == 422
     finally:
-        first.kill()
-        first.wait(60)
+        end(first)

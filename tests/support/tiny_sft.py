@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
 from gream_ext.curriculum_log import read_log
+from tests.support.processes import kill
 
+HOLD = Path(__file__).with_name("hold")
 WORDS = [f"<|{level}_{code}|>" for level in "abcde" for code in range(8)]
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -110,17 +111,27 @@ def train_all(runs: list[dict[str, Any]], **environment: str) -> str:
 
 
 def train_and_kill(keys: dict[str, Any], checkpoint: int, processes: int = 1) -> None:
-    """Launch a training and ``kill -9`` all its processes once it has written this checkpoint."""
-    state = Path(keys["output_dir"]) / f"checkpoint-{checkpoint}" / "trainer_state.json"
-    with (Path(keys["output_dir"]).with_suffix(".log")).open("w") as log:
-        run = psutil.Popen(launcher(keys), env=environment_of(state.parents[2], processes), stdout=log, stderr=log)
-        while not state.exists() and run.poll() is None:
-            time.sleep(0.005)
-        killed = [*run.children(recursive=True), run] if run.is_running() else []
-        for process in killed:
-            process.kill()
-        psutil.wait_procs(killed)
-    assert killed and run.returncode == -9, "the training ended before it could be killed"
+    """Launch a training and ``kill -9`` all its processes between this checkpoint and the next.
+
+    It is held where it would begin to write the next one, so it cannot end before it is killed.
+    """
+    output = Path(keys["output_dir"])
+    coming = output / f"checkpoint-{checkpoint + keys['save_steps']}"
+    held = output / f"{coming.name}.held"
+    environment = environment_of(output.parent, processes)
+    environment["PYTHONPATH"] = os.pathsep.join([str(HOLD), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    with output.with_suffix(".log").open("w") as log:
+        run = subprocess.Popen(
+            launcher(keys), env=environment | {"GREAM_TEST_HOLD": str(coming)}, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        while not held.exists():
+            assert run.poll() is None, output.with_suffix(".log").read_text()[-6000:]
+            time.sleep(0.05)
+    finally:
+        kill(run)
+    held.unlink()
+    assert (output / f"checkpoint-{checkpoint}" / "trainer_state.json").exists() and not coming.exists()
 
 
 def _run(command: list[str], environment: dict[str, str], check: bool, given: str | None = None) -> str:

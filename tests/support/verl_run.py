@@ -2,15 +2,13 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from tests.support.processes import kill
 from tests.support.tiny_policy import write_policy, write_prompts
 
 SMALL = {
@@ -51,16 +49,9 @@ def start(
         )
 
 
-def end(process: subprocess.Popen, with_signal: int = signal.SIGKILL) -> None:
+def end(process: subprocess.Popen) -> None:
     """Kill the launcher, and what it has started: Ray's processes outlive a launcher that is killed."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(with_signal)
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(family, timeout=30)
-    process.wait(30)
+    kill(process)
 
 
 @contextlib.contextmanager
