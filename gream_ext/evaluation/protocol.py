@@ -85,7 +85,7 @@ def check_figure(rows: pl.DataFrame, column: str) -> None:
     Reasoning mode recommends what the samples name, so as many as there are samples, at most.
     """
     name, cutoff = _figure(column)
-    most = max(len(items) for listed in ("recommendations", "item") for items in rows[listed].to_list())
+    most = max((len(items) for listed in ("recommendations", "item") for items in rows[listed].to_list()), default=0)
     if name in ("recall", "ndcg") and cutoff > most:
         raise GreamError(f"{column} goes beyond the {most} items that a user is recommended: take a cutoff within them")
     values(rows, column)
