@@ -116,7 +116,7 @@ def test_the_whole_flow_killed_interrupted_and_finished(
     assert "Resuming training from" in workspace.log("sft").read_text()
     assert len(belonging(workspace)) > 1
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(600) == 130
     assert not belonging(workspace) and not scratch(workspace).exists()
 
     # Finished. What was done in the first run was not done again.

@@ -147,7 +147,7 @@ def test_slurm_script_makes_a_cluster_of_two(tmp_path, environment, ended):
     assert "GPUs 2.0" in said
     # Ray's agents notice within seconds that their node is gone.
     left = [process for process in psutil.process_iter() if marked(process, ended)]
-    assert not psutil.wait_procs(left, timeout=120)[1]
+    assert not psutil.wait_procs(left, timeout=600)[1]
 
 
 def test_waiting_ends(environment):

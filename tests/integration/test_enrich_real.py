@@ -103,7 +103,7 @@ def test_killed_and_gone_on(smollm2: Path, smollm2_address: str, workspace: Work
         while not read_ledger(ledger_path(workspace)) and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
-        child.wait(20)
+        child.wait()
     finally:
         child.kill()
         child.wait()

@@ -56,7 +56,7 @@ class Page:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 30.0) -> None:
+    def wait_for(self, expression: str, seconds: float = 300.0) -> None:
         """Until a JavaScript expression is true."""
         deadline = time.monotonic() + seconds
         while not self.evaluate(f"Boolean({expression})"):
@@ -114,7 +114,7 @@ def browser_page(width: int = 1240, height: int = 900) -> Iterator[Page]:
 
 
 def _port(file: Path) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if file.exists() and (lines := file.read_text().splitlines()):
             return int(lines[0])
