@@ -85,6 +85,9 @@ class Said:
     def generate(self, requests):
         return [self.answers.pop(0) for _ in requests]
 
+    def stream(self, request):
+        yield from self.answers
+
     def close(self):
         pass
 
@@ -151,6 +154,16 @@ def test_a_sample_that_cannot_be_made_is_refused_before_it_is_sent(served, promp
         engine.sample([prompt], sampling, None if seed is None else [seed], [part])
     with pytest.raises(GreamError, match=why):
         next(engine.stream(prompt, sampling, seed, part))
+
+
+def test_what_a_stream_says_twice_is_said_once(served):
+    """SGLang may send an event that adds nothing; the last is given in any case, for it says why it is the last."""
+    events = [
+        {"output_ids": ids, "meta_info": {"finish_reason": reason}}
+        for ids, reason in (([5], None), ([5], None), ([5, 6], None), ([5, 6], {"type": "stop"}))
+    ]
+    found = list(SGLangEngine(Said(willing(served[1]), *events), *served).stream([5], Sampling()))
+    assert [(one.ids, one.finish) for one in found] == [((5,), None), ((5, 6), None), ((5, 6), "end")]
 
 
 class Unwilling(BaseHTTPRequestHandler):

@@ -120,14 +120,18 @@ class SGLangEngine:
     def stream(
         self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
     ) -> Iterator[Sample]:
-        """One response as it grows."""
+        """One response as it grows; what SGLang says twice is said once."""
         check_prompts([prompt])
         _check_seed(seed)
         check_sampling(sampling, [allowed])
         request = self._sample_request(prompt, allowed, sampling)
         request["sampling_params"]["n"] = 1
+        written = 0
         for answer in self.transport.stream(request):
-            yield self._sample(answer)
+            sample = self._sample(answer)
+            if len(sample.ids) > written or sample.finish is not None:
+                yield sample
+            written = len(sample.ids)
 
     def _beam_request(self, prompt: Sequence[int], beams: int, part: SubCatalogue | None) -> dict[str, Any]:
         return BeamRequest(self._catalogue, self.normalisation, part).request(prompt, beams, self.trie.levels)
