@@ -47,7 +47,7 @@ def test_every_answer_is_an_item(both: Both):
             answers += 1
             read = both.sglang.reasoning(one)
             assert read.status != ANSWERED or index.text(read.item_id) in allowed
-    assert answers > 20
+    assert answers > 5  # about 35
 
 
 def test_a_short_response_is_reported_as_cut(both: Both):
