@@ -67,15 +67,15 @@ class Shop:
 
 def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
     """Check what was asked; an `HTTPException` says in one line what is wrong."""
-    seen = ask.history
+    seen = history = ask.history
     if ask.user_id is not None:
-        if seen:
+        if history:
             raise HTTPException(422, "give history or user_id, not both")
         known = shop.history_of(ask.user_id)
         if known is None:
             raise HTTPException(404, f"user {ask.user_id[:100]!r} is not known here")
         seen = list(known)
-    history = seen if ask.user_id is None else seen[-limits.max_history :]
+        history = seen[-limits.max_history :]
     n = ask.n or min(10, limits.max_n)
     for name, number, most in (("history", len(history), limits.max_history), ("n", n, limits.max_n)):
         if number > most:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from gream_ext.plugins.rl_metrics import read
+from tests.support.processes import kill
 from tests.support.tiny_policy import write_prompts
-from tests.support.verl_run import end, log, make_workspace, running, wait
+from tests.support.verl_run import log, make_workspace, running, wait
 
 pytest.importorskip("verl")
 
@@ -42,7 +43,7 @@ def trained(workspace):
         while not (latest.exists() and latest.read_text()):  # Verl opens it before it writes
             assert process.poll() is None, log(workspace)[-5000:]
             time.sleep(0.2)
-        end(process)
+        kill(process)
     done = int(latest.read_text())
     with running(workspace, **options) as process:
         wait(workspace, process)

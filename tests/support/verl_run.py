@@ -49,18 +49,14 @@ def start(
         )
 
 
-def end(process: subprocess.Popen) -> None:
-    """Kill the launcher, and what it has started: Ray's processes outlive a launcher that is killed."""
-    kill(process)
-
-
 @contextlib.contextmanager
 def running(workspace: Path, **options: Any) -> Iterator[subprocess.Popen]:
+    """A launcher that is killed at the end with what it has started: Ray's processes would outlive it."""
     process = start(workspace, **options)
     try:
         yield process
     finally:
-        end(process)
+        kill(process)
 
 
 def log(workspace: Path) -> str:
