@@ -97,7 +97,7 @@ def align_rows(source: "Source", settings: AlignSettings) -> Iterator[Row]:
 def load_catalogue(workspace: Workspace) -> "Catalogue":
     """All items; the title and the enriched description take the place of the composite text where there is one."""
     from gream_ext.corpus.catalogue import Catalogue
-    from gream_ext.items.enrich import enriched_descriptions
+    from gream_ext.extras.ask.enrich import enriched_descriptions
 
     return Catalogue.load(workspace, enriched_descriptions(workspace))
 

@@ -97,10 +97,10 @@ def drawn_wording(task: str, canonical_share: float, chance: Random) -> str:
 
 
 @cache
-def template_text(name: str, folder: str = "templates") -> str:
-    """The text of a file in ``templates/``, or in another folder of this room."""
+def template_text(name: str, package: str = "gream_ext.corpus") -> str:
+    """The text of a file in the ``templates/`` of a room."""
     try:
-        return files("gream_ext.corpus").joinpath(folder, name).read_text(encoding="utf-8").strip()
+        return files(package).joinpath("templates", name).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise GreamError(f"there is no template file {name}: reinstall gream-ext") from None
 

@@ -16,7 +16,7 @@ from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_in
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt, drawn_wording, system_text
 from gream_ext.corpus.validate import MAX_WORDS, answer_fault
 from gream_ext.errors import GreamError
-from gream_ext.llm.options import AskSettings
+from gream_ext.extras.ask.options import AskSettings
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 
@@ -48,7 +48,7 @@ class ReasonSettings(AskSettings):
         help="several teachers that share the questions by weight, each NAME={base_url: …, model: …, weight: 2} with "
         "what differs from the options of the LLM; the name template is the template teacher's",
     )
-    template: str | None = option(None, help="a file in place of requests/teacher.txt, with [system] and [user] parts")
+    template: str | None = option(None, help="a file in place of templates/teacher.txt, with [system] and [user] parts")
     system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
     window: int = option(WINDOW, least=1, help="items of a history that a prompt shows")
     min_history: int = option(3, least=1, help="items that must stand before a target")

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from gream_ext.corpus.asking import read_template
 from gream_ext.corpus.reason import TEMPLATE, ReasonSettings
 from gream_ext.corpus.teacher import Answer, Question, Teacher
-from gream_ext.corpus.teacher_llm import SLOTS, LlmTeacher
 from gream_ext.errors import GreamError
-from gream_ext.llm.options import ENDPOINT_KEYS, endpoint_of
+from gream_ext.extras.ask.asking import read_template
+from gream_ext.extras.ask.options import ENDPOINT_KEYS, endpoint_of
+from gream_ext.extras.ask.teacher_llm import SLOTS, LlmTeacher
 from gream_ext.workspace import Workspace
 
 KEYS = (*ENDPOINT_KEYS, "extra", "weight")

@@ -97,7 +97,7 @@ def run(workspace: Workspace, settings: BaselinesSettings) -> None:
 
     from gream_ext.data.histories import evaluation_cases, training_histories
     from gream_ext.evaluation.protocol import SAMPLED, stem, summarise, write_evaluation
-    from gream_ext.evaluation.report_data import write_results
+    from gream_ext.extras.report.data import write_results
     from gream_ext.items.index import ItemIndex
 
     item_ids = ItemIndex.load(workspace.item_index).item_ids

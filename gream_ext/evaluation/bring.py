@@ -36,7 +36,7 @@ def run(workspace: Workspace, settings: BringSettings) -> None:
 
     from gream_ext.data.histories import evaluation_cases
     from gream_ext.evaluation.protocol import files, read_evaluation, stem, write_evaluation
-    from gream_ext.evaluation.report_data import write_results
+    from gream_ext.extras.report.data import write_results
     from gream_ext.workspace import read_json
 
     wanted = pl.DataFrame(

@@ -97,8 +97,8 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
 
     from gream_ext.data.histories import evaluation_cases, training_histories
     from gream_ext.evaluation.protocol import summarise, write_evaluation
-    from gream_ext.evaluation.report_data import write_results
     from gream_ext.evaluation.shards import Shards, answer_all, identity
+    from gream_ext.extras.report.data import write_results
     from gream_ext.items.index import ItemIndex
 
     if settings.server is None:

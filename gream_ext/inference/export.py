@@ -123,7 +123,7 @@ def own_figures(workspace: Workspace, model: str, evaluated: Sequence[str]) -> d
 
     One whose record lacks a hash of ``evaluated`` is of an earlier model or item index, and left out.
     """
-    from gream_ext.evaluation.report_data import figures
+    from gream_ext.extras.report.data import figures
 
     found = {}
     for mode, (_, record) in evaluation_files(workspace, model).items():
@@ -136,7 +136,7 @@ def own_figures(workspace: Workspace, model: str, evaluated: Sequence[str]) -> d
 def evaluation_files(workspace: Workspace, model: str) -> dict[str, tuple[Path, Path]]:
     """By mode the summary of the model's evaluation on test users, and the record of the stage that wrote it."""
     from gream_ext.evaluation.protocol import files, stem
-    from gream_ext.evaluation.report_data import MODES
+    from gream_ext.extras.report.data import MODES
 
     records = {mode: f"evaluate-{model.replace('_', '-')}-{mode}-test.json" for mode in MODES}
     return {

@@ -24,7 +24,7 @@ class ReportSettings:
 
 def run(workspace: Workspace, settings: ReportSettings) -> None:
     """Print the report and write index_report.json and index_report.html."""
-    from gream_ext.items.quality_page import quality_page
+    from gream_ext.extras.report.index_page import quality_page
 
     index = ItemIndex.load(workspace.item_index)
     slot = read_metadata(workspace.item_index, ITEM_INDEX, "index build").get("conflict_slot", "always") != "none"

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from gream_ext.corpus.card import token_lengths
 from gream_ext.corpus.files import read_rows
 from gream_ext.data import prepare
+from gream_ext.extras.inspect.card import token_lengths
 from gream_ext.items import build
 from gream_ext.workspace import Workspace
 

@@ -13,7 +13,7 @@ import pytest
 from gream_ext.corpus import preferences, reason
 from gream_ext.corpus.told import told_path
 from gream_ext.errors import GreamError
-from gream_ext.llm.ledger import read_ledger
+from gream_ext.extras.ask.ledger import read_ledger
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 

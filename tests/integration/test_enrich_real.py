@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 
 from gream_ext.data import prepare
-from gream_ext.items.enrich import EnrichSettings, enriched_descriptions, ledger_path, read_items, run
+from gream_ext.extras.ask.enrich import EnrichSettings, enriched_descriptions, ledger_path, read_items, run
+from gream_ext.extras.ask.ledger import read_ledger
 from gream_ext.items.text_tokens import counter, estimated_tokens
-from gream_ext.llm.ledger import read_ledger
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 

@@ -161,7 +161,7 @@ def test_a_schedule_differs_from_the_curriculum_in_what_it_says(name: str) -> No
 
 
 def test_the_plan_reads_the_same_defaults(keys: dict[str, Any]) -> None:
-    from gream_ext.curriculum_recipe import DEFAULTS
+    from gream_ext.plugins.llamafactory.recipe import DEFAULTS
 
     _, data, training, ours, _ = parse(keys)
     told = {**vars(data), **vars(training), **vars(ours)}

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from gream_ext.curriculum import KINDS, PHASES, Curriculum, CurriculumSettings
-from gream_ext.curriculum_export import corpus_tags, export
-from gream_ext.curriculum_log import read_log
+from gream_ext.plugins.llamafactory.export import corpus_tags, export
+from gream_ext.plugins.llamafactory.log import read_log
 from gream_ext.workspace import Workspace
 from tests.support.tiny_sft import (
     losses,

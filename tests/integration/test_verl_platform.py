@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("verl")
 
-from gream_ext.plugins.verl.platform import CpuPlatform
+from gream_ext.plugins.verl.cpu.platform import CpuPlatform
 
 pytestmark = pytest.mark.integration
 

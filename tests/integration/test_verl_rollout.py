@@ -20,7 +20,7 @@ from gream_ext.errors import GreamError
 from gream_ext.identifiers import parse
 from gream_ext.items.index import ItemIndex
 from gream_ext.plugins.verl import answers
-from gream_ext.plugins.verl.server import Request
+from gream_ext.plugins.verl.cpu.server import Request
 from tests.support.tiny_reasoner import make_reasoner_workspace
 
 pytestmark = pytest.mark.integration
@@ -43,7 +43,7 @@ class Case:
         from verl.utils.config import omega_conf_to_dataclass
         from verl.workers.config import HFModelConfig
 
-        from gream_ext.plugins.verl.rollout import TransformersRollout
+        from gream_ext.plugins.verl.cpu.rollout import TransformersRollout
 
         config = self.compose(*recipes).actor_rollout_ref
         rollout = TransformersRollout(

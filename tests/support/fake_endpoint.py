@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from gream_ext.llm.ledger import read_ledger
+from gream_ext.extras.ask.ledger import read_ledger
 
 
 @dataclass(frozen=True)

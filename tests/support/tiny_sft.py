@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gream_ext.curriculum_log import read_log
+from gream_ext.plugins.llamafactory.log import read_log
 from tests.support.processes import kill
 
 HOLD = Path(__file__).with_name("hold")

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from gream_ext.base_model import compare
 from gream_ext.base_model.build import BaseModelSettings, load_pretrained
-from gream_ext.base_model.compare import CompareSettings, in_bfloat16, run, table, trial
 from gream_ext.base_model.lessons import IGNORED, Lesson, batch_of, held_out_loss, lessons_of, token_losses
 from gream_ext.corpus import align
 from gream_ext.errors import GreamError
+from gream_ext.extras.inspect import initialisations as compare
+from gream_ext.extras.inspect.initialisations import CompareSettings, in_bfloat16, run, table, trial
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 from tests.unit.test_base_model import tiny_pretrained

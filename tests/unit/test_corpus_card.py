@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gream_ext.corpus import align
-from gream_ext.corpus.card import CardSettings, card_path, make_card, run, token_lengths
 from gream_ext.errors import GreamError
+from gream_ext.extras.inspect.card import CardSettings, card_path, make_card, run, token_lengths
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 from tests.support.tiny_sft import make_model, make_rows

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from gream_ext.corpus import align
-from gream_ext.corpus.preferences import (
+from gream_ext.corpus.tasks import TASKS
+from gream_ext.corpus.told import told_path
+from gream_ext.data.histories import training_histories
+from gream_ext.errors import GreamError
+from gream_ext.extras.ask.ledger import read_ledger
+from gream_ext.extras.ask.preferences import (
     STAGE,
     PreferenceSettings,
     ledger_path,
@@ -17,12 +22,7 @@ from gream_ext.corpus.preferences import (
     run,
     summary_fault,
 )
-from gream_ext.corpus.tasks import TASKS
-from gream_ext.corpus.told import told_path
-from gream_ext.data.histories import training_histories
-from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
-from gream_ext.llm.ledger import read_ledger
 from gream_ext.workspace import ITEMS, Workspace, read_table
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply
 from tests.support.synthetic import make_workspace

@@ -9,13 +9,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from gream_ext.corpus import align, card, inspect
-from gream_ext.corpus.card import CardSettings, TaskCard, histogram, make_card, summary
-from gream_ext.corpus.inspect import InspectSettings
+from gream_ext.corpus import align
 from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
 from gream_ext.corpus.rl import RlSettings, run, train_prompts
 from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.errors import GreamError
+from gream_ext.extras.inspect import card, inspect
+from gream_ext.extras.inspect.card import CardSettings, TaskCard, histogram, make_card, summary
+from gream_ext.extras.inspect.inspect import InspectSettings
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace

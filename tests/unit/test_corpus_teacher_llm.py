@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gream_ext.corpus.asking import read_template
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.reason import STAGE, ReasonSettings, rejected_path, run
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.corpus.teacher import Question
-from gream_ext.corpus.teacher_llm import SLOTS, LlmTeacher, read_answer
 from gream_ext.errors import GreamError
-from gream_ext.llm import Endpoint
+from gream_ext.extras.ask import Endpoint
+from gream_ext.extras.ask.asking import read_template
+from gream_ext.extras.ask.teacher_llm import SLOTS, LlmTeacher, read_answer
 from gream_ext.workspace import Workspace
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 from tests.support.synthetic import make_workspace

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.items.enrich import (
+from gream_ext.extras.ask.enrich import (
     EnrichSettings,
     Item,
     enriched_descriptions,
@@ -19,7 +19,7 @@ from gream_ext.items.enrich import (
     read_template,
     run,
 )
-from gream_ext.llm.ledger import read_ledger
+from gream_ext.extras.ask.ledger import read_ledger
 from gream_ext.workspace import Workspace
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 from tests.support.synthetic import make_workspace

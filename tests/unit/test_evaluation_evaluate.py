@@ -11,8 +11,8 @@ from gream_ext.evaluation import shards
 from gream_ext.evaluation.answers import reasoned_row, user_seed
 from gream_ext.evaluation.evaluate import STAGE, EvaluateSettings
 from gream_ext.evaluation.protocol import compare, read_evaluation
-from gream_ext.evaluation.report import STAGE as REPORT
-from gream_ext.evaluation.report import ReportSettings
+from gream_ext.extras.report.stages import STAGE as REPORT
+from gream_ext.extras.report.stages import ReportSettings
 from gream_ext.inference.modes import Reasoning
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import INTERACTIONS, Workspace, write_table

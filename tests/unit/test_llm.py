@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.llm import Endpoint, Request, ask, estimate
-from gream_ext.llm.client import _retry_after
-from gream_ext.llm.ledger import Ledger, read_ledger, request_hash
+from gream_ext.extras.ask import Endpoint, Request, ask, estimate
+from gream_ext.extras.ask.client import _retry_after
+from gream_ext.extras.ask.ledger import Ledger, read_ledger, request_hash
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 
 
@@ -244,7 +244,7 @@ def test_the_hash_of_a_request_stays_what_it_is() -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from gream_ext.llm import Endpoint, Request, ask
+from gream_ext.extras.ask import Endpoint, Request, ask
 requests = [Request(f"item-{n}", [{"role": "user", "content": f"describe {n}"}]) for n in range(20)]
 ask(Endpoint(sys.argv[1], "fake-model", concurrency=2), requests, Path(sys.argv[2]))
 """

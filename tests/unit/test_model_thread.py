@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.measures import Counter, Histogram, Measures
-from gream_ext.inference.model_thread import Busy, ModelThread
+from gream_ext.extras.serve.measures import Counter, Histogram, Measures
+from gream_ext.extras.serve.model_thread import Busy, ModelThread
 from gream_ext.inference.questions import Question
 from tests.support.fake_recommender import TITLES, FakeRecommender
 

@@ -9,11 +9,11 @@ from gream_ext.cli import main
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import files, read_evaluation, stem, write_evaluation
-from gream_ext.evaluation.recbole_job import Job, catalogue_of_models, read_result, training_rows, write_job
-from gream_ext.evaluation.report_data import baseline_figures
-from gream_ext.evaluation.report_table import results_table
-from gream_ext.pipeline.recbole import MODELS, RecBoleSettings, finished, make_job, read_progress
-from gream_ext.pipeline.recbole import STAGE as RECBOLE
+from gream_ext.extras.recbole.job import Job, catalogue_of_models, read_result, training_rows, write_job
+from gream_ext.extras.recbole.stages import MODELS, RecBoleSettings, finished, make_job, read_progress
+from gream_ext.extras.recbole.stages import STAGE as RECBOLE
+from gream_ext.extras.report.data import baseline_figures
+from gream_ext.extras.report.table import results_table
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 

@@ -16,10 +16,10 @@ import pytest
 from gream_ext.cli import main
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import read_evaluation, stem, values, write_evaluation
-from gream_ext.evaluation.report import STAGE, ReportSettings, run
-from gream_ext.evaluation.report_data import command_text, gather
-from gream_ext.evaluation.report_page import page
-from gream_ext.evaluation.report_users import users
+from gream_ext.extras.report.data import command_text, gather
+from gream_ext.extras.report.page import page
+from gream_ext.extras.report.stages import STAGE, ReportSettings, run
+from gream_ext.extras.report.users import users
 from gream_ext.workspace import ITEMS, Workspace, read_table, write_table
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

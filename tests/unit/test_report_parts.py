@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gream_ext.curriculum import KINDS, PHASES, CurriculumSettings, plan_epoch
-from gream_ext.evaluation.report_charts import comparison_charts, level_tone, rl_charts, sft_charts
-from gream_ext.evaluation.report_curves import RlStep, SftStep, mixture, rl_steps, sft_steps, smooth
-from gream_ext.evaluation.report_reasoning import Span, parts, plain, spans
-from gream_ext.evaluation.report_rows import Interval, interval_chart, strip
-from gream_ext.evaluation.report_svg import MOST_POINTS, Series, line_chart, nice_ticks, thinned
-from gream_ext.evaluation.report_table import results_table, terminal_table
+from gream_ext.extras.report.charts import comparison_charts, level_tone, rl_charts, sft_charts
+from gream_ext.extras.report.curves import RlStep, SftStep, mixture, rl_steps, sft_steps, smooth
+from gream_ext.extras.report.reasoning import Span, parts, plain, spans
+from gream_ext.extras.report.rows import Interval, interval_chart, strip
+from gream_ext.extras.report.svg import MOST_POINTS, Series, line_chart, nice_ticks, thinned
+from gream_ext.extras.report.table import results_table, terminal_table
 from gream_ext.identifiers import Identifier
 from gream_ext.workspace import Workspace
 

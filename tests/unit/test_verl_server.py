@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gream_ext.plugins.verl.server import RolloutServer, Tokens
+from gream_ext.plugins.verl.cpu.server import RolloutServer, Tokens
 
 
 def serve(batches, requests, most=1024, worker=None):
@@ -79,6 +79,6 @@ def test_requests_fail_when_the_worker_dies():
 
 
 def test_its_process_loads_neither_torch_nor_verl():
-    code = "import sys, gream_ext.plugins.verl.server; print(*{name.split('.')[0] for name in sys.modules})"
+    code = "import sys, gream_ext.plugins.verl.cpu.server; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "transformers", "verl", "ray"} & set(loaded)

@@ -10,9 +10,9 @@ from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum, CurriculumSampler, CurriculumSettings
-from gream_ext.curriculum_log import PLAN_NAME, append_log, start_log
-from gream_ext.curriculum_replay import replayed
 from gream_ext.errors import GreamError
+from gream_ext.plugins.llamafactory.log import PLAN_NAME, append_log, start_log
+from gream_ext.plugins.llamafactory.replay import replayed
 from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH
 from gream_ext.workspace import read_json, write_json
 

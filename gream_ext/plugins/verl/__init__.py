@@ -48,11 +48,11 @@ def _estimator() -> None:
 
 
 def _platform() -> None:
-    from gream_ext.plugins.verl import platform
+    from gream_ext.plugins.verl.cpu import platform
 
     platform.register()
     if platform.asked_for():
-        from gream_ext.plugins.verl import cpu
+        from gream_ext.plugins.verl.cpu import patches as cpu
 
         cpu.use_in_worker()
 

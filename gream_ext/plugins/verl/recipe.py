@@ -179,6 +179,8 @@ def _use_cpu() -> None:
 
     if torch.cuda.is_available():
         raise GreamError("the recipe cpu is for machines without an accelerator: leave it out, or hide the accelerator")
-    from gream_ext.plugins.verl import cpu  # needs what verl 0.8 has not, which `check` says in a sentence
+    from gream_ext.plugins.verl.cpu import (
+        patches as cpu,  # needs what verl 0.8 has not, which `check` says in a sentence
+    )
 
     cpu.use_in_launcher()

@@ -1,0 +1,102 @@
+"""A batch of requests: what it would cost, and asking it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gream_ext.errors import GreamError
+from gream_ext.extras.ask.endpoint import Endpoint, Request
+from gream_ext.extras.ask.ledger import Ledger, read_ledger
+
+Validate = Callable[[Request, str], str | None]
+"""Says why an answer is not good enough, or None when it is."""
+
+CHARACTERS_A_TOKEN = 4
+"""Rule of thumb for estimates, since the endpoint's tokenizer is not known here."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch came to: each request's key stands in exactly one of the two."""
+
+    answers: dict[str, str]
+    failures: dict[str, str]
+    """Why a request has no answer, in one line."""
+    asked: int
+    """Answers that were paid for in this run, rejected ones included."""
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a batch would cost, without asking anything."""
+
+    requests: int
+    """Still to be sent; equal ones count once."""
+    answered: int
+    """Already in the ledger."""
+    prompt_tokens: int
+    answer_tokens_at_most: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests} requests to send, {self.answered} answered already; about {self.prompt_tokens} prompt "
+            f"tokens ({CHARACTERS_A_TOKEN} characters a token), at most {self.answer_tokens_at_most} answer tokens"
+        )
+
+
+def accept_everything(request: Request, text: str) -> str | None:
+    return None
+
+
+def estimate(
+    endpoint: Endpoint, requests: Sequence[Request], ledger: Path, validate: Validate = accept_everything
+) -> Estimate:
+    """Requests and tokens that `ask` would send now; reads the ledger, sends nothing."""
+    known: dict[str, list[dict[str, Any]]] = {}
+    for line in read_ledger(ledger):
+        known.setdefault(line["hash"], []).append(line)
+    open_ones = {
+        endpoint.hash(request): request
+        for request in requests
+        if accepted(known.get(endpoint.hash(request), ()), request, validate) is None
+    }
+    characters = sum(len(message["content"]) for request in open_ones.values() for message in request.messages)
+    answered = len({endpoint.hash(request) for request in requests}) - len(open_ones)
+    return Estimate(len(open_ones), answered, characters // CHARACTERS_A_TOKEN, len(open_ones) * endpoint.max_tokens)
+
+
+def accepted(lines: Sequence[Mapping[str, Any]], request: Request, validate: Validate) -> str | None:
+    """The newest answer of the ledger that is good enough by today's rule."""
+    for line in reversed(lines):
+        if not line.get("cut") and validate(request, line["text"]) is None:
+            return str(line["text"])
+    return None
+
+
+def ask(
+    endpoint: Endpoint,
+    requests: Sequence[Request],
+    ledger: Path,
+    validate: Validate = accept_everything,
+    description: str = "asking",
+) -> Outcome:
+    """Ask everything that ``ledger`` has no good answer for, and return all answers.
+
+    A request whose endpoint fails, stalls or says 429 is sent again; an answer that ``validate``
+    rejects or that was cut at ``max_tokens`` is asked for again, ``rejections`` times. What still fails
+    stands in ``failures``. On Ctrl-C the requests under way are waited for (they are paid for), a second one
+    stops at once. `GreamError`: a wrong key, address or model (401, 403, 404), or an endpoint that
+    fails again and again.
+    """
+    import asyncio
+
+    from gream_ext.extras.ask.client import Client
+
+    keys = [request.key for request in requests]
+    if len(set(keys)) != len(keys):
+        raise GreamError(f"two requests have the key {max(keys, key=keys.count)!r}")
+    with Ledger(ledger) as book:
+        return asyncio.run(Client(endpoint, book, validate).run(requests, description))

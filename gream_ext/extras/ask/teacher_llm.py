@@ -1,0 +1,143 @@
+"""The LLM as teacher (section 4.2): it sees history and true next item, and writes the reasoning as if it did not.
+
+It names items by numbers in brackets. Its answer is put into the format of the training text, numbers as identifiers,
+and then judged like any teacher's answer; the wording of the request is in ``templates/teacher.txt``.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gream_ext.corpus.catalogue import Item
+from gream_ext.corpus.prompts import SEPARATOR
+from gream_ext.corpus.reasoning import Malformed, Reasoning
+from gream_ext.corpus.tasks.base import shortened
+from gream_ext.corpus.teacher import Answer, Question
+from gream_ext.corpus.validate import MAX_WORDS, answer_fault
+from gream_ext.extras.ask import Endpoint, Estimate, Request, Validate, ask, estimate
+from gream_ext.extras.ask.asking import common_fault
+from gream_ext.extras.ask.ledger import read_ledger
+from gream_ext.extras.ask.wording import Template, request_of, without_thinking
+
+SLOTS = ("history", "target", "label", "max_words")
+HEADINGS = (
+    "Step 1: Extraction of Behavioral Evidence:",
+    "Step 2: Modeling of Latent Preferences:",
+    "Step 3: Inference of User Intent and Goal Formulation:",
+    "Kept:",
+    "Justification:",
+    "Recommendation:",
+)
+LABEL = re.compile(r"\[(\d{1,4})\]")
+MARKUP = re.compile(r"\*\*|__|^[\s>#*-]+(?=(?:Step [123]|Kept|Justification|Recommendation)\b)", re.M)
+"""Bold headings and the like, which LLMs add unasked."""
+
+
+@dataclass(frozen=True)
+class LlmTeacher:
+    """One endpoint and how it is asked; ``name`` stands in the data, never in the training text."""
+
+    name: str
+    endpoint: Endpoint
+    template: Template
+    ledger: Path
+    max_words: int = MAX_WORDS
+    text_words: int = 24
+    """Longest text of an item in the request, beside its title and traits."""
+
+    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """For each question in order: its answers that were rejected, then the good one if there is one."""
+        known = {str(question.number): question for question in questions}
+        requests = [self.request(question) for question in known.values()]
+        outcome = ask(self.endpoint, requests, self.ledger, self._check(known), f"corpus reason, {self.name}")
+        written: dict[str, list[str]] = {}
+        for line in read_ledger(self.ledger):
+            written.setdefault(line["hash"], []).append(line["text"])
+        for request in requests:
+            kept = outcome.answers.get(request.key)
+            texts = [text for text in written.get(self.endpoint.hash(request), ()) if text != kept]
+            for text in texts:
+                yield self._answer(text, known[request.key], "cut: longer than max_tokens, or not good enough before")
+            if kept is not None:
+                yield self._answer(kept, known[request.key])
+
+    def _answer(self, text: str, question: Question, otherwise: str | None = None) -> Answer:
+        """An answer in the form of the training text, with its fault; ``otherwise`` if none is found."""
+        try:
+            shown = read_answer(text, question).render()
+        except Malformed as error:
+            return Answer(question, text, self.name, str(error))
+        return Answer(question, shown, self.name, answer_fault(shown, question, self.max_words) or otherwise)
+
+    def request(self, question: Question) -> Request:
+        """What the LLM is asked."""
+        shown = shown_history(question)
+        label = f"[{len(shown) + 1}]"
+        lines = (f"[{number}] {told(item, self.text_words)}" for number, item in enumerate(shown, start=1))
+        slots = {
+            "history": "\n".join(lines),
+            "target": f"{label} {told(question.target, self.text_words)}",
+            "label": label,
+            "max_words": str(self.max_words),
+        }
+        return request_of(str(question.number), self.template, slots)
+
+    def estimate(self, questions: Iterable[Question]) -> Estimate:
+        """What asking would take; sends nothing."""
+        known = {str(question.number): question for question in questions}
+        requests = [self.request(question) for question in known.values()]
+        return estimate(self.endpoint, requests, self.ledger, self._check(known))
+
+    def _check(self, known: Mapping[str, Question]) -> Validate:
+        """The check of each answer as it comes in: what fails is asked for again."""
+        return lambda request, text: self._answer(text, known[request.key]).fault
+
+
+def shown_history(question: Question) -> Sequence[Item]:
+    """The history without the target, where the user comes back to it: written down again it would give it away."""
+    others = [item for item in question.history if item.item_id != question.target.item_id]
+    return others or question.history
+
+
+def told(item: Item, words: int) -> str:
+    """An item on one line: title, traits, and the beginning of its text where that says more."""
+    more = " ".join(shortened(item.text.removeprefix(item.title), words).split())
+    return " — ".join(part for part in (item.title or item.item_id, ", ".join(item.traits), more) if part)
+
+
+def read_answer(text: str, question: Question) -> Reasoning:
+    """The parts of an LLM's answer, its numbers turned into identifiers. Raises `Malformed` with the reason."""
+    text = MARKUP.sub("", without_thinking(text))
+    if (common := common_fault(text)) is not None:
+        raise Malformed(common)
+    parts = _parts(text)
+    items = [*shown_history(question), question.target]
+    named = {str(number): item.identifier for number, item in enumerate(items, start=1)}
+    if unknown := sorted({number for number in LABEL.findall(text) if number not in named}):
+        raise Malformed(f"numbers: [{unknown[0]}] names no item")
+    kept = parts[3]
+    if not re.fullmatch(rf"(?:{LABEL.pattern}[,\s]*)+\.?", kept):
+        raise Malformed("rewriting: Kept is not a list of numbers")
+    listed = SEPARATOR.join(named[number] for number in LABEL.findall(kept))
+    evidence, preferences, intent, _, justification, answer = (
+        LABEL.sub(lambda found: named[found[1]], part) for part in parts
+    )
+    return Reasoning(evidence, preferences, intent, listed, justification, answer.rstrip(". "))
+
+
+def _parts(text: str) -> list[str]:
+    """What stands behind each heading, in their order."""
+    parts = []
+    for heading in HEADINGS:
+        before, found, text = text.partition(heading)
+        if not found:
+            raise Malformed(f"stages: no {heading!r}")
+        parts.append(before.strip())
+    first, *parts = [*parts, text.strip()]
+    if first:
+        raise Malformed(f"stages: {first[:20]!r} stands before {HEADINGS[0]!r}")
+    for heading, part in zip(HEADINGS, parts, strict=True):
+        if not part:
+            raise Malformed(f"stages: nothing stands after {heading!r}")
+    return parts

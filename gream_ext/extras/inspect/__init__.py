@@ -1,0 +1,1 @@
+"""Looking at what a run wrote: the data card, samples, initialisations compared."""
