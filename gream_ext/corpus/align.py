@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from gream_ext.corpus.draw import interleaved, shuffled
 from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
+from gream_ext.corpus.prompt_settings import sidecar, write_sidecar
 from gream_ext.corpus.prompts import WINDOW, drawn_wording
 from gream_ext.corpus.told import load_told, told_path
+from gream_ext.corpus.words import DOMAIN_HELP, words_of
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -44,10 +46,12 @@ class AlignSettings:
     canonical_share: float = option(
         0.5, least=0, most=1, help="share of the prompts in the first wording, which inference uses"
     )
+    domain: str = option("product", help=DOMAIN_HELP)
     text_words: int = option(64, least=1, help="longest item text, in words")
     seed: int = option(0, help="seed of every draw")
 
     def __post_init__(self) -> None:
+        words_of(self.domain)
         from gream_ext.corpus.tasks import TASKS
 
         for name, share in self.mixture.items():
@@ -76,7 +80,7 @@ def align_rows(source: "Source", settings: AlignSettings) -> Iterator[Row]:
     """All rows, epoch by epoch, tasks in random order; the same for the same seed."""
     from gream_ext.corpus.tasks import TASKS
 
-    counts = task_rows(source, settings)
+    counts, words = task_rows(source, settings), words_of(settings.domain)
     # One run of units over all epochs: a task that shows a part of its population shows another part each epoch.
     units = {
         name: shuffled(TASKS[name].population(source), count * settings.epochs, f"align/{settings.seed}/{name}")
@@ -86,7 +90,8 @@ def align_rows(source: "Source", settings: AlignSettings) -> Iterator[Row]:
     for epoch in range(1, settings.epochs + 1):
         for name in interleaved(counts, f"align/{settings.seed}/{epoch}"):
             slots, response = TASKS[name].write(source, next(units[name]), chances[name])
-            prompt = drawn_wording("direct" if name == "next" else name, settings.canonical_share, chances[name])
+            task = "direct" if name == "next" else name
+            prompt = drawn_wording(task, settings.canonical_share, chances[name], words)
             messages = [
                 {"role": "user", "content": prompt.format_map(slots)},
                 {"role": "assistant", "content": response},
@@ -113,6 +118,7 @@ def run(workspace: Workspace, settings: AlignSettings) -> None:
     )  # fmt: skip
     total = settings.epochs * sum(task_rows(source, settings).values())
     write_rows(workspace.align, align_rows(source, settings), total, "corpus align")
+    write_sidecar(workspace.align, settings.window, words_of(settings.domain))
     write_dataset_info(workspace)
 
 
@@ -130,5 +136,5 @@ STAGE = Stage(
         *corpus_reads(workspace),
         *([told_path(workspace)] if told_path(workspace).exists() else []),
     ],
-    writes=lambda workspace, settings: [workspace.align, dataset_info_path(workspace)],
+    writes=lambda workspace, settings: [workspace.align, sidecar(workspace.align), dataset_info_path(workspace)],
 )

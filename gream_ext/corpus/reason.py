@@ -13,8 +13,10 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from gream_ext.corpus.align import corpus_reads, load_catalogue
 from gream_ext.corpus.draw import shuffled
 from gream_ext.corpus.files import Row, dataset_info_path, row, write_dataset_info, write_rows
+from gream_ext.corpus.prompt_settings import sidecar, write_sidecar
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt, drawn_wording, system_text
 from gream_ext.corpus.validate import MAX_WORDS, answer_fault
+from gream_ext.corpus.words import DOMAIN_HELP, words_of
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.options import AskSettings
 from gream_ext.stage import Stage, option
@@ -49,6 +51,7 @@ class ReasonSettings(AskSettings):
         "what differs from the options of the LLM; the name template is the template teacher's",
     )
     template: str | None = option(None, help="a file in place of templates/teacher.txt, with [system] and [user] parts")
+    domain: str = option("product", help=DOMAIN_HELP)
     system_prompt: SystemPrompt = option("full", help="the appendix's system prompt or one of one line")
     window: int = option(WINDOW, least=1, help="items of a history that a prompt shows")
     min_history: int = option(3, least=1, help="items that must stand before a target")
@@ -68,6 +71,7 @@ class ReasonSettings(AskSettings):
         from gream_ext.corpus.teachers import check_teachers
 
         check_teachers(self.teachers)
+        words_of(self.domain)
 
 
 def epoch_rows(source: "Source", settings: ReasonSettings) -> int:
@@ -90,17 +94,17 @@ def reason_rows(
     answers: Iterable["Answer"], settings: ReasonSettings, rejected: IO[str], reasons: Counter[str]
 ) -> Iterator[Row]:
     """The rows whose answers are valid; the others are written to ``rejected`` and counted in ``reasons``."""
-    chance = Random(f"reason/{settings.seed}/prompts")
+    rng, words = Random(f"reason/{settings.seed}/prompts"), words_of(settings.domain)
     for answer in answers:
         history = [item.identifier for item in answer.question.history]
-        wording = drawn_wording("reason", settings.canonical_share, chance)
+        wording = drawn_wording("reason", settings.canonical_share, rng, words)
         messages = [
-            {"role": "system", "content": system_text(settings.system_prompt)},
+            {"role": "system", "content": system_text(settings.system_prompt, words)},
             {"role": "user", "content": wording.format(history=", ".join(history))},
             {"role": "assistant", "content": answer.text},
         ]
         made = row("reason", "reason", answer.question.epoch, messages, teacher=answer.teacher)
-        fault = answer.fault or answer_fault(answer.text, answer.question, settings.max_words)
+        fault = answer.fault or answer_fault(answer.text, answer.question, settings.max_words, words)
         if fault is None:
             yield made
         else:
@@ -139,7 +143,8 @@ def run(workspace: Workspace, settings: ReasonSettings) -> None:
 
     def template() -> "Teacher":
         embeddings = load_embeddings(workspace, len(catalogue))
-        return TemplateTeacher(embeddings, settings.most_kept, settings.canonical_share, settings.seed)
+        words = words_of(settings.domain)
+        return TemplateTeacher(embeddings, settings.most_kept, settings.canonical_share, settings.seed, words)
 
     teachers = make_teachers(settings, workspace, template)
     if settings.dry_run:
@@ -159,6 +164,7 @@ def run(workspace: Workspace, settings: ReasonSettings) -> None:
             f"none of {total} answers was accepted{told}: {rejected_path(workspace)} holds each with its reason; raise "
             "--max-words where they are too long, change the items' titles where those leak"
         )
+    write_sidecar(workspace.reason, settings.window, words_of(settings.domain), settings.system_prompt)
     write_dataset_info(workspace)
     print(f"corpus reason: {accepted} of {total} answers accepted{told}", file=sys.stderr)
     if settings.asks_llm and total - accepted > settings.tolerate * total:
@@ -182,7 +188,7 @@ def _reads(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
 def _writes(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
     if settings.dry_run:
         return []
-    return [workspace.reason, rejected_path(workspace), dataset_info_path(workspace)]
+    return [workspace.reason, sidecar(workspace.reason), rejected_path(workspace), dataset_info_path(workspace)]
 
 
 STAGE = Stage(

@@ -10,14 +10,15 @@ from typing import Any, Literal
 from gream_ext import __version__
 from gream_ext.corpus.align import corpus_reads
 from gream_ext.corpus.draw import shuffled
+from gream_ext.corpus.prompt_settings import PromptSettings, read_prompt_settings, sidecar
 from gream_ext.corpus.prompts import (
-    WINDOW,
     Message,
     SystemPrompt,
     direct_messages,
     history_text,
     reason_messages,
 )
+from gream_ext.corpus.words import DOMAIN_HELP, words_of
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
 from gream_ext.stage import Stage, option
@@ -40,8 +41,13 @@ class RlSettings:
         0.5, least=0, most=1, help="share of the prompts in reasoning mode, the others in direct mode"
     )
     valid_users: int = option(0, least=0, help="validation users to watch progress on; 0: all")
-    system_prompt: SystemPrompt = option("full", help="system prompt of reasoning mode, the same as in `corpus reason`")
-    window: int = option(WINDOW, least=1, help="items of a history that a prompt shows")
+    system_prompt: SystemPrompt | None = option(
+        None, help="system prompt of reasoning mode; by default that of the reasoning data"
+    )
+    window: int | None = option(
+        None, least=1, help="items of a history that a prompt shows; by default as in the training data of each mode"
+    )
+    domain: str | None = option(None, help=f"{DOMAIN_HELP}; by default as in the training data")
     min_history: int = option(3, least=1, help="items that must stand before a training target")
     seed: int = option(0, help="seed of every draw")
 
@@ -86,30 +92,43 @@ def valid_prompts(workspace: Workspace, settings: RlSettings) -> Iterator[Prompt
             yield Prompt(mode, cases[row].user_id, cases[row].history, cases[row].target)
 
 
-def rl_rows(prompts: Iterable[Prompt], index: ItemIndex, split: str, settings: RlSettings) -> Iterator[dict[str, Any]]:
+def asked_as(workspace: Workspace, settings: RlSettings) -> PromptSettings:
+    """The prompts of the training data, with what the settings say otherwise."""
+    trained = read_prompt_settings(workspace)
+    return PromptSettings(
+        settings.window or trained.direct_window,
+        settings.window or trained.reason_window,
+        settings.system_prompt or trained.system_prompt,
+        words_of(settings.domain) if settings.domain else trained.words,
+    )
+
+
+def rl_rows(prompts: Iterable[Prompt], index: ItemIndex, split: str, asked: PromptSettings) -> Iterator[dict[str, Any]]:
     """The columns that Verl reads."""
     for number, prompt in enumerate(prompts):
         yield {
             "data_source": "gream",
-            "prompt": mode_messages(
-                prompt.mode, history_text(index, prompt.history, settings.window), settings.system_prompt
-            ),
+            "prompt": messages_of(prompt, index, asked),
             "ability": "recommendation",
             "reward_model": {"style": "rule", "ground_truth": index.text(prompt.target)},
             "extra_info": {"mode": prompt.mode, "user_id": prompt.user_id, "index": number, "split": split},
         }
 
 
-def mode_messages(mode: Mode, history: str, system_prompt: SystemPrompt) -> list[Message]:
-    """The canonical prompt of a mode."""
-    return direct_messages(history) if mode == "direct" else reason_messages(history, system_prompt=system_prompt)
+def messages_of(prompt: Prompt, index: ItemIndex, asked: PromptSettings) -> list[Message]:
+    """The canonical prompt of its mode."""
+    if prompt.mode == "direct":
+        return direct_messages(history_text(index, prompt.history, asked.direct_window), words=asked.words)
+    history = history_text(index, prompt.history, asked.reason_window)
+    return reason_messages(history, system_prompt=asked.system_prompt, words=asked.words)
 
 
-def write_rl(path: Path, rows: Iterable[dict[str, Any]], settings: RlSettings) -> None:
+def write_rl(path: Path, rows: Iterable[dict[str, Any]], settings: RlSettings, asked: PromptSettings) -> None:
     """Write prompts whole, with what made them in the file."""
     import polars as pl
 
     about = {"kind": "rl_prompts", "version": 1, "gream_ext": __version__, "settings": asdict(settings)}
+    about["prompts"] = asked.as_json()
     with whole(path) as draft:
         pl.DataFrame(list(rows)).write_parquet(draft, metadata={"gream": json.dumps(about)})
 
@@ -119,14 +138,19 @@ def run(workspace: Workspace, settings: RlSettings) -> None:
 
     index = ItemIndex.load(workspace.item_index)
     histories = training_histories(workspace)
-    write_rl(workspace.rl_train, rl_rows(train_prompts(histories, settings), index, "train", settings), settings)
-    write_rl(workspace.rl_valid, rl_rows(valid_prompts(workspace, settings), index, "valid", settings), settings)
+    asked = asked_as(workspace, settings)
+    train, valid = train_prompts(histories, settings), valid_prompts(workspace, settings)
+    write_rl(workspace.rl_train, rl_rows(train, index, "train", asked), settings, asked)
+    write_rl(workspace.rl_valid, rl_rows(valid, index, "valid", asked), settings, asked)
 
 
 STAGE = Stage(
     name="corpus rl",
     settings=RlSettings,
     run=run,
-    reads=lambda workspace, settings: corpus_reads(workspace),
+    reads=lambda workspace, settings: [
+        *corpus_reads(workspace),
+        *(path for path in map(sidecar, (workspace.align, workspace.reason)) if path.exists()),
+    ],
     writes=lambda workspace, settings: [workspace.rl_train, workspace.rl_valid],
 )

@@ -13,6 +13,7 @@ from gream_ext.corpus.profile import listed, profile
 from gream_ext.corpus.prompts import SEPARATOR, drawn_wording
 from gream_ext.corpus.reasoning import Reasoning
 from gream_ext.corpus.tasks.preference import intent_text
+from gream_ext.corpus.words import PRODUCT, Words
 
 
 @dataclass(frozen=True)
@@ -57,23 +58,32 @@ class TemplateTeacher:
 
     name = "template"
 
-    def __init__(self, embeddings: np.ndarray, most_kept: int, canonical_share: float = 1.0, seed: int = 0):
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        most_kept: int,
+        canonical_share: float = 1.0,
+        seed: int = 0,
+        words: Words = PRODUCT,
+    ):
         """``embeddings`` float [items, width], rows in the order of items.parquet."""
         self.embeddings = embeddings
         self.most_kept = most_kept
         self.canonical_share = canonical_share
         self.seed = seed
+        self.words = words
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         for question in questions:
-            chance = Random(f"teacher/{self.seed}/{question.number}")
-            yield Answer(question, self.reasoning(question.history, question.target, chance).render(), self.name)
+            rng = Random(f"teacher/{self.seed}/{question.number}")
+            reasoning = self.reasoning(question.history, question.target, rng)
+            yield Answer(question, reasoning.render(self.words), self.name)
 
-    def reasoning(self, history: Sequence[Item], target: Item, chance: Random) -> Reasoning:
+    def reasoning(self, history: Sequence[Item], target: Item, rng: Random) -> Reasoning:
         """The stages for one history (oldest first) and its true next item."""
 
         def wording(task: str) -> str:
-            return drawn_wording(task, self.canonical_share, chance)
+            return drawn_wording(task, self.canonical_share, rng, self.words)
 
         told = profile(history)
         slots = {"often": listed(told.often), "lately": listed(told.lately), "trend": told.trend}

@@ -7,6 +7,7 @@ from typing import Any
 
 from gream_ext.corpus.reason import TEMPLATE, ReasonSettings
 from gream_ext.corpus.teacher import Answer, Question, Teacher
+from gream_ext.corpus.words import words_of
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.asking import read_template
 from gream_ext.extras.ask.options import ENDPOINT_KEYS, endpoint_of
@@ -56,7 +57,8 @@ def _llm(name: str, settings: ReasonSettings, workspace: Workspace, given: Mappi
     own = {key: value for key, value in given.items() if key != "weight"}
     words = read_template("teacher.txt", settings.template, SLOTS, needed=("history", "target", "label"))
     ledger = workspace.path("reason.ledger.jsonl")
-    return LlmTeacher(name, endpoint_of(settings, **own), words, ledger, settings.max_words)
+    domain = words_of(settings.domain)
+    return LlmTeacher(name, endpoint_of(settings, **own), words, ledger, settings.max_words, domain)
 
 
 def assigned(teachers: Sequence[Weighted], questions: Iterable[Question], seed: int) -> list[list[Question]]:

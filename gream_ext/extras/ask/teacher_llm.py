@@ -15,6 +15,7 @@ from gream_ext.corpus.reasoning import Malformed, Reasoning
 from gream_ext.corpus.tasks.base import shortened
 from gream_ext.corpus.teacher import Answer, Question
 from gream_ext.corpus.validate import MAX_WORDS, answer_fault
+from gream_ext.corpus.words import PRODUCT, Words
 from gream_ext.extras.ask import Endpoint, Estimate, Request, Validate, ask, estimate
 from gream_ext.extras.ask.asking import common_fault
 from gream_ext.extras.ask.ledger import read_ledger
@@ -43,6 +44,7 @@ class LlmTeacher:
     template: Template
     ledger: Path
     max_words: int = MAX_WORDS
+    words: Words = PRODUCT
     text_words: int = 24
     """Longest text of an item in the request, beside its title and traits."""
 
@@ -65,10 +67,12 @@ class LlmTeacher:
     def _answer(self, text: str, question: Question, otherwise: str | None = None) -> Answer:
         """An answer in the form of the training text, with its fault; ``otherwise`` if none is found."""
         try:
-            shown = read_answer(text, question).render()
+            shown = read_answer(text, question).render(self.words)
         except Malformed as error:
             return Answer(question, text, self.name, str(error))
-        return Answer(question, shown, self.name, answer_fault(shown, question, self.max_words) or otherwise)
+        return Answer(
+            question, shown, self.name, answer_fault(shown, question, self.max_words, self.words) or otherwise
+        )
 
     def request(self, question: Question) -> Request:
         """What the LLM is asked."""
