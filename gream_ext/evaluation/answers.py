@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from gream_ext.corpus.prompts import SystemPrompt
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import SAMPLED
@@ -31,8 +31,7 @@ class Task:
     beams: int
     sampling: Sampling
     exclude_seen: bool
-    window: int
-    system_prompt: SystemPrompt
+    prompts: PromptSettings
     beta: float
     seed: int
     device: str
@@ -49,24 +48,24 @@ def load(task: Task) -> "Modes":
     import torch
 
     from gream_ext.decoding.trie import ItemTrie
+    from gream_ext.inference.device import chosen_device
     from gream_ext.inference.engines.choose import open_engine
     from gream_ext.inference.modes import Modes
 
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if task.device == "auto" else task.device
     index = ItemIndex.load(task.item_index)
     engine = open_engine(
         task.engine,
         task.model,
         lambda tokenizer: ItemTrie.from_index(index, tokenizer),
-        device,
+        chosen_device(task.device),
         task.dtype,
         task.server,
         prompts_at_once=task.prompts_at_once,
         rows_at_once=task.rows_at_once,
     )
-    return Modes(engine, index, task.window, task.system_prompt)
+    return Modes(engine, index, task.prompts)
 
 
 def answer(modes: "Modes", task: Task, cases: Sequence[Case]) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
 if TYPE_CHECKING:
+    from gream_ext.corpus.prompt_settings import PromptSettings
     from gream_ext.data.histories import Case
     from gream_ext.evaluation.answers import Task
 
@@ -112,7 +113,7 @@ def run(workspace: Workspace, settings: EvaluateSettings) -> None:
     decoding = {name: value for name, value in asdict(settings).items() if name not in NOT_DECODING}
     if settings.engine == "sglang":
         decoding["seed"] = None  # SGLang's samples depend on the batch that they are drawn in
-    about = {**decoding, "window": task.window, "system_prompt": task.system_prompt, "model": str(settings.model)}
+    about = {**decoding, **asked(task), "model": str(settings.model)}
     path = output(workspace, settings)
     shards = Shards(path, identity(about, [task.model, workspace.item_index, workspace.interactions]))
 
@@ -155,15 +156,9 @@ NOT_DECODING = (
 
 def make_task(workspace: Workspace, settings: EvaluateSettings) -> "Task":
     """How the workers answer. A model is asked in the way that it was trained with."""
-    from gream_ext.corpus.prompts import WINDOW
     from gream_ext.evaluation.answers import Task
     from gream_ext.inference.engines.base import Sampling
-    from gream_ext.inference.source import prompt_settings
 
-    trained_with = prompt_settings(workspace)
-    system_prompt = settings.system_prompt
-    if system_prompt == "auto":
-        system_prompt = trained_with.get("system_prompt", "full")
     threads = settings.threads
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
         threads = max(1, (os.cpu_count() or 1) // settings.processes)
@@ -176,8 +171,7 @@ def make_task(workspace: Workspace, settings: EvaluateSettings) -> "Task":
             settings.n, settings.temperature, settings.top_p, settings.max_new_tokens, settings.constrained
         ),
         exclude_seen=settings.exclude_seen,
-        window=settings.window or trained_with.get("window", WINDOW),
-        system_prompt=system_prompt,
+        prompts=prompts(model_folder(workspace, settings.model), settings),
         beta=settings.beta,
         seed=settings.seed,
         device=settings.device,
@@ -188,6 +182,23 @@ def make_task(workspace: Workspace, settings: EvaluateSettings) -> "Task":
         engine=settings.engine,
         server=settings.server,
     )
+
+
+def prompts(model: Path, settings: EvaluateSettings) -> "PromptSettings":
+    """As the model was trained, with what the settings say otherwise; `GreamError` where its folder does not say."""
+    from gream_ext.base_model.model_format import read_format
+
+    found = read_format(model).prompts
+    if settings.window is not None:
+        found = replace(found, direct_window=settings.window, reason_window=settings.window)
+    return found if settings.system_prompt == "auto" else replace(found, system_prompt=settings.system_prompt)
+
+
+def asked(task: "Task") -> dict[str, Any]:
+    """The prompt's settings of the mode, for the summary."""
+    prompts = task.prompts
+    window = prompts.direct_window if task.mode == "direct" else prompts.reason_window
+    return {"window": window, "system_prompt": prompts.system_prompt, "words": asdict(prompts.words)}
 
 
 def check_cases(cases: "Sequence[Case]", index: Any) -> None:

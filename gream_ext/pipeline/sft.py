@@ -8,15 +8,19 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gream_ext.base_model.chat_format import compare, set_chat_template
+from gream_ext.base_model.model_format import DEFAULT_TEMPLATE, ModelFormat, write_format
+from gream_ext.corpus.prompt_settings import read_prompt_settings
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.attempt import IDENTITY, TRAINED, identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
 from gream_ext.pipeline.precision import multiplies_bfloat16
+from gream_ext.pipeline.record import versions
 from gream_ext.pipeline.shipped import find_recipe
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
@@ -61,6 +65,7 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
     for path, command in ((workspace.model("base_model"), "base-model"), (workspace.align, "corpus align")):
         if not path.exists():
             raise GreamError(f"{path} is missing: run `gream {command}` first")
+    describe = how_to_ask(workspace, recipe_keys(recipe, settings.overrides))
     folder = workspace.path("sft.training")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
         drop_unfinished(folder)
@@ -76,9 +81,40 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
         )
         mark_trained(folder)
     if (folder / "adapter_config.json").exists():
-        merge_adapter(workspace, folder, recipe, settings.overrides)
+        merge_adapter(workspace, folder, recipe_keys(recipe, settings.overrides), describe)
     else:
-        finish(folder, workspace.model("sft"))
+        finish(folder, workspace.model("sft"), describe)
+
+
+def recipe_keys(recipe: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    return {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
+
+
+def how_to_ask(workspace: Workspace, keys: Mapping[str, Any]) -> Callable[[Path], None]:
+    """Compare the prompts that will be trained with those that inference writes, and say what describes the model.
+
+    Returns:
+        what is to be called with the trained model's folder: it writes ``gream_model.json``, and the chat template
+        where the base model's own differs from what was trained.
+
+    Raises:
+        GreamError: the template does not fit the base model, or the corpus does not say how it asks.
+    """
+    template = keys.get("template") or DEFAULT_TEMPLATE
+    how = ModelFormat(read_prompt_settings(workspace), template, versions())
+    about = {name: keys[name] for name in ("default_system", "enable_thinking", "preserve_thinking") if name in keys}
+    found = compare(workspace.model("base_model"), template, about)
+    if found.told:
+        print(f"sft: the base model: {found.told}")
+
+    def describe(folder: Path) -> None:
+        if found.chat_template is not None:
+            set_chat_template(folder, found.chat_template)
+        write_format(folder, how)
+
+    return describe
 
 
 def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) -> tuple[list[str], dict[str, str]]:
@@ -132,11 +168,10 @@ def drop_unfinished(folder: Path) -> None:
             weights.unlink()
 
 
-def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: Mapping[str, Any]) -> None:
+def merge_adapter(
+    workspace: Workspace, folder: Path, keys: Mapping[str, Any], describe: Callable[[Path], None]
+) -> None:
     """Merge a LoRA adapter into the base model by LLaMA-Factory's export; the logs go along."""
-    import yaml
-
-    keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
     base = json.loads((workspace.model("base_model") / "config.json").read_text(encoding="utf-8"))
     with whole(workspace.model("sft")) as draft:
         words = {
@@ -154,6 +189,7 @@ def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: M
             if not (draft / log.name).exists() and log.name != "adapter_config.json":
                 shutil.copy2(log, draft)
         untie_if_apart(draft)
+        describe(draft)
         _tidy(draft)
     shutil.rmtree(folder)
 
@@ -173,11 +209,12 @@ def untie_if_apart(model: Path) -> None:
         (model / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def finish(folder: Path, model: Path) -> None:
+def finish(folder: Path, model: Path, describe: Callable[[Path], None]) -> None:
     """Turn the training folder into the model's: without checkpoints and caches, in one step."""
     if not any(folder.glob("*.safetensors")):
         raise GreamError(f"{folder} has no model: does the recipe train and save one?")
     _tidy(folder)
+    describe(folder)
     with whole(model) as draft:
         folder.rename(draft)
 

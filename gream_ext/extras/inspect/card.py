@@ -154,7 +154,7 @@ def run(workspace: Workspace, settings: CardSettings) -> None:
     from tqdm import tqdm
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     rows = (row for path, made_by in corpus_files(workspace) for row in read_rows(path, made_by))
     card = make_card(tqdm(rows, desc="corpus card", unit=" rows", mininterval=0.5), tokenizer, settings)
     card["tokenizer"] = {"folder": folder.name, "vocabulary": len(tokenizer)}

@@ -45,9 +45,9 @@ def version() -> str:
         return "unknown"
 
 
-def check_names(module: ModuleType) -> None:
-    """Raise `GreamError` naming the version when ``module`` lacks a name that we rely on."""
-    for name in NAMES[module.__name__]:
+def check_names(module: ModuleType, names: tuple[str, ...] | None = None) -> None:
+    """Raise `GreamError` naming the version when ``module`` lacks a name that we rely on, by default of `NAMES`."""
+    for name in NAMES[module.__name__] if names is None else names:
         found: object = module
         for part in name.split("."):
             found = getattr(found, part, None)
