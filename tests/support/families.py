@@ -98,8 +98,21 @@ class Family:
     """The template of LLaMA-Factory that must be found; None where the family is refused."""
     replaced: bool = False
     """Whether the chat template must be replaced by that one's."""
+    choose: str | None = None
+    """What is given as ``--template``."""
 
 
+DEEPSEEK = (
+    "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}"
+    "{{ 'User: ' + message.content + '\\n\\n' }}{% elif message.role == 'assistant' %}"
+    "{{ 'Assistant: ' + message.content + eos_token }}{% else %}{{ message.content + '\\n\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+MLA = {
+    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "head_dim": 8,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1, "topk_group": 1,
+}  # fmt: skip
 IM = ("<|im_start|>", "<|im_end|>")
 GEMMA_TOKENS = ("<start_of_turn>", "<end_of_turn>")
 SMALL_MOE = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -128,7 +141,10 @@ FAMILIES = [
            template="glm4", replaced=True),
     Family("Command R", "cohere", COHERE, ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|SYSTEM_TOKEN|>",
            "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"), bos="<BOS_TOKEN>", eos="<|END_OF_TURN_TOKEN|>", template="cohere"),
-    Family("StableLM 2 (Zephyr)", "stablelm", ZEPHYR),
+    Family("DeepSeek (MLA)", "deepseek_v2", DEEPSEEK, bos="<|begin|>", eos="<|end|>", config=MLA, template="deepseek"),
+    Family("Zephyr", "mistral", ZEPHYR, eos="</s>"),
+    Family("StableLM 2", "stablelm", ZEPHYR, template="zephyr", choose="zephyr", replaced=True),
+    Family("BLOOM", "bloom", None, template="qwen3_nothink", replaced=True),
     Family("GPT-2", "gpt2", None, template="qwen3_nothink", replaced=True),
     Family("Pythia", "gpt_neox", None, template="qwen3_nothink", replaced=True),
     Family("OPT", "opt", None, bos="</s>", eos="</s>", template="qwen3_nothink", replaced=True),

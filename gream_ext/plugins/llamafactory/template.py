@@ -5,6 +5,7 @@ rooms that ask import no framework; `gream_ext.base_model.chat_format` writes th
 """
 
 import copy
+import dataclasses
 import json
 import re
 import sys
@@ -22,7 +23,7 @@ from gream_ext.plugins.llamafactory.chat_jinja import jinja_of
 NAMES = ("TEMPLATES", "Llama2Template", "Template.encode_oneturn", "Template.fix_special_tokens")
 """Of ``llamafactory.data.template``; of a template also its ``format_…`` slots and ``default_system``."""
 MARKER = re.compile(r"<\|[\w\-]+\|>|<[a-z]+_of_turn>")
-"""What a template writes to mark turns; a base model that gets another template than its own gets these as tokens."""
+"""What a template writes to mark turns; a base model without a chat template gets these as tokens."""
 
 
 class Unfit(Exception):
@@ -106,7 +107,7 @@ def fit(module: Any, tokenizer: Any, name: str, keys: dict[str, Any], add: bool)
         if keys.get(key) is not None:
             setattr(template, key, keys[key])
     known = tokenizer.get_vocab()
-    if add:
+    if add and not tokenizer.chat_template:
         slots = (template.format_prefix, template.format_system, template.format_user, template.format_assistant)
         text = " ".join(slot for one in slots for slot in one.slots if isinstance(slot, str))
         tokenizer.add_tokens(MARKER.findall(text), special_tokens=True)
@@ -176,7 +177,7 @@ def nearest(module: Any, tokenizer: Any) -> list[str]:
     scores: list[tuple[float, int, str]] = []
     for name, template in module.TEMPLATES.items():
         try:
-            wanted = trained(template, tokenizer, probe)[0]
+            wanted = trained(dataclasses.replace(template, default_system=""), tokenizer, probe)[0]
         except Exception:
             continue
         scores.append((-SequenceMatcher(None, own, wanted, autojunk=False).ratio(), len(scores), name))
