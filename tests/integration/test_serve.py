@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,43 @@ def test_who_sends_half_a_request_keeps_nobody_out(tmp_path: Path) -> None:
             assert b"408" in slow.recv(20)
         process.terminate()
         assert "Traceback" not in process.communicate(timeout=60)[1]
+
+
+def test_who_asks_and_never_reads_keeps_nobody_out(tmp_path: Path) -> None:
+    """As many connections as there may be, all full of answers that nobody reads: each is closed in time."""
+    workspace = make_model_workspace(tmp_path)
+    options = ("--workspace", str(workspace.root), "--body-seconds", "2", "--max-connections", "20")
+    with contextlib.ExitStack() as stack:
+        address, process = stack.enter_context(serving(*options))
+        port = int(address.rsplit(":", 1)[1])
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
+        for _ in range(20):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.settimeout(5)
+            one.connect(("127.0.0.1", port))
+            with contextlib.suppress(OSError):  # closed by then, or its requests are not read while it does not read
+                one.sendall(asked)
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                assert httpx.get(f"{address}/health", trust_env=False, timeout=60).status_code == 200
+                break
+            except httpx.TransportError:  # none is free yet
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=60)[1]
+
+
+def test_a_body_is_measured_in_one_way(address: str) -> None:
+    """With both headers a proxy may see two requests where we see one."""
+    with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=60) as one:
+        one.sendall(
+            b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\n{}\r\n0\r\n\r\n"
+        )
+        assert one.recv(1000).startswith(b"HTTP/1.1 400")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
