@@ -228,6 +228,11 @@ def test_the_page_in_a_real_browser(address: str) -> None:
         page.click("#history .remove")
         assert page.evaluate("document.querySelectorAll('#history li').length") == length - 1
 
+        # Of a long history the end is shown, and how much stands before it.
+        page.evaluate("{ const one = history[0]; for (let n = 0; n < 30; n++) add(one); }")
+        page.wait_for("document.querySelectorAll('#history li').length == 20")
+        assert page.evaluate("document.querySelector('#earlier').textContent") == f"and {length - 1 + 30 - 20} earlier"
+
         # The reasoning streams in and ends with an answer, or says why there is none.
         page.click("#explain")
         page.wait_for("document.querySelector('#reasoning').textContent.length > 0")
@@ -243,3 +248,9 @@ def test_the_page_in_a_real_browser(address: str) -> None:
             "[...document.querySelectorAll('#direct .categories')].every("
             "one => one.textContent.includes(document.querySelector('#category').value))"
         )
+
+        page.click("#clear")
+        page.wait_for("document.querySelectorAll('#history li').length == 0")
+        assert page.evaluate("['user', 'query', 'category'].every(id => document.getElementById(id).value == '')")
+        assert page.evaluate("document.querySelector('#reasoning').textContent == ''")
+        assert page.evaluate("document.querySelector('#answer').hidden && document.querySelector('#earlier').hidden")
