@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from gream_ext.corpus.files import dataset_info_path
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.attempt import IDENTITY, TRAINED, identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
@@ -192,7 +193,22 @@ def _datasets(folder: Path) -> Path:
 
 
 def _reads(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:
-    return workspace.model("base_model"), workspace.corpus, find_recipe(settings.recipe)
+    recipe = find_recipe(settings.recipe)
+    return [workspace.model("base_model"), recipe, *data_files(workspace, recipe, settings.overrides)]
+
+
+def data_files(workspace: Workspace, recipe: Path, overrides: Mapping[str, Any]) -> list[Path]:
+    """The files of the corpus that the recipe trains on and measures with; what else lies there is none of it."""
+    import yaml
+
+    keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
+    try:
+        entries = json.loads(dataset_info_path(workspace).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # LLaMA-Factory says so
+        entries = {}
+    named = (keys.get(key) or () for key in ("dataset", "eval_dataset"))
+    names = [name.strip() for value in named for name in (value.split(",") if isinstance(value, str) else value)]
+    return [workspace.corpus / entries.get(name, {}).get("file_name", f"{name}.jsonl") for name in dict.fromkeys(names)]
 
 
 def _writes(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:
