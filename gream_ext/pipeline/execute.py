@@ -1,6 +1,8 @@
 """Run one stage or command the way the command line does: one at a time in a workspace, skipped if up to date."""
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +43,10 @@ def holding(workspace: Workspace) -> Iterator[None]:
         os.environ[MARK] = mark(workspace)
         try:
             with undisturbed():
-                sweep(workspace)
+                left = sweep(workspace)
+            if left:
+                names = ", ".join(f"{number} {name}" for name, number in Counter(left).items())
+                print(f"ended what an earlier run had left: {names}", file=sys.stderr)
             yield
         finally:
             with undisturbed():

@@ -66,7 +66,14 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
         drop_unfinished(folder)
         words, environment = training_command(workspace, settings, recipe)
         caches = {"HF_DATASETS_CACHE": str(_datasets(folder).resolve()), **environment}
-        launch(words, name="sft", workspace=workspace, environment=caches, progress=read_progress)
+        launch(
+            words,
+            name="sft",
+            workspace=workspace,
+            environment=caches,
+            progress=read_progress,
+            phase="starting LLaMA-Factory",
+        )
         mark_trained(folder)
     if (folder / "adapter_config.json").exists():
         merge_adapter(workspace, folder, recipe, settings.overrides)
