@@ -13,6 +13,7 @@ import pytest
 from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.corpus.files import read_rows
 from gream_ext.corpus.preferences import Preferences, Summary, preferences_path
+from gream_ext.corpus.profile import wish
 from gream_ext.corpus.reasoning import read_reasoning
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.corpus.tasks import TASKS
@@ -61,7 +62,7 @@ ALIGN_OPTIONS = {
 }  # fmt: skip
 REASON_OPTIONS = {
     "rows": 9, "epochs": 2, "system_prompt": "short", "window": 4, "min_history": 6, "crop_share": 1.0, "most_kept": 1,
-    "max_words": 30, "canonical_share": 1.0, "domain": "film", "seed": 1, "teachers": {"template": {}, },
+    "wishes": 3, "max_words": 30, "canonical_share": 1.0, "domain": "film", "seed": 1, "teachers": {"template": {}},
 }  # fmt: skip
 RL_OPTIONS = {
     "prompts": 7, "reason_share": 0.1, "valid_users": 3, "system_prompt": "short", "window": 2, "domain": "film",
@@ -190,6 +191,16 @@ def test_the_history_that_is_rewritten_is_no_longer_than_asked(workspace: Worksp
         return max(len(ONE.findall(read_reasoning(text).kept)) for text in texts)
 
     assert (longest(1), longest(3)) == (1, 3) and longest(20) > 3
+
+
+def test_an_intent_names_as_many_wishes_as_asked_with_the_true_one_among_them(workspace: Workspace) -> None:
+    by_identifier = {item.identifier: item for item in Catalogue.load(workspace).items}
+    for row in reason(workspace, wishes=3, rows=0, canonical_share=1.0):
+        stages = read_reasoning(row["messages"][-1]["content"])
+        if "change" not in stages.intent:
+            wishes = stages.intent.removeprefix("The user may now want: ").removesuffix(".").split("; or: ")
+            history = [by_identifier[one] for one in named(row)]
+            assert ", ".join(wish(history, by_identifier[stages.answer])) in wishes and 1 <= len(set(wishes)) <= 3
 
 
 def test_modes_of_rl_prompts_have_their_share(workspace: Workspace) -> None:
