@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("verl")
 
-from gream_ext.plugins.verl import REPEATED, internals, register, registered
+from gream_ext.plugins.verl import internals, registered
+from gream_ext.plugins.verl.logs import REPEATED, register
 
 pytestmark = pytest.mark.integration
 

@@ -63,21 +63,23 @@ class StepRecord:
         self.reward_sum += sum(group.rewards)
         self.well_formed += group.well_formed
         self.tokens += group.tokens
-        if verdict == KEPT:
-            self.kept.append(group)
-            return
         if verdict == SAME:
             self.same_at[group.values[0]] += 1
-        self.wasted_tokens += group.tokens
-        self.wasted_rollouts += len(group.values)
+        if verdict == KEPT:
+            self.kept.append(group)
+        else:
+            self._waste(group)
 
     def drop(self, groups: Iterable[Group]) -> None:
         """Kept groups that the batch has no room for."""
         for group in groups:
             self.kept.remove(group)
             self.surplus += 1
-            self.wasted_tokens += group.tokens
-            self.wasted_rollouts += len(group.values)
+            self._waste(group)
+
+    def _waste(self, group: Group) -> None:
+        self.wasted_tokens += group.tokens
+        self.wasted_rollouts += len(group.values)
 
     def metrics(self, highest: int, srpo: Mapping[str, float] | None = None) -> dict[str, float]:
         """Numbers by name; ``highest`` is the highest level to tell of, ``srpo`` the estimator's options.
