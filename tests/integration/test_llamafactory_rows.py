@@ -111,7 +111,6 @@ def test_no_pack_mixes_kinds_or_epochs(convert: Any, processors: Any, neat: bool
 
 def test_tags_are_read_where_torchvision_has_no_video_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
-    import llamafactory.train.sft.workflow  # noqa: F401  before our own modules
 
     from gream_ext.plugins.llamafactory.rows import row_tags
 

@@ -17,14 +17,15 @@ from llamafactory.data.processor import PackedSupervisedDatasetProcessor, Superv
 
 from gream_ext.curriculum import ALIGN, KINDS, REASON
 from gream_ext.errors import GreamError
+from gream_ext.plugins.llamafactory.keys import GENERAL
 
 KIND, EPOCH, LENGTH = "gream_kind", "gream_epoch", "gream_length"
-"""Columns of the data set that LLaMA-Factory trains on: index into `KINDS`; 0 for every epoch; tokens."""
-FORMAT = 2
+"""Columns of the data set that LLaMA-Factory trains on: index into `KINDS`, or `GENERAL`; 0 for every epoch; tokens."""
+FORMAT = 3
 """Of these columns. It is a field of what writes them and so part of the key under which ``datasets`` caches their
 work: raise it when that changes, and old caches are not used."""
 COUNTS = "gream_counts"
-"""Key of a collated batch: (rows of alignment data, rows of reasoning data)."""
+"""Key of a collated batch: (rows of alignment data, general ones among them, rows of reasoning data)."""
 
 
 def row_tags(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,7 +66,9 @@ class ReasonConverter(AlignConverter):
 
 
 def _tag(examples: dict[str, list[Any]], row: int) -> tuple[int, int]:
-    return examples[KIND][row], examples[EPOCH][row]
+    """Kind and epoch of a row; a row of general data has none where it was joined to rows that do."""
+    kind, epoch = examples[KIND][row], examples[EPOCH][row]
+    return (GENERAL, 0) if kind is None else (kind, epoch)
 
 
 def _process_groups(process: Any, examples: dict[str, list[Any]], groups: Iterable[list[int]]) -> dict[str, list[Any]]:
@@ -73,12 +76,23 @@ def _process_groups(process: Any, examples: dict[str, list[Any]], groups: Iterab
     results: dict[str, list[Any]] = defaultdict(list)
     for rows in groups:
         kind, epoch = _tag(examples, rows[0])
+        for row in rows if kind != GENERAL else ():
+            _demand_trainable(examples["_prompt"][row], examples["_response"][row])
         inputs = process({column: [values[row] for row in rows] for column, values in examples.items()})
         lengths = [len(ids) for ids in inputs.get("input_ids", ())]
         tags = {KIND: [kind] * len(lengths), EPOCH: [epoch] * len(lengths), LENGTH: lengths}
         for column, values in {**inputs, **tags}.items():
             results[column].extend(values)
     return results
+
+
+def _demand_trainable(prompt: list[Any], response: list[Any]) -> None:
+    """LLaMA-Factory drops other rows with a warning, and the plan counts them."""
+    if len(prompt) % 2 != 1 or len(response) != 1:
+        raise GreamError(
+            "a row of alignment or reasoning data is no dialogue of user and assistant in turn, which LLaMA-Factory "
+            f"would drop: {prompt + response}"
+        )
 
 
 @dataclass
@@ -119,5 +133,5 @@ class TaggedCollator(SFTDataCollatorWith4DAttentionMask):
             feature.pop(LENGTH, None)
         batch = super().__call__(features)
         if kinds:
-            batch[COUNTS] = (kinds.count(ALIGN), kinds.count(REASON))
+            batch[COUNTS] = (len(kinds) - kinds.count(REASON), kinds.count(REASON))
         return batch
