@@ -90,24 +90,19 @@ UNTOLD = (
     "is neither alignment nor reasoning data: give it formatting gream_align or gream_reason in dataset_info.json, or "
     "set gream_general_share to mix its rows into the alignment batches"
 )
+ALONE = "remove one of them"
 LOST = "it drops or repeats rows of some epochs"
+OFF = ("streaming", "disable_shuffling", "group_by_length", "auto_find_batch_size", "ignore_data_skip", "use_mca",
+       "use_hyper_parallel", "accelerator_config.split_batches", "accelerator_config.dispatch_batches")  # fmt: skip
 GOES_WITH: Mapping[str, tuple[Any, str]] = {
-    "stage": ("sft", ""),
-    "streaming": (False, ""),
-    "disable_shuffling": (False, ""),
-    "group_by_length": (False, ""),
-    "train_sampling_strategy": ("random", ""),
+    "stage": ("sft", ALONE),
+    "train_sampling_strategy": ("random", ALONE),
     "mix_strategy": ("concat", f"{LOST}; gream_align_share and gream_general_share say how much of what is mixed"),
     "max_samples": (None, f"{LOST}, for files stand epoch by epoch; max_steps shortens a run"),
     "val_size": (0, f"{LOST}; name held-out rows in eval_dataset"),
-    "accelerator_config.split_batches": (False, ""),
-    "accelerator_config.dispatch_batches": (False, ""),
-    "auto_find_batch_size": (False, ""),
-    "ignore_data_skip": (False, ""),
-    "use_mca": (False, ""),
-    "use_hyper_parallel": (False, ""),
+    **dict.fromkeys(OFF, (False, ALONE)),
 }
-"""Key of LLaMA-Factory → the one value with which the order is kept, and why, or what to do, where it needs saying."""
+"""Key of LLaMA-Factory → the one value with which the order is kept, and why or what to do."""
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:
@@ -127,12 +122,10 @@ def refuse(arguments: Mapping[str, Any]) -> None:
             value = value.get(step) if isinstance(value, Mapping) else getattr(value, step, None)
         if value is not None and value != kept:
             shown = str(value).lower() if isinstance(value, bool) else value
-            raise GreamError(
-                f"gream_curriculum does not go together with {key}: {shown}: " + (why or "remove one of them")
-            )
+            raise GreamError(f"gream_curriculum does not go together with {key}: {shown}: {why}")
     epochs = arguments["num_train_epochs"]
     if epochs != int(epochs) or epochs < 1:
-        raise GreamError(f"gream_curriculum does not go together with num_train_epochs: {epochs}: remove one of them")
+        raise GreamError(f"gream_curriculum does not go together with num_train_epochs: {epochs}: {ALONE}")
     if arguments["gream_curriculum_epochs"] > epochs:
         raise GreamError(
             f"gream_curriculum_epochs: {arguments['gream_curriculum_epochs']} is more than num_train_epochs: {epochs:g}"

@@ -5,7 +5,6 @@ that differ in them, and the collator turns them into a count of rows of each ki
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -65,34 +64,38 @@ class ReasonConverter(AlignConverter):
     kind: int = REASON
 
 
-def _tag(examples: dict[str, list[Any]], row: int) -> tuple[int, int]:
-    """Kind and epoch of a row; a row of general data has none where it was joined to rows that do."""
-    kind, epoch = examples[KIND][row], examples[EPOCH][row]
-    return (GENERAL, 0) if kind is None else (kind, epoch)
+def _process_by_tag(process: Any, examples: dict[str, list[Any]], packed: bool) -> dict[str, list[Any]]:
+    """Run LLaMA-Factory's ``process`` on rows of one kind and epoch at a time, and tag what comes out.
 
-
-def _process_groups(process: Any, examples: dict[str, list[Any]], groups: Iterable[list[int]]) -> dict[str, list[Any]]:
-    """Run LLaMA-Factory's ``process`` on each group of rows with one tag, and tag what comes out."""
+    Rows of general data have no tag where they were joined to rows that do.
+    """
+    if KIND not in examples:
+        return process(examples)
+    given = zip(examples[KIND], examples[EPOCH], strict=True)
+    tags = [(GENERAL, 0) if kind is None else (kind, epoch) for kind, epoch in given]
+    order = sorted(range(len(tags)), key=lambda row: tags.index(tags[row])) if packed else range(len(tags))
     results: dict[str, list[Any]] = defaultdict(list)
-    for rows in groups:
-        kind, epoch = _tag(examples, rows[0])
-        for row in rows if kind != GENERAL else ():
-            _demand_trainable(examples["_prompt"][row], examples["_response"][row])
-        inputs = process({column: [values[row] for row in rows] for column, values in examples.items()})
+    for (kind, epoch), group in groupby(order, key=tags.__getitem__):
+        rows = list(group)
+        part = {column: [values[row] for row in rows] for column, values in examples.items()}
+        if kind != GENERAL:
+            _demand_dialogues(part)
+        inputs = process(part)
         lengths = [len(ids) for ids in inputs.get("input_ids", ())]
-        tags = {KIND: [kind] * len(lengths), EPOCH: [epoch] * len(lengths), LENGTH: lengths}
-        for column, values in {**inputs, **tags}.items():
+        added = {KIND: [kind] * len(lengths), EPOCH: [epoch] * len(lengths), LENGTH: lengths}
+        for column, values in {**inputs, **added}.items():
             results[column].extend(values)
     return results
 
 
-def _demand_trainable(prompt: list[Any], response: list[Any]) -> None:
+def _demand_dialogues(examples: dict[str, list[Any]]) -> None:
     """LLaMA-Factory drops other rows with a warning, and the plan counts them."""
-    if len(prompt) % 2 != 1 or len(response) != 1:
-        raise GreamError(
-            "a row of alignment or reasoning data is no dialogue of user and assistant in turn, which LLaMA-Factory "
-            f"would drop: {prompt + response}"
-        )
+    for prompt, response in zip(examples["_prompt"], examples["_response"], strict=True):
+        if len(prompt) % 2 != 1 or len(response) != 1:
+            raise GreamError(
+                "a row of alignment or reasoning data is no dialogue of user and assistant in turn, and LLaMA-Factory "
+                f"would drop it: {prompt + response}"
+            )
 
 
 @dataclass
@@ -102,10 +105,7 @@ class TaggedProcessor(SupervisedDatasetProcessor):
     format: int = FORMAT
 
     def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if KIND not in examples:
-            return super().preprocess_dataset(examples)
-        runs = groupby(range(len(examples[KIND])), key=lambda row: _tag(examples, row))
-        return _process_groups(super().preprocess_dataset, examples, (list(rows) for _, rows in runs))
+        return _process_by_tag(super().preprocess_dataset, examples, packed=False)
 
 
 @dataclass
@@ -115,12 +115,7 @@ class TaggedPackingProcessor(PackedSupervisedDatasetProcessor):
     format: int = FORMAT
 
     def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if KIND not in examples:
-            return super().preprocess_dataset(examples)
-        same: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row in range(len(examples[KIND])):
-            same[_tag(examples, row)].append(row)
-        return _process_groups(super().preprocess_dataset, examples, same.values())
+        return _process_by_tag(super().preprocess_dataset, examples, packed=True)
 
 
 class TaggedCollator(SFTDataCollatorWith4DAttentionMask):
