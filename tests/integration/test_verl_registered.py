@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("verl")
 
-from gream_ext.plugins.verl import internals, registered
+from gream_ext.plugins import relied_on
+from gream_ext.plugins.verl import registered
 from gream_ext.plugins.verl.logs import REPEATED, register
 
 pytestmark = pytest.mark.integration
@@ -29,7 +30,7 @@ def test_what_is_not_loaded_is_said_with_the_cure_of_the_version(monkeypatch, ve
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
     monkeypatch.delitem(ADV_ESTIMATOR_REGISTRY, "srpo")
-    monkeypatch.setattr(internals, "version", lambda: version)
+    monkeypatch.setattr(relied_on, "installed", lambda distribution: version)
     assert re.search(f"verl did not load gream_ext: .*{cure}", registered()["estimator"])
 
 
