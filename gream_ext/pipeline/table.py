@@ -10,16 +10,17 @@ from gream_ext.stage import Stage
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: the module whose ``STAGE`` is meant, and what it does in a line."""
+    """One row of the table: the module, what the stage does in a line, and which of the module's stages is meant."""
 
     module: str
     summary: str
+    attribute: str = "STAGE"
 
     def load(self) -> Stage:
-        """Import the module and return its ``STAGE``."""
-        stage = importlib.import_module(self.module).STAGE
+        """Import the module and return the stage."""
+        stage = getattr(importlib.import_module(self.module), self.attribute)
         if not isinstance(stage, Stage):
-            raise TypeError(f"{self.module}.STAGE is not a Stage")
+            raise TypeError(f"{self.module}.{self.attribute} is not a Stage")
         return stage
 
 
@@ -49,13 +50,15 @@ TABLE = {
     ),
     "sft": Entry("gream_ext.pipeline.sft", "supervised fine-tuning, by LLaMA-Factory"),
     "rl": Entry("gream_ext.pipeline.rl", "reinforcement learning, by Verl"),
-    "evaluate": Entry("gream_ext.evaluation.evaluate", "recommend to held-out users and measure"),
-    "baselines": Entry("gream_ext.evaluation.baselines", "measure what needs no model: popularity, Markov"),
+    "evaluate": Entry("gream_ext.evaluation.stages", "recommend to held-out users and measure", "EVALUATE"),
+    "baselines": Entry("gream_ext.evaluation.stages", "measure what needs no model: popularity, Markov", "BASELINES"),
     "baselines recbole": Entry(
         "gream_ext.extras.recbole.stages", "train and measure models of RecBole on the same splits"
     ),
-    "baselines bring": Entry("gream_ext.evaluation.bring", "put a model of another workspace beside this one's"),
-    "compare": Entry("gream_ext.evaluation.compare", "compare two models over the same users"),
+    "baselines bring": Entry(
+        "gream_ext.evaluation.stages", "put a model of another workspace beside this one's", "BRING"
+    ),
+    "compare": Entry("gream_ext.evaluation.stages", "compare two models over the same users", "COMPARE"),
     "report": Entry("gream_ext.extras.report.stages", "write report.json and report.html"),
     "recommend": Entry("gream_ext.inference.recommend", "recommend to one user"),
     "serve": Entry("gream_ext.extras.serve.stages", "recommend over HTTP"),

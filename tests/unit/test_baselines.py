@@ -10,14 +10,15 @@ import pytest
 from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.baselines import (
-    STAGE,
-    BaselinesSettings,
     markov_ranker,
     popular_items,
     popular_ranker,
     popularity,
 )
-from gream_ext.evaluation.protocol import read_evaluation, values
+from gream_ext.evaluation.files import read_evaluation
+from gream_ext.evaluation.protocol import values
+from gream_ext.evaluation.stages import BASELINES as STAGE
+from gream_ext.evaluation.stages import BaselinesSettings
 from gream_ext.workspace import INTERACTIONS, write_table
 from tests.support.synthetic import make_workspace
 

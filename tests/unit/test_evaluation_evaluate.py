@@ -9,8 +9,10 @@ from gream_ext.data.histories import Case, evaluation_cases
 from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
 from gream_ext.evaluation.answers import reasoned_row, user_seed
-from gream_ext.evaluation.evaluate import STAGE, EvaluateSettings
-from gream_ext.evaluation.protocol import compare, read_evaluation
+from gream_ext.evaluation.files import read_evaluation
+from gream_ext.evaluation.protocol import compare
+from gream_ext.evaluation.stages import EVALUATE as STAGE
+from gream_ext.evaluation.stages import EvaluateSettings
 from gream_ext.extras.report.stages import STAGE as REPORT
 from gream_ext.extras.report.stages import ReportSettings
 from gream_ext.inference.modes import Reasoning
@@ -218,5 +220,5 @@ def test_the_module_of_the_stage_imports_fast():
     import subprocess
     import sys
 
-    code = "import sys, gream_ext.evaluation.evaluate, gream_ext.evaluation.baselines; print('torch' in sys.modules)"
+    code = "import sys, gream_ext.evaluation.stages; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -5,17 +5,8 @@ import polars as pl
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.protocol import (
-    SAMPLED,
-    check_figure,
-    compare,
-    files,
-    read_evaluation,
-    stem,
-    summarise,
-    values,
-    write_evaluation,
-)
+from gream_ext.evaluation.files import SAMPLED, files, read_evaluation, stem, write_evaluation
+from gream_ext.evaluation.protocol import check_figure, compare, summarise, values
 from gream_ext.workspace import Workspace, read_json
 
 DIRECT = pl.DataFrame(

@@ -15,7 +15,8 @@ import pytest
 
 from gream_ext.cli import main
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.protocol import read_evaluation, stem, values, write_evaluation
+from gream_ext.evaluation.files import read_evaluation, stem, write_evaluation
+from gream_ext.evaluation.protocol import values
 from gream_ext.extras.report.data import command_text, gather
 from gream_ext.extras.report.page import page
 from gream_ext.extras.report.stages import STAGE, ReportSettings, run
@@ -173,13 +174,13 @@ def test_half_of_the_shown_users_are_hits_and_the_seed_draws_them(workspace: Wor
     rows = read_evaluation(stem(workspace, "srpo", "direct", "test", False))
     assert values(rows, "recall@10").sum() >= 2
     shown = users(workspace, 4)
-    assert sum(user["badge"].startswith("found") for user in shown) >= 2
+    assert sum(user["badges"][0].startswith("found") for user in shown) >= 2
     assert users(workspace, 4) == shown
     assert [user["user_id"] for user in users(workspace, 4, seed=1)] != [user["user_id"] for user in shown]
     assert users(workspace, 0) == []
     assert len(users(workspace, 10_000)) == 60
     for user in shown:
-        assert sum(item["hit"] for item in user["direct"]) == user["badge"].startswith("found")
+        assert sum(item["hit"] for item in user["direct"]) == user["badges"][0].startswith("found")
 
 
 def test_titles_cannot_break_the_page(workspace: Workspace) -> None:
