@@ -68,7 +68,7 @@ def sft_charts(steps: Sequence[SftStep]) -> list[Chart]:
 
     caption = "One point an optimizer step or log line, told apart by the kind of data; the lines are moving averages."
     keys = [Key(KINDS[kind][1], KINDS[kind][0]) for kind in kinds]
-    charts = [Chart("Training loss", caption, picture("loss over optimizer step", loss, 2.7), keys)]
+    charts = [Chart("Training loss", caption, picture("loss over optimizer step", loss, 3.0), keys)]
     return charts if not planned(steps) else [*charts, curriculum_chart(steps)]
 
 
