@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from gream_ext.decoding.checks import check_prompts
+from gream_ext.decoding.checks import NOTHING_ALLOWED, check_prompts
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling
-from gream_ext.inference.engines.sglang_reply import finish, ranking, walk
+from gream_ext.inference.engines.sglang_reply import finish, ranking
 from gream_ext.inference.engines.sglang_request import (
     TRIE_VARIABLE,
     AnswerTag,
@@ -90,8 +91,8 @@ class SGLangEngine:
             raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
         check_prompts(prompts)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
-        asked = np.flatnonzero(Restrictions(self.trie, parts).sizes() > 0).tolist()
-        answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one")] * len(prompts)
+        asked = np.flatnonzero(Restrictions.of(self.trie, parts).sizes > 0).tolist()
+        answers = [Ranking.failed(NOTHING_ALLOWED)] * len(prompts)
         requests = [self._beam_request(prompts[number], beams, parts[number]) for number in asked]
         for number, answer in zip(asked, self.transport.generate(requests), strict=True):
             answers[number] = Ranking.failed(answer) if isinstance(answer, Refusal) else ranking(answer, self.trie)
@@ -156,7 +157,7 @@ class SGLangEngine:
         if self._answer[0] not in recent:
             return None
         written = recent[len(recent) - recent[::-1].index(self._answer[0]) :]
-        return tuple(written) if walk(self.trie, np.array([written], dtype=np.int64))[0] != NOWHERE else None
+        return tuple(written) if int(self.trie.walk(torch.tensor([written], dtype=torch.int64))[0]) != NOWHERE else None
 
     def _sample(self, answer: dict[str, Any]) -> Sample:
         ids = tuple(answer["output_ids"])

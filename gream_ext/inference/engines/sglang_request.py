@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-import numpy as np
-
 from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
@@ -35,7 +33,7 @@ def fingerprint(trie: ItemTrie) -> str:
     """Names a catalogue: equal tries, token ids and rows included, have equal ones."""
     digest = hashlib.sha256(str(trie.levels).encode())
     for array in (trie.tokens, trie.children, trie.rows):
-        digest.update(np.ascontiguousarray(array, dtype="<i8").data)
+        digest.update(array.cpu().numpy().astype("<i8").data)
     return digest.hexdigest()[:16]
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from gream_ext.decoding.beam import search
-from gream_ext.decoding.chance import row_seeds
 from gream_ext.decoding.checks import check_prompts
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.processors import AnswerProcessor, answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import SubCatalogue
+from gream_ext.decoding.rng import row_seeds
 from gream_ext.decoding.sampler import Processor, TokenSample, sample_steps, sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError

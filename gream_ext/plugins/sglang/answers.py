@@ -36,7 +36,7 @@ class AnswerGrammar(BaseGrammarObject):
         super().__init__()
         self.catalogue, self.tag = catalogue, tag
         self._trie = catalogue.trie
-        self._restrictions = Restrictions(self._trie, [tag.part])
+        self._restrictions = Restrictions.of(self._trie, [tag.part])
         self._nodes = [FREE]
         if tag.written is not None:
             node = ROOT
@@ -51,10 +51,10 @@ class AnswerGrammar(BaseGrammarObject):
             return None
         if self._trie.complete[node]:
             return [self.tag.end]
-        _, below = self._trie.below(np.array([node]))
-        request = np.zeros_like(below)
-        left = self._restrictions.left(request, self._trie.begin[below], self._trie.end[below])
-        return [int(token) for token in self._trie.tokens[below[left > 0]]]
+        trie = self._trie
+        below = slice(int(trie.children[node]), int(trie.children[node + 1]))
+        left = self._restrictions.left(torch.tensor(0), trie.begin[below], trie.end[below])
+        return trie.tokens[below][left > 0].tolist()
 
     def accept_token(self, token: int) -> None:
         """Go on by one token; `ValueError` for one that `allowed` forbids, which SGLang answers with an error."""
@@ -111,7 +111,7 @@ class AnswerGrammar(BaseGrammarObject):
     def _step(self, node: int, token: int) -> int:
         if node == NOWHERE:
             return NOWHERE
-        return int(self._trie.step(np.array([node]), np.array([token]))[0])
+        return int(self._trie.step(torch.tensor([node]), torch.tensor([token]))[0])
 
 
 class Answers:
