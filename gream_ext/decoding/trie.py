@@ -220,6 +220,19 @@ class ItemTrie:
             raise GreamError("item trie: an identifier that is not complete names no item")
         return self.rows[self.begin[nodes]].long()
 
+    def identifiers(self, rows: Tensor) -> Tensor:
+        """The token ids of items by their rows of the item index: int64 [rows, levels], padded with `NO_CODE`."""
+        ranks = self.rank_of_row[rows][:, None]
+        nodes, columns = torch.full_like(rows, ROOT), []
+        for fanout in self.fanout:
+            below, real = self.children_of(nodes, max(1, fanout))
+            on_the_way = real & (self.begin[below] <= ranks) & (ranks < self.end[below])
+            goes_on = on_the_way.any(1)
+            child = below.gather(1, on_the_way.int().argmax(1, keepdim=True))[:, 0]
+            nodes = torch.where(goes_on, child, nodes)
+            columns.append(torch.where(goes_on, self.tokens[nodes], NO_CODE).long())
+        return torch.stack(columns, dim=1)
+
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole."""
         from safetensors.torch import save_file

@@ -126,7 +126,7 @@ def test_a_model_that_gives_no_item_a_chance_is_an_error(normalisation):
     model = tiny_llama()
     model.lm_head = torch.nn.Linear(32, 120)
     model.lm_head.bias.data[20:60] = float("-inf")
-    with pytest.raises(GreamError, match="diverged or its weights|minus infinity for every allowed item"):
+    with pytest.raises(GreamError, match="its training diverged"):
         search(LanguageModel(model), ItemTrie.build(catalogue()), PROMPTS, 5, normalisation=normalisation)
 
 
