@@ -13,7 +13,7 @@ from gream_ext.base_model.embeddings import Initialisation
 from gream_ext.base_model.extend import add_special_tokens, extend
 from gream_ext.base_model.model_format import DEFAULT_TEMPLATE, ModelFormat, write_format
 from gream_ext.base_model.tokenizer import CHATML, IM_END, IM_START
-from gream_ext.corpus.align import load_catalogue
+from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, whole
 
@@ -35,7 +35,7 @@ class New:
 
 def item_texts(workspace: Workspace, index: ItemIndex) -> list[str]:
     """The words of each item, in the order of the index."""
-    catalogue = load_catalogue(workspace)
+    catalogue = Catalogue.load(workspace)
     return [catalogue[item].text or catalogue[item].title for item in index.item_ids]
 
 

@@ -4,11 +4,12 @@ The chat template that turns messages into tokens stands with the tokenizer, in 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gream_ext.corpus.prompt_settings import PromptSettings
+from gream_ext.corpus.prompts import SystemPrompt
 from gream_ext.errors import GreamError
 from gream_ext.workspace import read_json, write_json
 
@@ -50,6 +51,14 @@ def read_format(folder: Path) -> ModelFormat:
         found.get("template"),
         versions if isinstance(versions, dict) else {},
     )
+
+
+def read_prompts(folder: Path, window: int | None = None, system_prompt: SystemPrompt | None = None) -> PromptSettings:
+    """The prompts of the model in ``folder`` as it was trained, with what is given otherwise."""
+    found = read_format(folder).prompts
+    if window is not None:
+        found = replace(found, direct_window=window, reason_window=window)
+    return found if system_prompt is None else replace(found, system_prompt=system_prompt)
 
 
 def write_format(folder: Path, how: ModelFormat) -> None:

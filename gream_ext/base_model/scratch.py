@@ -26,7 +26,7 @@ def tokenizer_texts(workspace: Workspace) -> Iterator[str]:
 
     Alignment rows take the place of reasoning rows where a model shall learn those alone.
     """
-    from gream_ext.corpus.align import load_catalogue
+    from gream_ext.corpus.catalogue import Catalogue
 
     wordings = [*fixed_texts(read_prompt_settings(workspace).words), "system\n", "user\n", "assistant\n", "\n"]
     for _ in range(WORDING_WEIGHT):
@@ -35,7 +35,7 @@ def tokenizer_texts(workspace: Workspace) -> Iterator[str]:
     for row in islice(read_rows(rows, f"corpus {rows.stem}"), REASON_ROWS):
         for message in row["messages"]:
             yield message["content"]
-    for item in load_catalogue(workspace).items:
+    for item in Catalogue.load(workspace).items:
         yield item.text
         yield ", ".join(item.traits)
 

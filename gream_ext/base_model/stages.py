@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from gream_ext.base_model.scratch import lesson_rows
+from gream_ext.corpus.stages import corpus_reads
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -72,8 +73,6 @@ def run(workspace: Workspace, settings: BaseModelSettings) -> None:
 
 
 def _reads(workspace: Workspace, settings: BaseModelSettings) -> Sequence[Path]:
-    from gream_ext.corpus.align import corpus_reads
-
     paths = [path for path in corpus_reads(workspace) if path != workspace.interactions]
     return paths if settings.base_model else [*paths, lesson_rows(workspace)]
 

@@ -17,6 +17,7 @@ import polars as pl
 from gream_ext import __version__
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
+from gream_ext.evaluation.files import Evaluations
 from gream_ext.inference.export_format import KIND, MANIFEST, TRIE, VERSION, describe_files, model_files, sha256
 from gream_ext.inference.loading import load_tokenizer
 from gream_ext.inference.model import ModelRecommender, load
@@ -60,7 +61,7 @@ def write_export(workspace: Workspace, source: Source, folder: Path) -> None:
         ItemTrie.from_index(source.index, tokenizer).save(draft / TRIE)
         write_titles(workspace, draft / "items.parquet")
         files = describe_files(draft)
-        facts = gather_facts(workspace, source, [one["sha256"] for name, one in files.items() if "/" in name])
+        facts = gather_facts(workspace, source)
         (draft / "README.md").write_text(model_card(source, facts, [*files, MANIFEST]), encoding="utf-8")
         write_json(draft / MANIFEST, {**facts, "files": files})
 
@@ -72,7 +73,7 @@ def is_written(workspace: Workspace, source: Source, folder: Path) -> bool:
     about = read_json(folder / MANIFEST, "export")
     hashes = {f"model/{file.name}": sha256(file) for file in model_files(source.model)}
     known = {name: one.get("sha256") for name, one in about.pop("files", {}).items() if "/" in name}
-    return known == hashes and about == json.loads(json.dumps(gather_facts(workspace, source, [*hashes.values()])))
+    return known == hashes and about == json.loads(json.dumps(gather_facts(workspace, source)))
 
 
 def write_titles(workspace: Workspace, path: Path) -> None:
@@ -83,8 +84,8 @@ def write_titles(workspace: Workspace, path: Path) -> None:
     write_table(frame, path, ITEMS)
 
 
-def gather_facts(workspace: Workspace, source: Source, evaluated: Sequence[str]) -> dict[str, Any]:
-    """What ``gream.json`` says beside the files; ``evaluated``: hashes of the model's files."""
+def gather_facts(workspace: Workspace, source: Source) -> dict[str, Any]:
+    """What ``gream.json`` says beside the files."""
     return {
         "kind": KIND,
         "version": VERSION,
@@ -94,35 +95,8 @@ def gather_facts(workspace: Workspace, source: Source, evaluated: Sequence[str])
         "items": len(source.index),
         "levels": source.index.length,
         "dataset": read_json(workspace.statistics, "prepare") if workspace.statistics.exists() else None,
-        "figures": own_figures(workspace, source.name, [sha256(workspace.item_index), *evaluated]),
+        "figures": Evaluations(workspace).by_mode(source.name),
         "versions": dict(source.how.versions),
-    }
-
-
-def own_figures(workspace: Workspace, model: str, evaluated: Sequence[str]) -> dict[str, Any] | None:
-    """Figures of the model by mode, from its own evaluations of the test users; None when there are none.
-
-    One whose record lacks a hash of ``evaluated`` is of an earlier model or item index, and left out.
-    """
-    from gream_ext.extras.report.data import figures
-
-    found = {}
-    for mode, (_, record) in evaluation_files(workspace, model).items():
-        content = record.read_bytes() if record.exists() else None
-        if content is None or all(digest.encode() in content for digest in evaluated):
-            found[mode] = figures(workspace, model, mode, exclude_seen=False)
-    return {mode: one for mode, one in found.items() if one} or None
-
-
-def evaluation_files(workspace: Workspace, model: str) -> dict[str, tuple[Path, Path]]:
-    """By mode the summary of the model's evaluation on test users, and the record of the stage that wrote it."""
-    from gream_ext.evaluation.protocol import files, stem
-    from gream_ext.extras.report.data import MODES
-
-    records = {mode: f"evaluate-{model.replace('_', '-')}-{mode}-test.json" for mode in MODES}
-    return {
-        mode: (files(stem(workspace, model, mode, "test", False))[1], workspace.path("stages", record))
-        for mode, record in records.items()
     }
 
 

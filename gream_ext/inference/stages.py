@@ -102,12 +102,13 @@ def output_folder(workspace: Workspace, settings: ExportSettings) -> Path:
 
 def _export_reads(workspace: Workspace, settings: ExportSettings) -> list[Path]:
     """Beside the model its evaluations, also before they are there: a later one makes the export out of date."""
-    from gream_ext.inference.export import evaluation_files
+    from gream_ext.evaluation.files import MODES, stem
+    from gream_ext.evaluation.files import files as files_of
     from gream_ext.inference.source import latest_model
 
     model = settings.model or latest_model(workspace)
     files = [workspace.model(model), workspace.item_index, workspace.items, workspace.statistics]
-    return [*files, *(path for pair in evaluation_files(workspace, model).values() for path in pair)]
+    return [*files, *(files_of(stem(workspace, model, mode, "test", False))[1] for mode in MODES)]
 
 
 def _export_writes(workspace: Workspace, settings: ExportSettings) -> list[Path]:

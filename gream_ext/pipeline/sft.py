@@ -5,6 +5,7 @@ there (model, tokenizer, its logs and the curriculum's) becomes ``sft/`` in one 
 """
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -13,23 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gream_ext.base_model.chat_format import compare, set_chat_template
-from gream_ext.base_model.model_format import DEFAULT_TEMPLATE, ModelFormat, write_format
-from gream_ext.corpus.prompt_settings import read_prompt_settings
+import yaml
+
+from gream_ext.corpus.files import dataset_info_path
 from gream_ext.errors import GreamError
+from gream_ext.pipeline.asked import how_to_ask
 from gream_ext.pipeline.attempt import IDENTITY, TRAINED, identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
 from gream_ext.pipeline.precision import multiplies_bfloat16
-from gream_ext.pipeline.record import versions
 from gream_ext.pipeline.shipped import find_recipe
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 
 LOSS = re.compile(r"^\{.*'loss': '?([-+.\deE]+)")
-PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
-"""A string that YAML takes for itself without quotes, unless it is one of `WORDS`."""
-WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
-UNPRINTED = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff\u2028\u2029]")
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 WEIGHTS = ("*.safetensors", "*.bin")
 OURS = ("model_name_or_path", "dataset_dir", "output_dir", "overwrite_output_dir")
@@ -87,34 +84,7 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
 
 
 def recipe_keys(recipe: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    import yaml
-
     return {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
-
-
-def how_to_ask(workspace: Workspace, keys: Mapping[str, Any]) -> Callable[[Path], None]:
-    """Compare the prompts that will be trained with those that inference writes, and say what describes the model.
-
-    Returns:
-        what is to be called with the trained model's folder: it writes ``gream_model.json``, and the chat template
-        where the base model's own differs from what was trained.
-
-    Raises:
-        GreamError: the template does not fit the base model, or the corpus does not say how it asks.
-    """
-    template = keys.get("template") or DEFAULT_TEMPLATE
-    how = ModelFormat(read_prompt_settings(workspace), template, versions())
-    about = {name: keys[name] for name in ("default_system", "enable_thinking", "preserve_thinking") if name in keys}
-    found = compare(workspace.model("base_model"), template, about)
-    if found.told:
-        print(f"sft: the base model: {found.told}")
-
-    def describe(folder: Path) -> None:
-        if found.chat_template is not None:
-            set_chat_template(folder, found.chat_template)
-        write_format(folder, how)
-
-    return describe
 
 
 def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) -> tuple[list[str], dict[str, str]]:
@@ -146,10 +116,7 @@ def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) 
 
 def yaml_word(value: Any) -> str:
     """A value as LLaMA-Factory reads it off ``key=value``: YAML, on one line."""
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
-        return value
-    # JSON is YAML, except for characters that YAML does not print and for JSON's pairs of surrogates.
-    return UNPRINTED.sub(lambda found: f"\\U{ord(found[0]):08x}", json.dumps(value, ensure_ascii=False))
+    return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
 def read_progress(line: str) -> Progress | None:
@@ -235,7 +202,20 @@ def _datasets(folder: Path) -> Path:
 
 
 def _reads(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:
-    return workspace.model("base_model"), workspace.corpus, find_recipe(settings.recipe)
+    recipe = find_recipe(settings.recipe)
+    return [workspace.model("base_model"), recipe, *data_files(workspace, recipe, settings.overrides)]
+
+
+def data_files(workspace: Workspace, recipe: Path, overrides: Mapping[str, Any]) -> list[Path]:
+    """The files of the corpus that the recipe trains on and measures with; what else lies there is none of it."""
+    keys = recipe_keys(recipe, overrides)
+    try:
+        entries = json.loads(dataset_info_path(workspace).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # LLaMA-Factory says so
+        entries = {}
+    named = (keys.get(key) or () for key in ("dataset", "eval_dataset"))
+    names = [name.strip() for value in named for name in (value.split(",") if isinstance(value, str) else value)]
+    return [workspace.corpus / entries.get(name, {}).get("file_name", f"{name}.jsonl") for name in dict.fromkeys(names)]
 
 
 def _writes(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:

@@ -1,6 +1,9 @@
 """One family through base-model, a few steps of gream sft and both modes: the table of docs/base_models.md.
 
-python -m tests.support.family_run [FAMILY …]     a row of the table for each, about a minute a family
+    python -m tests.support.family_run [FAMILY …]
+
+prints a row of the table for each. LLaMA-Factory is imported once and trains in this process, with the words that the
+launcher would get; the tests of two families go through the launcher.
 """
 
 import contextlib
@@ -20,10 +23,9 @@ from gream_ext.base_model import chat_format
 from gream_ext.base_model.model_format import read_format
 from gream_ext.base_model.stages import BaseModelSettings
 from gream_ext.base_model.stages import run as base_model
-from gream_ext.corpus import align, reason
+from gream_ext.corpus.stages import ALIGN, REASON, AlignSettings, ReasonSettings
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.evaluate import EvaluateSettings
-from gream_ext.evaluation.evaluate import run as evaluate
+from gream_ext.evaluation.stages import EvaluateSettings, run_evaluate
 from gream_ext.pipeline import sft
 from gream_ext.workspace import Workspace
 from tests.support.families import FAMILIES, Family, make_family
@@ -49,8 +51,8 @@ def corpus(folder: Path) -> Workspace:
     """A workspace with a tiny corpus of both kinds, to be copied for each family."""
     workspace = make_workspace(folder, users=20, items=40)
     np.save(workspace.embeddings, np.random.default_rng(0).standard_normal((40, 8), dtype=np.float32))
-    align.run(workspace, align.AlignSettings(max_rows=8, epochs=1, window=7))
-    reason.run(workspace, reason.ReasonSettings(rows=30, epochs=1, system_prompt="short", window=9))
+    ALIGN.run(workspace, AlignSettings(max_rows=8, epochs=1, window=7))
+    REASON.run(workspace, ReasonSettings(rows=30, epochs=1, system_prompt="short", window=9))
     return workspace
 
 
@@ -76,8 +78,8 @@ def try_family(workspace: Workspace, family: Family) -> Outcome:
     direct = EvaluateSettings(limit=3, device="cpu", cutoffs=(1,), beams=5)
     sampled = EvaluateSettings(limit=3, device="cpu", mode="reason", n=1, cutoffs=(1,), max_new_tokens=12)
     with contextlib.redirect_stdout(told):
-        evaluate(workspace, direct)
-        evaluate(workspace, sampled)
+        run_evaluate(workspace, direct)
+        run_evaluate(workspace, sampled)
     read = [json.loads(workspace.path("evaluation", "sft", f"{mode}-test-first3.json").read_text())
             for mode in ("direct", "reason")]  # fmt: skip
     assert [one["users"] for one in read] == [3, 3]

@@ -16,8 +16,8 @@ from gream_ext.base_model.embeddings import code_texts, initial_rows, semantic_r
 from gream_ext.base_model.model_format import ModelFormat, read_format
 from gream_ext.base_model.stages import BaseModelSettings, run
 from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, plain_parts, train_bpe
-from gream_ext.corpus import reason
 from gream_ext.corpus.prompts import fixed_texts, reason_messages
+from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
@@ -31,7 +31,7 @@ TEXTS = ["The user likes: tea, cups.\nThe user likes: jugs, tea.", "tea and cups
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("base"), users=20, items=40)
     np.save(workspace.embeddings, np.random.default_rng(0).standard_normal((40, 8), dtype=np.float32))
-    reason.run(workspace, reason.ReasonSettings(rows=30, epochs=1))
+    REASON.run(workspace, ReasonSettings(rows=30, epochs=1))
     return workspace
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gream_ext.corpus import align, reason, rl
 from gream_ext.corpus.prompt_settings import PromptSettings, read_prompt_settings, sidecar
 from gream_ext.corpus.prompts import direct_messages, drawn_wording, fixed_texts, reason_messages, system_text
 from gream_ext.corpus.reasoning import Malformed, Reasoning, fixed_parts, read_reasoning
+from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.corpus.words import PRODUCT, Words, shipped_domains, words_of
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace
@@ -66,22 +66,22 @@ def test_words_of_ones_own(tmp_path: Path) -> None:
         with pytest.raises(GreamError, match=r"wine\.yaml"):
             words_of(str(path))
     with pytest.raises(GreamError, match="domain 'flim' is neither one of product, film"):
-        align.AlignSettings(domain="flim")
+        AlignSettings(domain="flim")
 
 
 def test_the_corpora_say_how_a_model_is_asked(workspace: Workspace) -> None:
     assert read_prompt_settings(workspace) == PromptSettings()
-    align.run(workspace, align.AlignSettings(epochs=1, max_rows=30, window=7, domain="film"))
+    ALIGN.run(workspace, AlignSettings(epochs=1, max_rows=30, window=7, domain="film"))
     film = words_of("film")
     assert read_prompt_settings(workspace) == PromptSettings(7, 7, "full", film)
-    reason.run(workspace, reason.ReasonSettings(rows=9, epochs=1, window=5, domain="film", system_prompt="short"))
+    REASON.run(workspace, ReasonSettings(rows=9, epochs=1, window=5, domain="film", system_prompt="short"))
     asked = PromptSettings(7, 5, "short", film)
     assert read_prompt_settings(workspace) == asked
     assert PromptSettings.from_json(json.loads(json.dumps(asked.as_json())), "x") == asked
     for path in (workspace.align, workspace.reason):
         said = path.read_text().lower()
         assert "viewing history" in said and not [word for word in SHOP if word in said]
-    rl.run(workspace, rl.RlSettings(prompts=20, valid_users=3))
+    RL.run(workspace, RlSettings(prompts=20, valid_users=3))
     about = json.loads(pl.read_parquet_metadata(workspace.rl_train)["gream"])
     assert PromptSettings.from_json(about["prompts"], "x") == asked
     systems = {
@@ -89,22 +89,22 @@ def test_the_corpora_say_how_a_model_is_asked(workspace: Workspace) -> None:
         if message["role"] == "system"
     }  # fmt: skip
     assert systems == {system_text("short", film)}, "reinforcement asks as the reasoning data does"
-    rl.run(workspace, rl.RlSettings(prompts=20, valid_users=3, window=3, system_prompt="full", domain="book"))
+    RL.run(workspace, RlSettings(prompts=20, valid_users=3, window=3, system_prompt="full", domain="book"))
     about = json.loads(pl.read_parquet_metadata(workspace.rl_valid)["gream"])
     assert PromptSettings.from_json(about["prompts"], "x") == PromptSettings(3, 3, "full", words_of("book"))
 
 
 def test_reinforcement_prompts_are_those_of_the_training_data_to_the_letter(workspace: Workspace) -> None:
     """What a reasoning row of the same history asks, RL asks in the same words."""
-    reason.run(workspace, reason.ReasonSettings(rows=0, epochs=1, window=4, domain="game", canonical_share=1.0))
-    rl.run(workspace, rl.RlSettings(prompts=0, reason_share=1.0))
+    REASON.run(workspace, ReasonSettings(rows=0, epochs=1, window=4, domain="game", canonical_share=1.0))
+    RL.run(workspace, RlSettings(prompts=0, reason_share=1.0))
     trained = {json.dumps(json.loads(line)["messages"][:-1]) for line in workspace.reason.read_text().splitlines()}
     assert {json.dumps(list(prompt)) for prompt in pl.read_parquet(workspace.rl_train)["prompt"].to_list()} == trained
 
 
 def test_a_corpus_without_its_settings_or_with_two_minds_is_refused(workspace: Workspace) -> None:
-    align.run(workspace, align.AlignSettings(epochs=1, max_rows=5))
-    reason.run(workspace, reason.ReasonSettings(rows=5, epochs=1, domain="book"))
+    ALIGN.run(workspace, AlignSettings(epochs=1, max_rows=5))
+    REASON.run(workspace, ReasonSettings(rows=5, epochs=1, domain="book"))
     with pytest.raises(GreamError, match=r"align\.meta\.json says .*reason\.meta\.json.*--domain"):
         read_prompt_settings(workspace)
     about = json.loads(sidecar(workspace.reason).read_text())

@@ -20,8 +20,6 @@ from gream_ext.corpus.prompts import Message, direct_messages, reason_messages
 from gream_ext.plugins.llamafactory import internals
 from gream_ext.plugins.llamafactory.chat_jinja import jinja_of
 
-NAMES = ("TEMPLATES", "Llama2Template", "Template.encode_oneturn", "Template.fix_special_tokens")
-"""Of ``llamafactory.data.template``; of a template also its ``format_…`` slots and ``default_system``."""
 MARKER = re.compile(r"<\|[\w\-]+\|>|<[a-z]+_of_turn>")
 """What a template writes to mark turns; a base model without a chat template gets these as tokens."""
 
@@ -189,7 +187,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     from llamafactory.data import template as module
     from transformers import AutoTokenizer
 
-    internals.check_names(module, NAMES)
+    internals.check("templates")
     folder, keys, add = request["folder"], request.get("keys", {}), request.get("add", False)
 
     def opened() -> Any:
