@@ -3,6 +3,7 @@
 # make test-sglang  the SGLang engine against the transformers engine, and Verl's SGLang rollout, in .venv-sglang
 # make gpu-smoke    SFT, RL with SGLang rollout and both modes on this machine's GPU, in about ten minutes
 # make check        style, types, architecture
+# make release-check  build, check and install what would be released, in an empty environment
 # make clean        remove what make built, but not runs/ and .cache/
 SHELL := /bin/bash
 VENV ?= .venv
@@ -11,7 +12,7 @@ RECBOLE_VENV ?= .venv-recbole
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang gpu-smoke check clean
+.PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang gpu-smoke check release-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -48,6 +49,9 @@ check: environment
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
+
+release-check:
+	@scripts/release_check.sh
 
 clean:
 	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
