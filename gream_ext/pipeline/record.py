@@ -109,7 +109,7 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
     earlier = read_record(workspace, label) or {}
     inputs = _fingerprints(stage.reads(workspace, settings), workspace, earlier.get("inputs", {}))
     interrupted = record_path(workspace, label).with_suffix(".interrupted")
-    attempts = {"settings": plain(settings), "seconds": _seconds_of(interrupted, plain(settings))}
+    attempts: dict[str, Any] = {"settings": plain(settings), "seconds": _seconds_of(interrupted, plain(settings))}
     start = time.monotonic()
     try:
         stage.run(workspace, settings)
