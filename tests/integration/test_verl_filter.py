@@ -259,6 +259,8 @@ def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
         ({"max_refills": -1}, "0 or more"),
         ({"max_refills": "abc"}, "max_refills of the group filter must be a number"),
         ({"max_refills": float("nan")}, "max_refills of the group filter must be a number"),
+        ({"patience": 0}, "patience of the group filter must be a number above 0"),
+        ({"poll_interval": 0}, "poll_interval of the group filter must be a number above 0"),
         ({"patience": None}, "patience of the group filter must be"),
         ({"min_level": "x"}, "min_level of the group filter must be"),
         ({"enable": "no"}, "true or false"),
