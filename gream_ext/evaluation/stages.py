@@ -225,7 +225,9 @@ BRING = Stage(
 class CompareSettings:
     """Which two evaluations of a workspace, and in what."""
 
-    first: str = option(help="a model or baseline that has been evaluated, such as markov, SASRec or sft")
+    first: str = option(
+        help="a model or baseline that has been evaluated, such as markov, SASRec or sft, or a model's folder"
+    )
     second: str = option(help="the other; differences are second minus first")
     mode: Literal["direct", "reason"] = option("direct", help="of both")
     split: Split = option("test", help="whose interactions were asked for")
