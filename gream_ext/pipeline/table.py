@@ -46,7 +46,7 @@ TABLE = {
     ),
     "corpus inspect": Entry("gream_ext.extras.inspect.stages:INSPECT", "show samples of all data"),
     "curriculum plan": Entry(
-        "gream_ext.plugins.llamafactory.plan", "draw the order of the training batches without training"
+        "gream_ext.plugins.llamafactory.stages", "draw the order of the training batches without training"
     ),
     "sft": Entry("gream_ext.pipeline.sft", "supervised fine-tuning, by LLaMA-Factory"),
     "rl": Entry("gream_ext.pipeline.rl", "reinforcement learning, by Verl"),
