@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gream_ext.errors import GreamError
-from gream_ext.workspace import Workspace, whole, write_json
+from gream_ext.workspace import Workspace, read_json, whole, write_json
 
 Kind = Literal["align", "reason"]
 Row = dict[str, Any]
@@ -60,7 +60,7 @@ def rejected_path(workspace: Workspace) -> Path:
 
 
 def write_dataset_info(workspace: Workspace) -> None:
-    """List both data sets for LLaMA-Factory; always the same, so that each stage may write it.
+    """List both data sets for LLaMA-Factory, always in the same words; what the user lists beside them stays.
 
     The converters ``gream_align`` and ``gream_reason`` find the field ``epoch`` of a row by themselves.
     """
@@ -73,7 +73,9 @@ def write_dataset_info(workspace: Workspace) -> None:
         }
         for kind in ("align", "reason")
     }
-    write_json(dataset_info_path(workspace), entries)
+    path = dataset_info_path(workspace)
+    others = read_json(path, "corpus align") if path.exists() else {}
+    write_json(path, {**others, **entries})
 
 
 def row(kind: Kind, task: str, epoch: int | None, messages: list[dict[str, str]], **more: str) -> Row:

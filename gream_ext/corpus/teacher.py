@@ -75,6 +75,8 @@ class TemplateTeacher:
     canonical_share: float = 1.0
     seed: int = 0
     words: Words = PRODUCT
+    wishes: int = 1
+    """Likely wishes that the intent names, the true one among them."""
     name: str = "template"
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
@@ -101,7 +103,7 @@ class TemplateTeacher:
         return Reasoning(
             evidence=wording("evidence").format_map(slots),
             preferences=wording("preferences_trend" if known.trend else "preferences").format_map(slots),
-            intent=intent_text(history, target, wording),
+            intent=intent_text(history, target, wording, self.wishes),
             kept=joined([others[position] for position in kept]),
             justification=wording("justification").format(anchor=anchor.identifier),
             answer=target.identifier,
@@ -110,9 +112,9 @@ class TemplateTeacher:
 
 def template_teacher(name: str, settings: Any, workspace: Workspace) -> TemplateTeacher:
     """The teacher that ``ReasonSettings`` describe, with the workspace's embeddings."""
-    words = words_of(settings.domain)
+    vectors, words = load_embeddings(workspace), words_of(settings.domain)
     return TemplateTeacher(
-        load_embeddings(workspace), settings.most_kept, settings.canonical_share, settings.seed, words
+        vectors, settings.most_kept, settings.canonical_share, settings.seed, words, wishes=settings.wishes
     )
 
 

@@ -78,6 +78,7 @@ def runs(prepared: Runs) -> Runs:
         prepared.keys("micro", **CURRICULUM, gream_batch_unit="micro", gream_curriculum_epochs=1, num_train_epochs=2,
                       gream_uniform_unit="sample", gream_gamma=4, max_steps=30),
         prepared.keys("replay", **CURRICULUM, gream_align_share=0.25, gream_curriculum_epochs=0, num_train_epochs=2),
+        prepared.keys("general", **CURRICULUM, dataset="general,align,reason", gream_general_share=0.2),
         prepared.keys("direct", **CURRICULUM, dataset="align", gream_curriculum_epochs=0, num_train_epochs=2),
         prepared.keys("reason", **CURRICULUM, dataset="reason", gream_curriculum_epochs=0, num_train_epochs=2),
     ])  # fmt: skip
@@ -203,6 +204,15 @@ def test_replay_trains_a_share_of_the_alignment_rows(runs: Runs) -> None:
     assert about["rows"] == [{"align": 13 + 2, "reason": 22}, {"align": 14 + 2, "reason": 22}]
     kinds = [kind for (kind,) in columns(runs["replay"], "kind")]
     assert (kinds.count("align"), kinds.count("reason")) == (4 + 4, 6 + 6)
+
+
+def test_general_data_are_trained_among_the_alignment_rows(runs: Runs) -> None:
+    about = json.loads((runs["general"] / "curriculum.json").read_text())
+    # A quarter of the 57 + 22, 60 + 22 and 56 + 22 rows of the epochs
+    assert about["rows"] == [{"align": 57 + 20, "reason": 22}, {"align": 60 + 20, "reason": 22},
+                             {"align": 56 + 20, "reason": 22}]  # fmt: skip
+    kinds = [kind for (kind,) in columns(runs["general"], "kind")]
+    assert len(kinds) == about["steps"] and set(kinds) == {"align", "reason"}, "no step mixes kinds"
 
 
 @pytest.mark.parametrize("kind", ["direct", "reason"])

@@ -22,6 +22,7 @@ from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import TRIE_VARIABLE, AnswerTag, fingerprint
+from gream_ext.plugins import relied_on
 from gream_ext.plugins.sglang import internals, problems
 from gream_ext.plugins.sglang.answers import AnswerGrammar, Answers
 from gream_ext.plugins.sglang.beams import FRONTIER, Beams, Rows
@@ -187,7 +188,7 @@ def test_the_names_are_there_and_another_version_is_refused(monkeypatch):
     assert problems() == {"beams": "", "answers": ""}
     monkeypatch.setitem(internals.NAMES["beams"], "sglang.srt.beam_search.coordinator", {"BeamCoordinator.gone": ()})
     assert "has no" in problems()["beams"] and "0.5.23" in problems()["beams"]
-    monkeypatch.setattr(internals, "version", lambda: "0.5.99")
+    monkeypatch.setattr(relied_on, "installed", lambda distribution: "0.5.99")
     with pytest.raises(GreamError, match=r"0\.5\.99 is not a version"):
         internals.check()
 

@@ -191,6 +191,13 @@ def test_nothing_meant_for_openai_goes_to_another_endpoint(tmp_path: Path, monke
     assert "sk-private" not in str(fake.calls[0].headers) and "Authorization" not in fake.calls[0].headers
 
 
+def test_without_openai_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "gream_ext.extras.ask.client", raising=False)
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(GreamError, match=r"asking an LLM needs openai: pip install 'gream-ext\[enrich\]'"):
+        ask(Endpoint("http://127.0.0.1:9/v1", "m"), requests(1), tmp_path / "ledger.jsonl")
+
+
 def test_the_body_holds_the_settings_and_nothing_else(tmp_path: Path) -> None:
     with FakeEndpoint(echo) as fake:
         chosen = endpoint(fake, max_tokens=9, temperature=0.1, top_p=0.5, seed=3, extra={"top_k": 4})
