@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +107,23 @@ def test_no_pack_mixes_kinds_or_epochs(convert: Any, processors: Any, neat: bool
     assert len(made["input_ids"]) < 30, "rows were packed"
     for ids, kind, epoch in zip(made["input_ids"], made["gream_kind"], made["gream_epoch"], strict=True):
         assert {list(TAG_WORDS)[tokens.index(token)] for token in ids if token in tokens} == {(kind, epoch)}
+
+
+def test_tags_are_read_where_torchvision_has_no_video_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+    import llamafactory.train.sft.workflow  # noqa: F401  before our own modules
+
+    from gream_ext.plugins.llamafactory.rows import row_tags
+
+    rows = {"gream_kind": [0, 1, 0], "gream_epoch": [1, 0, 2], "gream_length": [5, 6, 7], "input_ids": [[1], [2], [3]]}
+    dataset = datasets.Dataset.from_dict(rows).select([2, 0])  # with the indices of a split
+    monkeypatch.setattr(datasets.config, "TORCHVISION_AVAILABLE", True)  # torchvision 0.26: nothing of the name there
+    for name in ("torchvision", "torchvision.io"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    for name in ("numpy", "torch"):
+        with pytest.raises(ImportError, match="VideoReader"):
+            dataset.with_format(name)[0]
+    assert [column.tolist() for column in row_tags(dataset)] == [[0, 0], [2, 1], [7, 5]]
 
 
 def test_resume_with_another_plan_is_refused(tmp_path: Path) -> None:

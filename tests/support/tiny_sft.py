@@ -101,9 +101,14 @@ def train(keys: dict[str, Any], processes: int = 1, check: bool = True, **enviro
 
 
 def train_all(runs: list[dict[str, Any]], **environment: str) -> str:
-    """Several runs in one process, to import LLaMA-Factory once; what the launcher calls, without the launcher."""
+    """Several runs in one process, to import LLaMA-Factory once; what the launcher calls, without the launcher.
+
+    The formats of datasets that import torchvision are broken there, as they are with torchvision 0.26 on a GPU.
+    """
     code = (
         "import json, sys\nfrom llamafactory.train.tuner import run_exp\n"
+        "from datasets.formatting import np_formatter, torch_formatter\n"
+        "del np_formatter.NumpyFormatter._tensorize, torch_formatter.TorchFormatter._tensorize\n"
         "for keys in json.load(sys.stdin): run_exp(keys)"
     )
     folder = Path(runs[0]["output_dir"]).parent

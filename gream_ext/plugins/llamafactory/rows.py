@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from llamafactory.data.collator import SFTDataCollatorWith4DAttentionMask
 from llamafactory.data.converter import SharegptDatasetConverter
 from llamafactory.data.processor import PackedSupervisedDatasetProcessor, SupervisedDatasetProcessor
@@ -24,6 +25,16 @@ FORMAT = 2
 work: raise it when that changes, and old caches are not used."""
 COUNTS = "gream_counts"
 """Key of a collated batch: (rows of alignment data, rows of reasoning data)."""
+
+
+def row_tags(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kind, epoch and length of each row of a tokenized ``datasets.Dataset``: int32 [rows] each.
+
+    Read as Arrow: the formats numpy and torch of datasets 4.0 import a class that torchvision 0.26 has dropped.
+    """
+    table = dataset.select_columns([KIND, EPOCH, LENGTH]).with_format("arrow")[:]
+    kinds, epochs, lengths = (np.asarray(table[column], np.int32) for column in (KIND, EPOCH, LENGTH))
+    return kinds, epochs, lengths
 
 
 @dataclass

@@ -13,7 +13,7 @@ from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory.log import PLAN_NAME, append_log, start_log
 from gream_ext.plugins.llamafactory.replay import replayed
-from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH
+from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH, row_tags
 from gream_ext.workspace import read_json, write_json
 
 FLUSH_STEPS = 50
@@ -67,8 +67,7 @@ def _curriculum(trainer: CurriculumTrainer, dataset: Any) -> Curriculum:
         uniform_unit=keys.gream_uniform_unit,
         seed=next(seed for seed in seeds if seed is not None),
     )
-    tags = dataset.with_format("numpy")
-    kinds, epochs, lengths = (np.asarray(tags[column][:], np.int32) for column in (KIND, EPOCH, LENGTH))
+    kinds, epochs, lengths = row_tags(dataset)
     if keys.gream_align_share < 1:
         epochs = replayed(kinds, epochs, keys.gream_align_share, settings.seed)
     return Curriculum(kinds.astype(np.int8), epochs, settings, lengths if keys.gream_sort_rows else None)
