@@ -6,16 +6,13 @@ is the only place that knows their names and their columns.
 
 import errno
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gream_ext import __version__
+from gream_ext.drafts import whole as whole
 from gream_ext.errors import GreamError
 
 if TYPE_CHECKING:
@@ -148,25 +145,6 @@ class Workspace:
 
     def log(self, name: str) -> Path:
         return self.path("logs", f"{name}.log")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Write a file or folder whole or not at all.
-
-    Yields a path beside ``path`` to write to; it takes the place of ``path`` when the block
-    ends well and is removed when it does not.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    draft = folder / path.name
-    try:
-        yield draft
-        if draft.is_dir() and path.is_dir():
-            os.replace(path, folder / "old")
-        os.replace(draft, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -54,6 +54,11 @@ def dataset_info_path(workspace: Workspace) -> Path:
     return workspace.corpus / "dataset_info.json"
 
 
+def rejected_path(workspace: Workspace) -> Path:
+    """Answers that did not pass, with their reasons."""
+    return workspace.corpus / "rejected.jsonl"
+
+
 def write_dataset_info(workspace: Workspace) -> None:
     """List both data sets for LLaMA-Factory; always the same, so that each stage may write it.
 

@@ -36,9 +36,9 @@ def leading_traits(items: Sequence[Item], limit: int) -> tuple[str, ...]:
     listed: the one that items name first, which is the rarer.
     """
     carriers: dict[str, list[int]] = {}
-    for place, item in enumerate(items):
+    for position, item in enumerate(items):
         for trait in item.traits:
-            carriers.setdefault(trait, []).append(place)
+            carriers.setdefault(trait, []).append(position)
     ranked = sorted(carriers, key=lambda trait: (-len(carriers[trait]), -carriers[trait][-1]))
     distinct: dict[tuple[int, ...], str] = {}
     for trait in ranked:

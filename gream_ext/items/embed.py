@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask.enrich import enriched_descriptions
+from gream_ext.items.descriptions import enriched_descriptions
 from gream_ext.items.encoders import open_encoder
 from gream_ext.items.shards import Shard, digest, encode, gather, plan
 from gream_ext.items.text import encoded_text

@@ -74,14 +74,26 @@ def is_command(stage: Stage, workspace: Workspace, settings: Any) -> bool:
     return not stage.writes(workspace, settings)
 
 
-def is_current(stage: Stage, workspace: Workspace, settings: Any) -> bool:
-    """Whether the stage need not run again."""
+def why_run(stage: Stage, workspace: Workspace, settings: Any) -> str | None:
+    """Why the stage has to run, in a few words; None where it is up to date."""
+    if is_command(stage, workspace, settings):
+        return "it writes no files"
     record = read_record(workspace, stage.label_of(settings))
-    if is_command(stage, workspace, settings) or not record or record.get("settings") != plain(settings):
-        return False
-    return _unchanged(stage.writes(workspace, settings), workspace, record["outputs"]) and _unchanged(
-        stage.reads(workspace, settings), workspace, record.get("inputs", {})
-    )
+    if not record:
+        return "it has not run to its end"
+    old, new = record.get("settings"), plain(settings)
+    if old != new:
+        keys = [key for key in new if not isinstance(old, dict) or key not in old or old[key] != new[key]]
+        return f"other settings: {', '.join(keys) or 'fewer'}"
+    for paths, recorded in (
+        (stage.reads(workspace, settings), record.get("inputs", {})),
+        (stage.writes(workspace, settings), record["outputs"]),
+    ):
+        found = _fingerprints(paths, workspace, recorded)
+        for name in (*found, *recorded):
+            if digest(found.get(name)) != digest(recorded.get(name)) or (name in found) != (name in recorded):
+                return f"{name} is {'not there' if found.get(name) is None else 'new or changed'}"
+    return None
 
 
 def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = False) -> Outcome:
@@ -91,7 +103,7 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
         GreamError: from the stage. What the record of an earlier run says stays true of the files.
     """
     label = stage.label_of(settings)
-    if not force and is_current(stage, workspace, settings):
+    if not force and why_run(stage, workspace, settings) is None:
         record = read_record(workspace, label) or {}
         return Outcome(ran=False, seconds=float(record.get("seconds", 0.0)))
     earlier = read_record(workspace, label) or {}
@@ -139,8 +151,3 @@ def _fingerprints(
 ) -> dict[str, Fingerprint | None]:
     names = {_name(path, workspace): path for path in paths}
     return {name: fingerprint(path, known.get(name)) for name, path in names.items()}
-
-
-def _unchanged(paths: Sequence[Path], workspace: Workspace, recorded: Mapping[str, Any]) -> bool:
-    found = _fingerprints(paths, workspace, recorded)
-    return found.keys() == recorded.keys() and all(digest(found[name]) == digest(recorded[name]) for name in found)

@@ -10,22 +10,23 @@ from gream_ext.stage import Stage
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: the module whose ``STAGE`` is meant, and what it does in a line."""
+    """One row of the table: the stage as ``module:NAME``, without a name ``STAGE``, and what it does in a line."""
 
     module: str
     summary: str
 
     def load(self) -> Stage:
-        """Import the module and return its ``STAGE``."""
-        stage = importlib.import_module(self.module).STAGE
+        """Import the module and return its stage."""
+        module, _, name = self.module.partition(":")
+        stage = getattr(importlib.import_module(module), name or "STAGE")
         if not isinstance(stage, Stage):
-            raise TypeError(f"{self.module}.STAGE is not a Stage")
+            raise TypeError(f"{self.module} is not a Stage")
         return stage
 
 
 TABLE = {
     "prepare": Entry("gream_ext.data.prepare", "read interactions and items, k-core, leave-one-out"),
-    "enrich": Entry("gream_ext.extras.ask.enrich", "let an LLM rewrite the item texts"),
+    "enrich": Entry("gream_ext.extras.ask.stages:ENRICH", "let an LLM rewrite the item texts"),
     "embed": Entry("gream_ext.items.embed", "turn item texts into vectors"),
     "index build": Entry("gream_ext.items.build", "cluster the vectors into item identifiers"),
     "index add": Entry("gream_ext.items.add", "give new items identifiers; the old ones keep theirs"),
@@ -35,15 +36,15 @@ TABLE = {
         "gream_ext.extras.inspect.initialisations", "measure how soon each initialisation of the new tokens learns"
     ),
     "corpus preferences": Entry(
-        "gream_ext.extras.ask.preferences", "let an LLM tell users' preferences and write search queries"
+        "gream_ext.extras.ask.stages:PREFERENCES", "let an LLM tell users' preferences and write search queries"
     ),
-    "corpus align": Entry("gream_ext.corpus.align", "write the alignment data"),
-    "corpus reason": Entry("gream_ext.corpus.reason", "write the reasoning data"),
-    "corpus rl": Entry("gream_ext.corpus.rl", "write the prompts for reinforcement learning"),
+    "corpus align": Entry("gream_ext.corpus.stages:ALIGN", "write the alignment data"),
+    "corpus reason": Entry("gream_ext.corpus.stages:REASON", "write the reasoning data"),
+    "corpus rl": Entry("gream_ext.corpus.stages:RL", "write the prompts for reinforcement learning"),
     "corpus card": Entry(
-        "gream_ext.extras.inspect.card", "count the training data and measure their lengths in tokens"
+        "gream_ext.extras.inspect.stages:CARD", "count the training data and measure their lengths in tokens"
     ),
-    "corpus inspect": Entry("gream_ext.extras.inspect.inspect", "show samples of all data"),
+    "corpus inspect": Entry("gream_ext.extras.inspect.stages:INSPECT", "show samples of all data"),
     "curriculum plan": Entry(
         "gream_ext.plugins.llamafactory.plan", "draw the order of the training batches without training"
     ),

@@ -1,5 +1,6 @@
 """Values of the frameworks' configuration, checked: a wrong one is named in a sentence."""
 
+import math
 from typing import Any
 
 from gream_ext.errors import GreamError
@@ -19,3 +20,11 @@ def is_whole(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """A finite number, 0 or more; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def is_finite(value: Any) -> bool:
+    """Something that Python takes for a number, neither infinite nor NaN."""
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        return False

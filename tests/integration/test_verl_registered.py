@@ -1,12 +1,13 @@
 """What of ours takes place in verl, and what is said where it does not."""
 
+import logging
 import re
 
 import pytest
 
 pytest.importorskip("verl")
 
-from gream_ext.plugins.verl import internals, registered
+from gream_ext.plugins.verl import REPEATED, internals, register, registered
 
 pytestmark = pytest.mark.integration
 
@@ -29,3 +30,25 @@ def test_what_is_not_loaded_is_said_with_the_cure_of_the_version(monkeypatch, ve
     monkeypatch.delitem(ADV_ESTIMATOR_REGISTRY, "srpo")
     monkeypatch.setattr(internals, "version", lambda: version)
     assert re.search(f"verl did not load gream_ext: .*{cure}", registered()["estimator"])
+
+
+def test_what_verl_says_for_every_rollout_is_said_once():
+    """82,178 of the 84,524 lines of a run's log were two such lines."""
+    import psutil
+    from transfer_queue.utils.common import limit_pytorch_auto_parallel_threads
+    from verl.utils.tokenizer import continuous_token_wiring
+
+    register()
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    for name in REPEATED:
+        logging.getLogger(name).addHandler(handler)
+    for family in ("a family of ours", "a family of ours", "another"):
+        continuous_token_wiring.infer_continuous_token_model_family(hf_model_type=family)
+        with limit_pytorch_auto_parallel_threads(psutil.cpu_count() + 1):
+            pass
+    for name in REPEATED:
+        logging.getLogger(name).removeHandler(handler)
+    assert sum("Continuous Token builder is registered" in line for line in said) == 2
+    assert sum("target_num_threads" in line for line in said) == 1

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gream_ext.corpus.prompt_settings import write_sidecar
+from gream_ext.corpus.words import PRODUCT
 from gream_ext.plugins.llamafactory.log import read_log
 from tests.support.processes import kill
 
@@ -69,6 +71,7 @@ def write_corpus(folder: Path, align: list[dict[str, Any]], reason: list[dict[st
     folder.mkdir(parents=True, exist_ok=True)
     for kind, rows in {"align": align, "reason": reason}.items():
         (folder / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_sidecar(folder / f"{kind}.jsonl", 20, PRODUCT)
         for name, formatting in {kind: f"gream_{kind}", f"{kind}_plain": "sharegpt"}.items():
             info[name] = {"file_name": f"{kind}.jsonl", "formatting": formatting, "columns": {"messages": "messages"},
                           "tags": tags}  # fmt: skip

@@ -179,6 +179,20 @@ def test_rewards_and_correctness_of_other_rollouts_are_refused():
         srpo_advantages(torch.ones(2), torch.tensor([True]), [0, 0], k=1)
 
 
+@pytest.mark.parametrize("groups", [["a", "a", "b"], torch.tensor([4, 4, 5]), np.array(["a", "a", "b"], dtype=object)])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+def test_a_reward_that_is_no_number_is_named(wrong, groups):
+    """It would make the advantages of its whole group NaN."""
+    rewards = torch.tensor([1.0, wrong, 0.0])
+    sentence = rf"^the reward of rollout 1, of the group (a|4|tensor\(4\)), is {wrong}, no finite number$"
+    for advantages in (
+        lambda: srpo_advantages(rewards, rewards == 1, groups, k=2),
+        lambda: dense_advantages(rewards, groups),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            advantages()
+
+
 @pytest.mark.parametrize("k", [0, -1])
 def test_a_draw_of_nothing_is_refused(k):
     rewards, correct = torch.tensor([1.0, 0.0]), torch.tensor([True, False])

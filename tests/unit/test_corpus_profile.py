@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gream_ext.corpus.catalogue import Item, item_traits
-from gream_ext.corpus.denoise import kept_places, nearest_place
+from gream_ext.corpus.denoise import kept_positions, nearest_position
 from gream_ext.corpus.profile import leading_traits, profile, trend, wish
 
 
@@ -53,17 +53,17 @@ def test_traits_drop_what_nearly_all_items_carry_and_cut_years_into_eras() -> No
 
 def test_denoising_drops_the_odd_one_and_keeps_the_last() -> None:
     vectors = np.array([[1, 0], [0.9, 0.1], [-1, 0.2], [1, 0.05], [0.95, 0]], dtype=np.float32)
-    assert kept_places(vectors, most=9) == [0, 1, 3, 4]
-    assert kept_places(vectors, most=2) == [3, 4]
+    assert kept_positions(vectors, most=9) == [0, 1, 3, 4]
+    assert kept_positions(vectors, most=2) == [3, 4]
     odd_last = vectors[[0, 1, 3, 4, 2]]
-    assert kept_places(odd_last, most=9)[-1] == 4
+    assert kept_positions(odd_last, most=9)[-1] == 4
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_equal_items_are_all_kept(count: int) -> None:
-    assert kept_places(np.ones((count, 3), dtype=np.float32), most=20) == list(range(count))
+    assert kept_positions(np.ones((count, 3), dtype=np.float32), most=20) == list(range(count))
 
 
 def test_nearest_place_takes_the_last_of_equals() -> None:
     vectors = np.array([[1, 0], [0, 1], [2, 0]], dtype=np.float32)
-    assert nearest_place(vectors, np.array([3, 0.1])) == 2
+    assert nearest_position(vectors, np.array([3, 0.1])) == 2

@@ -18,7 +18,7 @@ from gream_ext.inference.questions import Question
 from gream_ext.inference.recommend import RecommendSettings
 from gream_ext.inference.recommend import run as recommend
 from gream_ext.inference.source import MODEL_FILES, export_source, sha256, workspace_source
-from gream_ext.pipeline.record import is_current, run_stage
+from gream_ext.pipeline.record import run_stage, why_run
 from gream_ext.workspace import Workspace, read_json, write_json
 from tests.support.tiny_workspace import make_model_workspace
 
@@ -193,7 +193,7 @@ def test_the_card_has_the_figures_of_this_model_and_no_other(tmp_path: Path) -> 
 
     def card() -> str:
         assert run_stage(STAGE, workspace, ExportSettings()).ran, "what came before makes the export out of date"
-        assert is_current(STAGE, workspace, ExportSettings())
+        assert why_run(STAGE, workspace, ExportSettings()) is None
         return workspace.path("export", "README.md").read_text()
 
     assert "Not evaluated" in card()

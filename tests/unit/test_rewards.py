@@ -80,6 +80,8 @@ def test_residual_reward_refuses(matched, levels, beta):
         (answered(TARGET) + answered(TARGET), "exact", 5),  # the first stands before the last </think>
         (answered(TARGET) + f"<answer>{TARGET}</answer>", "several_answers", 0),
         (answered(f"<answer>{TARGET}</answer>"), "several_answers", 0),
+        (answered(f"<answer>{TARGET}"), "several_answers", 0),
+        (answered(f"{TARGET}<answer>"), "several_answers", 0),
         (answered(TARGET) + "</answer>", "several_answers", 0),
         (f"{THOUGHT}</answer><answer>{TARGET}</answer>", "several_answers", 0),
         (f"{THOUGHT}<answer>{TARGET}", "unfinished_answer", 0),
@@ -130,6 +132,13 @@ def test_options():
     for wrong in ({"beta": 0}, {"levels": 0}, {"mode": "other"}, {"levels": 5, "shortest": 9}, {"answer_end": ""}):
         with pytest.raises(ValueError, match="must"):
             score(near, **wrong)
+
+
+@pytest.mark.parametrize("written", [f" {TARGET}", f"{TARGET}\n", f"\t{TARGET} \n"])
+def test_white_space_around_a_ground_truth_is_none_of_it(written):
+    result = compute_score("gream", answered(TARGET), written)
+    assert (result["status"], result["score"]) == ("exact", 1.0)
+    assert compute_score("gream", TARGET, written, mode="direct", levels=5)["status"] == "exact"
 
 
 @pytest.mark.parametrize("other", [np.array([1, 2]), np.array(["direct"]), ["direct"], {"mode": "direct"}])

@@ -3,13 +3,15 @@
 `gream_ext.plugins.verl.entry` is what verl loads; importing this package alone does nothing.
 """
 
+import logging
+
 failures: dict[str, str] = {}
 """What could not be registered in this process, and why; verl itself would hide it."""
 
 
 def register() -> None:
     """Register with verl what this process needs. Never raises, and doing it again changes nothing."""
-    for name, step in {"platform": _platform, "estimator": _estimator}.items():
+    for name, step in {"logs": _quieten, "platform": _platform, "estimator": _estimator}.items():
         try:
             step()
             failures.pop(name, None)
@@ -41,6 +43,31 @@ def registered() -> dict[str, str]:
     return found
 
 
+REPEATED = ("verl.utils.tokenizer.continuous_token_wiring", "transfer_queue.utils.common")
+"""Loggers that say the same for every rollout."""
+
+
+class Once(logging.Filter):
+    """Lets every message through once in a process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        new = message not in self.seen
+        self.seen.add(message)
+        return new
+
+
+def _quieten() -> None:
+    for name in REPEATED:
+        logger = logging.getLogger(name)
+        if not any(isinstance(one, Once) for one in logger.filters):
+            logger.addFilter(Once())
+
+
 def _estimator() -> None:
     from gream_ext.plugins.verl import estimator
 
@@ -52,7 +79,7 @@ def _platform() -> None:
 
     platform.register()
     if platform.asked_for():
-        from gream_ext.plugins.verl.cpu import patches as cpu
+        from gream_ext.plugins.verl.cpu import support as cpu
 
         cpu.use_in_worker()
 

@@ -24,6 +24,8 @@ class Options:
     """Ask at once for as many prompts as the share of kept groups so far makes likely to be needed, not only for those
     that are known to be missing: fewer rounds where rollouts come back together. Kept groups too many are dropped."""
     when_empty: str = "skip"
+    rescale: bool = False
+    """Divide a step's loss by the number of its rollouts, not by that of the rows that verl fills the batch up to."""
     poll_interval: float = 0.2
     patience: float = 3600.0
     """Seconds in which some rollout must come back, or the run fails."""
@@ -49,6 +51,7 @@ def read_options(given: Any) -> Options:
         ("min_level", is_whole, "a whole number, 0 or more"),
         ("max_refills", is_number, "a number, 0 or more"),
         ("ahead", lambda value: isinstance(value, bool), "true or false"),
+        ("rescale", lambda value: isinstance(value, bool), "true or false"),
         ("when_empty", lambda value: value in ("skip", "fail"), "skip or fail"),
         ("poll_interval", lambda value: is_number(value) and value > 0, "a number above 0"),
         ("patience", lambda value: is_number(value) and value > 0, "a number above 0"),

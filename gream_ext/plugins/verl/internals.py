@@ -26,6 +26,10 @@ NAMES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "ReplayBuffer._select_prompt_uids": ("self", "partition_id", "sampleable_keys", "batch_size"),
             "ReplayBuffer._materialize_batch": ("self", "partition_id", "selected_prompt_uids", "partition_snapshot"),
         },
+        "verl.trainer.ppo.v1.trainer_base": {
+            "PPOTrainer._add_prompts_to_generate": ("self", "num_prompts"),
+            "PPOTrainer._update_actor": ("self", "batch", "metrics"),
+        },
         "transfer_queue": {
             "kv_batch_get": ("keys", "partition_id", "select_fields"),
             "kv_batch_put": ("keys", "partition_id", "fields"),
