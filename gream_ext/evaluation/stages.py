@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gream_ext.base_model.model_format import read_prompts
+from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem
 from gream_ext.inference.device import check_device
@@ -15,7 +16,6 @@ from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineNa
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
-Split = Literal["test", "valid"]
 BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
 SIMPLE = ("popular", "markov")
 
@@ -223,7 +223,9 @@ BRING = Stage(
 class CompareSettings:
     """Which two evaluations of a workspace, and in what."""
 
-    first: str = option(help="a model or baseline that has been evaluated, such as markov, SASRec or sft")
+    first: str = option(
+        help="a model or baseline that has been evaluated, such as markov, SASRec or sft, or a model's folder"
+    )
     second: str = option(help="the other; differences are second minus first")
     mode: Literal["direct", "reason"] = option("direct", help="of both")
     split: Split = option("test", help="whose interactions were asked for")

@@ -2,9 +2,12 @@
 
 import math
 from copy import copy
+from itertools import zip_longest
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.decoding.faithful import FaithfulHistory, HistoryProcessor
@@ -13,7 +16,7 @@ from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
-from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+from gream_ext.inference.engines.transformers import TransformersEngine, batches, load_model
 from gream_ext.inference.modes import Modes, Reasoning, Request, votes
 from tests.support.synthetic import synthetic_index
 from tests.support.tiny_models import tiny_chat_model
@@ -176,6 +179,21 @@ def test_a_model_from_its_folder(modes, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(GreamError, match="can be loaded"):
         load_model(tmp_path)
+
+
+@given(
+    st.lists(st.integers(1, 60), max_size=40), st.integers(0, 30), st.integers(1, 400), st.integers(1, 9) | st.none()
+)
+def test_batches_hold_prompts_of_about_one_length_and_no_more_tokens_than_asked(lengths, steps, tokens, most):
+    found = list(batches(lengths, steps, tokens, most))
+    assert sorted(number for batch in found for number in batch) == list(range(len(lengths)))
+    widths = [lengths[number] for batch in found for number in batch]
+    assert widths == sorted(widths)
+    for batch, following in zip_longest(found, found[1:]):
+        assert len(batch) == 1 or len(batch) * (lengths[batch[-1]] + steps) <= tokens
+        assert most is None or len(batch) <= most
+        if following is not None and len(batch) != most:  # one more would have been too much
+            assert (len(batch) + 1) * (lengths[following[0]] + steps) > tokens
 
 
 @pytest.mark.parametrize("history", HISTORIES)
