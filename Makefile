@@ -39,7 +39,7 @@ test: environment
 
 # Beside what the lock file lists, which is LLaMA-Factory's environment, only what the tests import; those of Verl and
 # SGLang are skipped there.
-UNIT_TESTS_NEED := pytest pytest-timeout iniconfig pluggy hypothesis sortedcontainers torchmetrics lightning-utilities openai \
+UNIT_TESTS_NEED := pytest pytest-timeout iniconfig pluggy hypothesis sortedcontainers torchmetrics lightning-utilities openai prometheus_client \
 	jiter distro sniffio import-linter grimp
 test-unit-312:
 	@PYTHON="$(or $(PYTHON),python3.12)" scripts/setup_gpu_env.sh sft "$(PY312_VENV)" < /dev/null
