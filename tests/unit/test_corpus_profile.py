@@ -93,7 +93,7 @@ def test_a_small_gain_is_no_trend() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_is_far_from_the_middle_of_all_and_of_the_recent_items(seed: int) -> None:
     """Against the definition, read slowly."""
-    vectors = np.random.default_rng(seed).standard_normal((12, 3)) + [1, 0, 0]
+    vectors = [*np.random.default_rng(seed).standard_normal((12, 3)), 1, 0, 0]
     unit = [vector / np.linalg.norm(vector) for vector in vectors]
     middle = sum(unit) / 12 + sum(unit[7:]) / 5
     distances = [1 - float(one @ middle) / float(np.linalg.norm(middle)) for one in unit]
