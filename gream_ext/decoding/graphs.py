@@ -115,7 +115,7 @@ def capture_graph(search: Callable[[], Found]) -> tuple[Found, Callable[[], Any]
         search()  # what kernels make at their first call must not be captured
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool()):
+    with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
         found = search()
     return found, graph.replay
 
