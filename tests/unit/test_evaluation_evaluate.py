@@ -11,7 +11,7 @@ import pytest
 from gream_ext.data.histories import Case, evaluation_cases
 from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
-from gream_ext.evaluation.answers import reasoned_row, user_seed
+from gream_ext.evaluation.answers import faithfulness, reasoned_row, user_seed
 from gream_ext.evaluation.files import model_hash, ranked_rows, read_evaluation
 from gream_ext.evaluation.protocol import compare
 from gream_ext.evaluation.stages import BASELINES, BaselinesSettings, EvaluateSettings
@@ -76,7 +76,7 @@ def test_reasoning_mode_keeps_every_sample(workspace):
     rows = read_evaluation(workspace.evaluation("sft", "reason", "test"))
     assert len(rows) == 60 and set(rows["item"].list.len()) == {3} == set(rows["text"].list.len())
     about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
-    assert {"pass@1", "pass@3", "first@3", "well_formed", "mean_reward", "validity", "statuses"} <= about.keys()
+    assert {"pass@1", "pass@3", "first@3", "well_formed", "mean_reward", "validity", "faithful"} <= about.keys()
     assert about["system_prompt"] == "short" and about["users"] == 60
     # Other batches, the same samples; another seed, others.
     STAGE.run(workspace, EvaluateSettings(**REASON, rows_at_once=512))
@@ -154,6 +154,35 @@ def test_a_sample_is_scored_as_rl_scores_it():
     assert row["matched_levels"][0] == 5 and 1 <= row["matched_levels"][1] < 5
     assert row["reward"] == pytest.approx([1.0, (row["matched_levels"][1] / 5) ** 0.5, 0.0])
     assert row["item"] == [target, near, None] and row["recommendations"] == [target, near]
+
+
+def test_how_faithful_written_histories_are():
+    """Items of the user's history among those that are named between thinking and answer; nothing else counts."""
+    index = synthetic_index([f"i{number}" for number in range(40)], "colliding")
+    i1, i2, i9 = (index.text(item) for item in ("i1", "i2", "i9"))
+    texts = [
+        f"<think>{i9} {i9}</think> You had {i1}, {i2}. <answer>{i9}</answer>",
+        f"<think>so</think> You had {i2}, {i9} <answer>{i9}</answer>",
+        "<think>so",
+    ]
+    cases = [Case("u", ("i1", "i2"), "i3"), Case("v", ("i9",), "i3")]
+    rows = pl.DataFrame({"user_id": ["v", "u"], "text": [[texts[1]] * 2 + [texts[2]], texts]})
+    found = faithfulness(index, cases, rows)
+    assert found == {"written_items": pytest.approx(8 / 6), "faithful": pytest.approx((2 + 2 + 1) / 8)}
+    nothing = pl.DataFrame({"user_id": ["u"], "text": [["<think>so"]]})
+    assert faithfulness(index, cases, nothing) == {"written_items": 0.0, "faithful": None}
+
+
+def test_scores_of_equation_1_count_what_the_catalogue_forbids(workspace):
+    """So they are lower, and evaluations of both kinds are not compared."""
+    rows = {}
+    for normalisation in ("catalogue", "vocabulary"):
+        settings = EvaluateSettings(normalisation=normalisation, limit=9, model="srpo")
+        STAGE.run(workspace, settings)
+        rows[normalisation] = read_evaluation(STAGE.writes(workspace, settings)[0])
+        assert json.loads(STAGE.writes(workspace, settings)[1].read_text())["normalisation"] == normalisation
+    best = {name: [scores[0] for scores in one["scores"].to_list()] for name, one in rows.items()}
+    assert all(low < high for low, high in zip(best["vocabulary"], best["catalogue"], strict=True))
 
 
 def test_a_users_seed_is_the_users_own():
