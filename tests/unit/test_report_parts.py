@@ -151,7 +151,15 @@ def test_curves_are_read_from_the_logs(tmp_path: Path) -> None:
     assert [chart.title for chart in sft_charts(steps)] == ["Training loss"]
     (tmp_path / "rl").mkdir()
     rows = [
-        {"step": 2, "data": {"critic/score/mean": 0.3, "gream/levels/0": 0.75, "gream/levels/2": 0.25}},
+        {
+            "step": 2,
+            "data": {
+                "critic/score/mean": 0.9,
+                "gream/rollouts/reward": 0.3,
+                "gream/levels/0": 0.75,
+                "gream/levels/2": 0.25,
+            },
+        },
         {"step": 1, "data": {"critic/score/mean": float("nan"), "response_length/mean": 90}},
         {"step": 2, "data": {"val-core/gream/reward/mean@1": 0.4}},
     ]
