@@ -79,6 +79,7 @@ def test_steps_are_whole_numbers(last: int) -> None:
         names = texts(str(chart.picture))
         x_ticks = names[: names.index("RL step")]
         assert len(x_ticks) > 1 and all(re.fullmatch(r"[\d,]+", tick) for tick in x_ticks), x_ticks
+        assert len(set(x_ticks)) == len(x_ticks), "no two of them are the same number, rounded"
         assert "RL step" in names
 
 
