@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from gream_ext.corpus.prompts import SystemPrompt
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.data.histories import Case, Split
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
+from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Normalisation, Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
@@ -40,11 +41,17 @@ class Decoding:
     constrained: bool
     faithful: bool
     beta: float
-    window: int
-    system_prompt: SystemPrompt
+    prompts: PromptSettings
     seed: int | None
     dtype: str
     engine: EngineName
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the prompts of the mode depend on, for the summary."""
+        prompts = self.prompts
+        window = prompts.direct_window if self.mode == "direct" else prompts.reason_window
+        return {"window": window, "system_prompt": prompts.system_prompt, "words": asdict(prompts.words)}
 
     @property
     def sampling(self) -> Sampling:
@@ -81,20 +88,19 @@ def load(task: Task) -> Modes:
     machine = task.machine
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if machine.device == "auto" else machine.device
     index = ItemIndex.load(task.item_index)
     engine = open_engine(
         task.how.engine,
         task.model,
         lambda tokenizer: ItemTrie.from_index(index, tokenizer),
-        device,
+        chosen_device(machine.device),
         task.how.dtype,
         machine.server,
         task.how.normalisation,
         prompts_at_once=machine.prompts_at_once,
         rows_at_once=machine.rows_at_once,
     )
-    return Modes(engine, index, task.how.window, task.how.system_prompt)
+    return Modes(engine, index, task.how.prompts)
 
 
 def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:

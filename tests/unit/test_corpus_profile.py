@@ -88,3 +88,15 @@ def test_a_small_gain_is_no_trend() -> None:
     recent = [("tea",), ("tea",), ("cups",), ("cups",), ("jugs",)]
     assert trend(items(*earlier, *recent)) is None, "tea went from .3 to .4"
     assert trend(items(*earlier, ("tea",), *recent[:4])) == "tea", "from .3 to .6"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_is_far_from_the_middle_of_all_and_of_the_recent_items(seed: int) -> None:
+    """Against the definition, read slowly."""
+    vectors = [*np.random.default_rng(seed).standard_normal((12, 3)), 1, 0, 0]
+    unit = [vector / np.linalg.norm(vector) for vector in vectors]
+    middle = sum(unit) / 12 + sum(unit[7:]) / 5
+    distances = [1 - float(one @ middle) / float(np.linalg.norm(middle)) for one in unit]
+    limit = np.mean(distances) + np.std(distances) + 1e-6
+    slow = [position for position in range(12) if position == 11 or distances[position] <= limit]
+    assert kept_positions(vectors, 12) == slow and kept_positions(vectors, 2) == slow[-2:]
