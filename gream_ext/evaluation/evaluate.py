@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.answers import Decoding, Machine, Task
+from gream_ext.evaluation.answers import Decoding, Machine, Task, faithfulness
 from gream_ext.evaluation.baselines import popular_items
 from gream_ext.evaluation.files import model_hash, write_evaluation
 from gream_ext.evaluation.protocol import impossible_targets, summarise
@@ -51,6 +51,8 @@ def evaluate(
     check_rows(rows, index)
     popular = popular_items(training_histories(workspace), index.item_ids)
     figures = summarise(rows, how.mode, cutoffs, len(index), popular)
+    if how.mode == "reason":
+        figures |= faithfulness(index, cases, rows)
     if how.exclude_seen:
         figures["impossible_targets"] = impossible_targets(cases)
     write_evaluation(path, rows, {**about, **figures}, about)
