@@ -1,12 +1,12 @@
 """Is a teacher's answer fit for training? Every one is checked before it enters the reasoning data."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gream_ext.corpus.prompts import SEPARATOR
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.identifiers import find_all, parse
+from gream_ext.words import mentions, words
 
 if TYPE_CHECKING:
     from gream_ext.corpus.teacher import Question
@@ -31,9 +31,9 @@ def validate_reasoning(
     except Malformed as error:
         return f"stages: {error}"
     thinking = f"{stages.evidence} {stages.preferences} {stages.intent}"
-    words = len(thinking.split())
-    if words > max_words:
-        return f"too long: {words} words of thinking, at most {max_words}"
+    length = len(words(thinking))
+    if length > max_words:
+        return f"too long: {length} words of thinking, at most {max_words}"
     before = f"{thinking} {stages.kept}"
     if parse(target) in find_all(before):
         return "leak: the target's identifier stands before the justification"
@@ -57,16 +57,6 @@ def answer_fault(text: str, question: "Question", max_words: int = MAX_WORDS) ->
     return validate_reasoning(text, history, question.target.identifier, question.target.title, max_words)
 
 
-def mentions(text: str, title: str) -> bool:
-    """Whether ``title`` stands in ``text`` as whole words, in any case and punctuation.
-
-    >>> mentions("a film like the heat.", "Heat"), mentions("a wheat field", "Heat")
-    (True, False)
-    """
-    wanted = _words(title)
-    return bool(wanted) and f" {wanted} " in f" {_words(text)} "
-
-
 def is_subsequence(part: Iterable[str], whole: Sequence[str]) -> bool:
     """Whether ``part`` is ``whole`` with some left out.
 
@@ -75,7 +65,3 @@ def is_subsequence(part: Iterable[str], whole: Sequence[str]) -> bool:
     """
     left = iter(whole)
     return all(element in left for element in part)
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", text.casefold()))

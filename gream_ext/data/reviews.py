@@ -9,7 +9,7 @@ place in the file.
 import hashlib
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,6 +19,7 @@ import polars as pl
 from gream_ext.data.ids import codes
 from gream_ext.data.records import clean
 from gream_ext.data.sources import Review
+from gream_ext.words import beginning, words
 
 LONG = 100
 """Words beyond which a longer review is no better."""
@@ -62,11 +63,11 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
         side = pairs.side(review.user_id, review.item_id)
         if side is None:
             continue
-        words = review.text.split()
+        said = words(review.text)
         if side == "held out":
-            held_out.add(fingerprint(words))
-        elif len(words) >= rule.min_words:
-            _offer(best[review.item_id], review, words, place, rule)
+            held_out.add(fingerprint(review.text))
+        elif len(said) >= rule.min_words:
+            _offer(best[review.item_id], review, len(said), place, rule)
     chosen = {
         item: sorted((one for one in heap if one.print not in held_out), reverse=True)[: rule.count]
         for item, heap in best.items()
@@ -74,14 +75,14 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
     return {item: candidates for item, candidates in chosen.items() if candidates}
 
 
-def _offer(heap: list[Candidate], review: Review, words: Sequence[str], place: int, rule: Rule) -> None:
+def _offer(heap: list[Candidate], review: Review, length: int, place: int, rule: Rule) -> None:
     """Put a review among the best of its item, if it is one of them."""
-    rank = (review.helpful, min(len(words), LONG), review.rating, -place)
+    rank = (review.helpful, min(length, LONG), review.rating, -place)
     full = len(heap) >= rule.count + SPARE
     if full and rank < heap[0][:4]:
         return
-    mark = fingerprint(words)
-    candidate = Candidate(*rank, mark, review.user_id, clean(" ".join(words[: rule.longest])))
+    mark = fingerprint(review.text)
+    candidate = Candidate(*rank, mark, review.user_id, clean(beginning(review.text, rule.longest)))
     copy = next((number for number, one in enumerate(heap) if one.print == mark), None)
     if copy is not None:
         heap[copy] = max(heap[copy], candidate)
@@ -123,6 +124,6 @@ def _has(arranged: np.ndarray, value: np.uint64) -> bool:
     return place < len(arranged) and bool(arranged[place] == value)
 
 
-def fingerprint(words: Sequence[str]) -> bytes:
+def fingerprint(text: str) -> bytes:
     """Eight bytes that tell texts apart, but not by case or white space."""
-    return hashlib.blake2b(" ".join(words).casefold().encode(errors="replace"), digest_size=8).digest()
+    return hashlib.blake2b(" ".join(text.split()).casefold().encode(errors="replace"), digest_size=8).digest()

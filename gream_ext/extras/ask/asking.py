@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from gream_ext.corpus.prompts import template_text
 from gream_ext.extras.ask.wording import REFUSAL, Template, parse_template, template_source
+from gream_ext.words import words
 
 MARKERS = re.compile(r"<\||</?(?:think|answer)>")
 """What a tokenizer of ours takes for a marker, a token or an identifier: no LLM may write it."""
@@ -25,7 +26,7 @@ def common_fault(text: str) -> str | None:
         return "markers: special tokens in it, or thinking that did not end"
     if REFUSAL.search(text[:200]):
         return "refusal: the LLM did not want to"
-    words = text.lower().split()
-    if len(set(words)) < len(words) / 6:
+    said = words(text.lower())
+    if len(set(said)) < len(said) / 6:
         return "repetition: the same words over and over"
     return None

@@ -5,8 +5,8 @@ interruption costs nothing; the wording of the request is in ``templates/enrich.
 """
 
 import json
-import re
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -24,10 +24,10 @@ from gream_ext.extras.ask.wording import (
     without_thinking,
 )
 from gream_ext.stage import Stage, option
+from gream_ext.words import terms, words
 from gream_ext.workspace import ITEMS, Workspace, read_table, whole
 
 SLOTS = ("text", "title", "min_words", "max_words")
-WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,22 @@ def fault(answer: str, title: str, min_words: int, max_words: int) -> str | None
     '2 words, fewer than 3'
     """
     text = clean(answer)
-    words = text.split()
+    said = words(text)
     if "<think>" in text or "</think>" in text:
         return "its thinking did not end"
     if "<|" in text:
         return "special tokens in it"
-    if len(words) < min_words:
-        return f"{len(words)} words, fewer than {min_words}"
-    if len(words) > max_words:
-        return f"{len(words)} words, more than {max_words}"
+    if len(said) < min_words:
+        return f"{len(said)} words, fewer than {min_words}"
+    if len(said) > max_words:
+        return f"{len(said)} words, more than {max_words}"
     if REFUSAL.search(text[:200]):
         return "a refusal"
-    if len({word.lower() for word in words}) < len(words) / 5:
+    if len({word.lower() for word in said}) < len(said) / 5:
         return "the same words over and over"
-    if sum(character.isalpha() or character.isspace() for character in text) < 0.7 * len(text):
+    if sum(unicodedata.category(character)[0] in "LMZ" for character in text) < 0.7 * len(text):
         return "no prose"
-    named = {word.lower() for word in WORD.findall(title)}
-    if named and not named & {word.lower() for word in WORD.findall(text)}:
+    if (named := terms(title)) and not named & terms(text):
         return "no word of the title in it"
     return None
 
