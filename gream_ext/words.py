@@ -20,13 +20,18 @@ _UNSPACED = re.compile(rf"[{_HAN}{_ABUGIDA}]")
 _RUN = re.compile(rf"([{_HAN}{_ABUGIDA}]+)|[^\s{_HAN}{_ABUGIDA}]+")
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text with the punctuation at them; without unspaced scripts the same as ``text.split()``.
 
-    >>> words("a good film"), words("我喜欢这部电影。")
+    >>> split_words("a good film"), split_words("我喜欢这部电影。")
     (['a', 'good', 'film'], ['我喜', '欢这', '部电', '影。'])
     """
     return text.split() if text.isascii() else _WORD.findall(text)
+
+
+def word_count(text: str) -> int:
+    """How many words a text has."""
+    return len(split_words(text))
 
 
 def word_ends(text: str) -> list[int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from gream_ext.corpus.prompts import SEPARATOR
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.identifiers import find_all, parse
-from gream_ext.words import mentions, words
+from gream_ext.words import mentions, word_count
 
 if TYPE_CHECKING:
     from gream_ext.corpus.teacher import Question
@@ -31,7 +31,7 @@ def validate_reasoning(
     except Malformed as error:
         return f"stages: {error}"
     thinking = f"{stages.evidence} {stages.preferences} {stages.intent}"
-    length = len(words(thinking))
+    length = word_count(thinking)
     if length > max_words:
         return f"too long: {length} words of thinking, at most {max_words}"
     before = f"{thinking} {stages.kept}"

@@ -8,6 +8,7 @@ place in the file.
 
 import hashlib
 import heapq
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ import polars as pl
 from gream_ext.data.ids import codes
 from gream_ext.data.records import clean
 from gream_ext.data.sources import Review
-from gream_ext.words import beginning, words
+from gream_ext.words import beginning, word_count
+
+log = logging.getLogger(__name__)
 
 LONG = 100
 """Words beyond which a longer review is no better."""
@@ -59,15 +62,19 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
     pairs = Pairs(histories)
     best: dict[str, list[Candidate]] = defaultdict(list)
     held_out: set[bytes] = set()
+    known, place = 0, -1
     for place, review in enumerate(reviews):
         side = pairs.side(review.user_id, review.item_id)
         if side is None:
             continue
-        said = words(review.text)
+        known += 1
+        length = word_count(review.text)
         if side == "held out":
             held_out.add(fingerprint(review.text))
-        elif len(said) >= rule.min_words:
-            _offer(best[review.item_id], review, len(said), place, rule)
+        elif length >= rule.min_words:
+            _offer(best[review.item_id], review, length, place, rule)
+    if place >= 0 and not known:
+        log.warning("none of %d reviews is of a user and item of the histories: are the ids written alike?", place + 1)
     chosen = {
         item: sorted((one for one in heap if one.print not in held_out), reverse=True)[: rule.count]
         for item, heap in best.items()

@@ -89,7 +89,7 @@ class _Made:
 
 
 def _brought(settings: BuildSettings, item_ids: Sequence[str]) -> _Made:
-    from gream_ext.items.brought import read_codes
+    from gream_ext.items.codes_file import read_codes
 
     if settings.balance is not None or settings.reassign:
         raise GreamError("--balance and --reassign need vectors: they do not go with --from-file")

@@ -10,21 +10,22 @@ from gream_ext.stage import Stage
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: the module whose ``STAGE`` is meant, and what it does in a line."""
+    """One row of the table: the stage as ``module:NAME``, without a name ``STAGE``, and what it does in a line."""
 
     module: str
     summary: str
 
     def load(self) -> Stage:
-        """Import the module and return its ``STAGE``."""
-        stage = importlib.import_module(self.module).STAGE
+        """Import the module and return its stage."""
+        module, _, name = self.module.partition(":")
+        stage = getattr(importlib.import_module(module), name or "STAGE")
         if not isinstance(stage, Stage):
-            raise TypeError(f"{self.module}.STAGE is not a Stage")
+            raise TypeError(f"{self.module} is not a Stage")
         return stage
 
 
 TABLE = {
-    "prepare": Entry("gream_ext.data.prepare", "read interactions and items, k-core, leave-one-out"),
+    "prepare": Entry("gream_ext.data.stages", "read interactions and items, k-core, leave-one-out"),
     "enrich": Entry("gream_ext.extras.ask.enrich", "let an LLM rewrite the item texts"),
     "embed": Entry("gream_ext.items.embed", "turn item texts into vectors"),
     "index build": Entry("gream_ext.items.build", "cluster the vectors into item identifiers"),

@@ -47,7 +47,7 @@ def test_every_entry_of_the_table_is_a_stage_whose_settings_can_be_options(name:
 
 
 def test_declaring_a_stage_imports_nothing_heavy() -> None:
-    modules = sorted({entry.module for entry in TABLE.values()})
+    modules = sorted({entry.module.partition(":")[0] for entry in TABLE.values()})
     code = (
         "import importlib, sys\n"
         "for module in sys.argv[2:]:\n"

@@ -8,7 +8,7 @@ from gream_ext.corpus.tasks.base import shortened
 from gream_ext.extras.ask.asking import common_fault
 from gream_ext.extras.ask.enrich import fault
 from gream_ext.items.text_tokens import fitted
-from gream_ext.words import beginning, mentions, terms, within, word_ends, words
+from gream_ext.words import beginning, mentions, split_words, terms, within, word_ends
 
 CHINESE = "这款面霜质地轻盈，吸收很快，适合干性皮肤，用了两个星期以后皮肤明显变得光滑。"
 JAPANESE = "この化粧水はとてもしっとりしていて、乾燥肌の私にはぴったりでした。"
@@ -22,17 +22,17 @@ texts = st.text(alphabet="ab .,'!。、我热カーขก่เាក្ខ\u030
 
 @given(texts)
 def test_no_letter_is_lost_or_counted_twice(text: str) -> None:
-    found = words(text)
+    found = split_words(text)
     assert "".join(found) == "".join(text.split())
     assert len(word_ends(text)) == len(found)
-    assert [words(beginning(text, count)) for count in range(len(found) + 1)] == [
+    assert [split_words(beginning(text, count)) for count in range(len(found) + 1)] == [
         found[:count] for count in range(len(found) + 1)
     ]
 
 
 @given(st.text(alphabet="ab .,é-ñ\n\u00a0", max_size=30))
 def test_with_blanks_words_are_what_blanks_separate(text: str) -> None:
-    assert words(text) == text.split()
+    assert split_words(text) == text.split()
 
 
 @given(texts, st.integers(1, 30))
@@ -41,9 +41,9 @@ def test_within_is_a_beginning_that_fits(text: str, characters: int) -> None:
     assert len(cut) <= characters and text.startswith(cut)
 
 
-@pytest.mark.parametrize(("text", "counted"), zip(UNSPACED, (17, 14, 18, 11, 10), strict=True))
+@pytest.mark.parametrize(("text", "counted"), list(zip(UNSPACED, (17, 14, 18, 11, 10), strict=True)))
 def test_unspaced_texts_have_about_as_many_words_as_people_count(text: str, counted: int) -> None:
-    assert 0.7 * counted <= len(words(text)) <= 1.4 * counted
+    assert 0.7 * counted <= len(split_words(text)) <= 1.4 * counted
 
 
 @pytest.mark.parametrize("text", UNSPACED)

@@ -7,7 +7,7 @@ from gream_ext.corpus.catalogue import Catalogue, Item
 from gream_ext.corpus.profile import listed, profile, wish
 from gream_ext.corpus.prompts import wordings
 from gream_ext.corpus.tasks.base import Exchange, Source, Task, joined
-from gream_ext.words import words
+from gream_ext.words import split_words
 
 
 def _summary(source: Source, unit: int, chance: Random) -> Exchange:
@@ -34,7 +34,7 @@ def _query(source: Source, unit: int, chance: Random) -> Exchange:
 
 def query_of(item: Item, catalogue: Catalogue, chance: Random) -> str:
     """A search query for an item: some of its traits and the rarest words of its title, a new draw each time."""
-    title = words(item.title.lower())
+    title = split_words(item.title.lower())
     chosen = sorted(set(title), key=lambda word: (catalogue.title_words[word], word))[: chance.randint(1, 2)]
     traits = chance.sample(item.traits, min(len(item.traits), chance.randint(1, 2)))
     return ", ".join([*traits, " ".join(word for word in title if word in chosen)])

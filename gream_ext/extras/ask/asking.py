@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gream_ext.corpus.prompts import template_text
 from gream_ext.extras.ask.wording import REFUSAL, Template, parse_template, template_source
-from gream_ext.words import words
+from gream_ext.words import split_words
 
 MARKERS = re.compile(r"<\||</?(?:think|answer)>")
 """What a tokenizer of ours takes for a marker, a token or an identifier: no LLM may write it."""
@@ -26,7 +26,7 @@ def common_fault(text: str) -> str | None:
         return "markers: special tokens in it, or thinking that did not end"
     if REFUSAL.search(text[:200]):
         return "refusal: the LLM did not want to"
-    said = words(text.lower())
+    said = split_words(text.lower())
     if len(set(said)) < len(said) / 6:
         return "repetition: the same words over and over"
     return None

@@ -24,7 +24,7 @@ from gream_ext.extras.ask.wording import (
     without_thinking,
 )
 from gream_ext.stage import Stage, option
-from gream_ext.words import terms, words
+from gream_ext.words import split_words, terms
 from gream_ext.workspace import ITEMS, Workspace, read_table, whole
 
 SLOTS = ("text", "title", "min_words", "max_words")
@@ -85,7 +85,7 @@ def fault(answer: str, title: str, min_words: int, max_words: int) -> str | None
     '2 words, fewer than 3'
     """
     text = clean(answer)
-    said = words(text)
+    said = split_words(text)
     if "<think>" in text or "</think>" in text:
         return "its thinking did not end"
     if "<|" in text:

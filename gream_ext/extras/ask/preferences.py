@@ -21,7 +21,7 @@ from gream_ext.extras.ask.asking import common_fault, read_template
 from gream_ext.extras.ask.options import AskSettings, endpoint_of
 from gream_ext.extras.ask.wording import request_of, without_thinking
 from gream_ext.stage import Stage, option
-from gream_ext.words import words
+from gream_ext.words import word_count
 from gream_ext.workspace import Workspace, whole
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def summary_fault(text: str, min_words: int, max_words: int) -> str | None:
     """
     if (common := common_fault(text)) is not None:
         return common
-    count = len(words(text))
+    count = word_count(text)
     if not min_words <= count <= max_words:
         return f"length: {count} words, not {min_words} to {max_words}"
     return "lists: it is not one paragraph" if re.search(r"^\s*(?:[-*#]|\d+\.)\s", text, re.M) else None
@@ -86,7 +86,7 @@ def queries_fault(text: str, count: int, max_words: int) -> str | None:
     queries = read_queries(text)
     if len({query.lower() for query in queries}) != count or len(queries) != count:
         return f"count: {len(queries)} queries, not {count} different ones"
-    longest = max(len(words(query)) for query in queries)
+    longest = max(word_count(query) for query in queries)
     return f"length: a query of {longest} words, more than {max_words}" if longest > max_words else None
 
 
