@@ -130,7 +130,7 @@ def _check_vectors(
     vectors: np.ndarray, known: np.ndarray, old: ItemIndex, codebook: np.ndarray, workspace: Workspace
 ) -> None:
     """`GreamError` unless the old items' vectors look like those that the index was built from."""
-    from gream_ext.items.nearest import nearest
+    from gream_ext.items.kmeans import nearest
 
     rows = np.flatnonzero(known >= 0)
     if not len(rows):

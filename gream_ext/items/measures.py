@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gream_ext.items.conflict import groups
-from gream_ext.items.lloyd import means
+from gream_ext.items.kmeans import means
 from gream_ext.items.rq_kmeans import take_off
 
 PAIRS = 100_000

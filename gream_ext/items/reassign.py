@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gream_ext.items.auction import capped_assignment
+from gream_ext.items.capped import capped_assignment
 from gream_ext.items.conflict import groups
 from gream_ext.items.rq_kmeans import residuals
 
