@@ -1,4 +1,4 @@
-"""One item as sources describe it, brought into one shape."""
+"""One item as sources describe it, in one shape."""
 
 import ast
 import html

@@ -3,7 +3,7 @@
 The rule. A review counts when its user and item are a training interaction and in no validation or test interaction,
 when it has at least so many words, and when its words are not those of a held-out review (a copy under another item)
 or of a review already taken. Of those, the first by: more votes that it helped; more words, up to `LONG`; more stars;
-place in the file.
+row in the file.
 """
 
 import hashlib
@@ -46,8 +46,8 @@ class Candidate(NamedTuple):
     helpful: int
     words: int
     rating: float
-    place: int
-    """Minus its place in the file, so that no two are equal."""
+    row: int
+    """Minus its row in the file, so that no two are equal."""
     print: bytes
     user_id: str
     text: str
@@ -62,8 +62,8 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
     pairs = Pairs(histories)
     best: dict[str, list[Candidate]] = defaultdict(list)
     held_out: set[bytes] = set()
-    known, place = 0, -1
-    for place, review in enumerate(reviews):
+    known, row = 0, -1
+    for row, review in enumerate(reviews):
         side = pairs.side(review.user_id, review.item_id)
         if side is None:
             continue
@@ -72,9 +72,9 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
         if side == "held out":
             held_out.add(fingerprint(review.text))
         elif length >= rule.min_words:
-            _offer(best[review.item_id], review, length, place, rule)
-    if place >= 0 and not known:
-        log.warning("none of %d reviews is of a user and item of the histories: are the ids written alike?", place + 1)
+            _offer(best[review.item_id], review, length, row, rule)
+    if row >= 0 and not known:
+        log.warning("none of %d reviews is of a user and item of the histories: are the ids written alike?", row + 1)
     chosen = {
         item: sorted((one for one in heap if one.print not in held_out), reverse=True)[: rule.count]
         for item, heap in best.items()
@@ -82,9 +82,9 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
     return {item: candidates for item, candidates in chosen.items() if candidates}
 
 
-def _offer(heap: list[Candidate], review: Review, length: int, place: int, rule: Rule) -> None:
+def _offer(heap: list[Candidate], review: Review, length: int, row: int, rule: Rule) -> None:
     """Put a review among the best of its item, if it is one of them."""
-    rank = (review.helpful, min(length, LONG), review.rating, -place)
+    rank = (review.helpful, min(length, LONG), review.rating, -row)
     full = len(heap) >= rule.count + SPARE
     if full and rank < heap[0][:4]:
         return
@@ -127,8 +127,8 @@ def _numbered(column: pl.Series) -> tuple[dict[str, int], np.ndarray]:
 
 
 def _has(arranged: np.ndarray, value: np.uint64) -> bool:
-    place = int(np.searchsorted(arranged, value))
-    return place < len(arranged) and bool(arranged[place] == value)
+    row = int(np.searchsorted(arranged, value))
+    return row < len(arranged) and bool(arranged[row] == value)
 
 
 def fingerprint(text: str) -> bytes:

@@ -43,7 +43,7 @@ def balanced_kmeans(
 def capped_assignment(costs: np.ndarray, candidates: np.ndarray, size: int, cap: int) -> np.ndarray:
     """A cluster for each row, int32 [rows], at most ``cap`` rows a cluster: greedily by regret.
 
-    ``costs`` float32 [rows, candidates] are those of the clusters ``candidates``, int of the same shape. In each round
+    ``costs`` float32 [rows, candidates], ascending, are those of the clusters ``candidates``, int alike. In each round
     every row without a cluster asks for its cheapest one with room, and those for whom the next one would be dearer
     by most get in. Rows whose candidates are all full go wherever there is room. `GreamError` if not all fit.
     """
@@ -53,17 +53,17 @@ def capped_assignment(costs: np.ndarray, candidates: np.ndarray, size: int, cap:
     free = np.full(size, cap, dtype=np.int64)
     waiting = np.arange(len(costs))
     while len(waiting):
-        left = np.where(free[candidates[waiting]] > 0, costs[waiting], np.inf)
-        best = left.argmin(axis=1)
-        here = np.arange(len(waiting))
-        lowest = left[here, best]
-        left[here, best] = np.inf
-        able = np.isfinite(lowest)
-        regret = left.min(axis=1)[able] - lowest[able]
-        asking, wanted = waiting[able], candidates[waiting, best][able]
+        room = free[candidates[waiting]] > 0
+        able = room.any(axis=1)
+        asking, room = waiting[able], room[able]
+        here, first = np.arange(len(asking)), room.argmax(axis=1)
+        room[here, first] = False
+        second = room.argmax(axis=1)
+        regret = np.where(room[here, second], costs[asking, second], np.inf) - costs[asking, first]
+        wanted = candidates[asking, first]
         order = np.lexsort((-regret, wanted))
-        first = np.searchsorted(wanted[order], np.arange(size))
-        rank = np.arange(len(order)) - first[wanted[order]]
+        begins = np.searchsorted(wanted[order], np.arange(size))
+        rank = np.arange(len(order)) - begins[wanted[order]]
         accepted = order[rank < free[wanted[order]]]
         group[asking[accepted]] = wanted[accepted]
         free -= np.bincount(wanted[accepted], minlength=size)

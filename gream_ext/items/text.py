@@ -22,8 +22,8 @@ def composite_text(item: Mapping[str, Any], characters: int = 2000, reviews: Seq
         *(item.get("attributes") or ()),
         item.get("description"),
     ]
-    told = within("\n".join(line for line in lines if line), characters)
-    return "\n".join([*([told] if told else []), *reviews])
+    cut = within("\n".join(line for line in lines if line), characters)
+    return "\n".join([*([cut] if cut else []), *reviews])
 
 
 def encoded_text(item: Mapping[str, Any], kind: str = "full", enriched: str | None = None) -> str:

@@ -8,10 +8,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from gream_ext.errors import GreamError
-from gream_ext.items import build, quality
-from gream_ext.items.build import BuildSettings, fitting_codebook_size
+from gream_ext.extras.report import index_report as quality
+from gream_ext.items.build import fitting_codebook_size
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.items.measures import code_quality, quantisation_errors, random_codes, shared_levels
+from gream_ext.items.stages import BUILD, BuildSettings
 from gream_ext.pipeline.execute import execute
 from gream_ext.workspace import ITEMS, write_table
 from tests.support.synthetic import GENRES, make_workspace
@@ -32,7 +33,7 @@ def workspace(tmp_path):
 
 
 def run(workspace, **settings):
-    build.STAGE.run(workspace, BuildSettings(**{"levels": 3, "codebook_size": 8, **settings}))
+    BUILD.run(workspace, BuildSettings(**{"levels": 3, "codebook_size": 8, **settings}))
     return ItemIndex.load(workspace.item_index)
 
 
@@ -100,7 +101,7 @@ def test_a_catalogue_of_next_to_nothing(tmp_path, items):
     workspace = make_workspace(tmp_path, users=6, items=48)
     write_table(pl.read_parquet(workspace.items).head(items), workspace.items, ITEMS)
     np.save(workspace.embeddings, np.eye(items, 4, dtype=np.float32))
-    build.STAGE.run(workspace, BuildSettings())
+    BUILD.run(workspace, BuildSettings())
     assert ItemIndex.load(workspace.item_index).sizes[0] == items
 
 

@@ -16,8 +16,8 @@ from gream_ext.items.rq_kmeans import rq_kmeans
 
 
 def assign(costs, cap):
-    candidates = np.broadcast_to(np.arange(costs.shape[1], dtype=np.int32), costs.shape)
-    return capped_assignment(costs, candidates, costs.shape[1], cap)
+    candidates = costs.argsort(axis=1, kind="stable")
+    return capped_assignment(np.take_along_axis(costs, candidates, axis=1), candidates, costs.shape[1], cap)
 
 
 def test_close_to_the_cheapest_of_all_assignments():
