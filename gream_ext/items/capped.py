@@ -5,10 +5,10 @@ import numpy as np
 from gream_ext.errors import GreamError
 from gream_ext.items.kmeans import Start, kmeans, means, nearest_few
 
-TOLERANCE = 3e-4
+TOLERANCE = 1e-4
 """It stops when an iteration lowers the objective by less than this share of it."""
-CANDIDATES = 64
-"""Clusters, the nearest, among which a row looks for a free one at least."""
+CANDIDATES = 16
+"""Clusters, the nearest, among which a row looks for a free one."""
 
 
 def balanced_kmeans(
@@ -22,7 +22,7 @@ def balanced_kmeans(
     if np.bincount(group).max() <= cap:
         return objective, centroids, group
     squares = np.einsum("ij,ij->", rows, rows, dtype=np.float64)
-    many = min(size, max(CANDIDATES, rows.shape[1] // 4))
+    many = min(size, CANDIDATES)
     best = (np.inf, centroids, group)
     for _ in range(iterations):
         costs, candidates = nearest_few(rows, centroids, many)
