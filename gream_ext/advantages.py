@@ -42,8 +42,8 @@ def group_bonus(correct_count: int, group_size: int, k: int) -> tuple[float, flo
     sigma = sqrt(float(miss * (1 - miss)))
     if sigma == 0.0:
         return 0.0, 0.0
-    drawn = min(k, group_size)
-    delta = Fraction(comb(group_size - correct_count - 1, drawn - 1), comb(group_size - 1, drawn - 1))
+    # σ is above 0, so k fits into the wrong ones.
+    delta = Fraction(comb(group_size - correct_count - 1, k - 1), comb(group_size - 1, k - 1))
     return float(miss) / sigma, float(miss - delta) / sigma
 
 
@@ -53,10 +53,10 @@ def dense_advantages(rewards: torch.Tensor, groups: torch.Tensor | np.ndarray | 
     ``rewards`` and ``groups`` are those of `srpo_advantages`, and so are dtype, device and shape of the result.
     Verl's GRPO but for the last rounding (a group of one keeps its reward), and but where all rewards of a group
     are equal: there it is 0, while Verl divides the rounding error of the mean by 1e-6. ``ValueError`` when the
-    two differ in length.
+    two differ in length, or a reward is NaN or infinite.
     """
     _check(groups, 1, rewards=rewards)
-    return _like(_dense(_floats(rewards), _members(groups)), rewards)
+    return _like(_dense(_floats(rewards, groups), _members(groups)), rewards)
 
 
 def bonus_advantages(correct: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence, k: int) -> torch.Tensor:
@@ -89,14 +89,14 @@ def srpo_advantages(
     Returns:
         float [rollouts], of the dtype and on the device of ``rewards``, float32 where those are
         integers; never NaN for rewards with finite sums. ``ValueError`` when the three differ in length,
-        or k is below 1.
+        a reward is NaN or infinite, or k is below 1.
 
     >>> srpo_advantages(torch.tensor([1.0, 0.0]), torch.tensor([True, False]), ["q", "q"], k=1)
     tensor([ 1.7071, -1.7071])
     """
     _check(groups, k, rewards=rewards, correct=correct)
     members = _members(groups)
-    advantages = _dense(_floats(rewards), members)
+    advantages = _dense(_floats(rewards, groups), members)
     if bonus:
         advantages += _bonus(correct, members, k)
     return _like(advantages, rewards)
@@ -112,10 +112,17 @@ def _check(groups: torch.Tensor | np.ndarray | Sequence, k: int, **of_rollouts: 
         raise ValueError(f"k of eq. 15 must be at least 1, not {k}")
 
 
-def _floats(rewards: torch.Tensor) -> np.ndarray:
+def _floats(rewards: torch.Tensor, groups: torch.Tensor | np.ndarray | Sequence) -> np.ndarray:
     """float32 or float64 [rollouts]. For a few numbers of each group numpy's calls cost a fraction of torch's."""
     rewards = rewards.detach().cpu()
-    return (rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.float()).numpy()
+    values = (rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.float()).numpy()
+    if not (finite := np.isfinite(values)).all():
+        # One such reward would make all advantages of its group NaN.
+        row = int(finite.argmin())
+        raise ValueError(
+            f"the reward of rollout {row}, of the group {groups[row]!s}, is {values[row]}, no finite number"
+        )
+    return values
 
 
 def _like(advantages: np.ndarray, rewards: torch.Tensor) -> torch.Tensor:
@@ -126,29 +133,29 @@ def _like(advantages: np.ndarray, rewards: torch.Tensor) -> torch.Tensor:
 
 def _dense(rewards: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
     advantages = np.empty_like(rewards)
-    for places in members:
-        grouped, size = rewards[places], places.shape[1]
+    for rows in members:
+        grouped, size = rewards[rows], rows.shape[1]
         if size == 1:
-            advantages[places] = grouped / (1.0 + EPSILON)
+            advantages[rows] = grouped / (1.0 + EPSILON)
             continue
         centred = grouped - grouped.sum(axis=1, keepdims=True) / size
         std = np.sqrt(np.einsum("ij,ij->i", centred, centred) / (size - 1))
         normalised = centred / (std + EPSILON)[:, None]
         normalised[(grouped == grouped[:, :1]).all(axis=1)] = 0.0
-        advantages[places] = normalised
+        advantages[rows] = normalised
     return advantages
 
 
 def _bonus(correct: torch.Tensor, members: list[np.ndarray], k: int) -> np.ndarray:
     right = correct.detach().cpu().numpy().astype(bool)
     bonus = np.empty(len(right))
-    for places in members:
-        grouped, size = right[places], places.shape[1]
+    for rows in members:
+        grouped, size = right[rows], rows.shape[1]
         counts = grouped.sum(axis=1)
         of_correct, of_incorrect = np.empty((2, size + 1))
         for correct_count in np.flatnonzero(np.bincount(counts)).tolist():
             of_correct[correct_count], of_incorrect[correct_count] = group_bonus(correct_count, size, k)
-        bonus[places] = np.where(grouped, of_correct[counts][:, None], of_incorrect[counts][:, None])
+        bonus[rows] = np.where(grouped, of_correct[counts][:, None], of_incorrect[counts][:, None])
     return bonus
 
 
@@ -161,7 +168,7 @@ def _all_wrong(correct_count: int, group_size: int, k: int) -> Fraction:
 
 
 def _members(groups: torch.Tensor | np.ndarray | Sequence) -> list[np.ndarray]:
-    """For each group size, the places of the rollouts of such groups: int64 [groups, size].
+    """For each group size, the rows of the rollouts of such groups: int64 [groups, size].
 
     Within a group the rollouts keep their order.
     """

@@ -15,60 +15,24 @@ take time linear in the length of the response.
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from difflib import get_close_matches
 from functools import lru_cache
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any
 
-from gream_ext.identifiers import Identifier, parse
-
-Mode = Literal["reason", "direct"]
+from gream_ext.identifiers import Identifier
+from gream_ext.response import DEFAULT_FORMAT, UNREADABLE, AnswerFormat, Mode, read, split
 
 STATUSES = {
     "exact": "the answer is the target",
     "partial": "the answer shares its first levels with the target",
     "different": "the answer is an identifier whose first level is not the target's; no item may have it",
-    "not_text": "the response is not a string",
-    "unfinished_reasoning": "the reasoning was begun and never ended, so nothing stands after it",
-    "no_answer": "there is no answer after the reasoning",
-    "unfinished_answer": "the answer was begun and never ended",
-    "several_answers": "there is more than one answer, or one within another",
-    "empty_answer": "the answer is blank",
-    "not_an_identifier": "the answer is, or also holds, something that is no identifier",
+    **UNREADABLE,
     "wrong_length": "the answer has fewer or more levels than an identifier has",
     "bad_target": "the ground truth of this row is no identifier of a right length",
 }
 """Every ``status`` of `compute_score`; the first three are those of a well-formed response."""
-
-
-@dataclass(frozen=True)
-class AnswerFormat:
-    """Where the answer stands in a response, and how its levels are written.
-
-    ``separator`` None means identifier tokens, ``<|a_1|><|b_2|>``; otherwise the levels are the
-    parts between separators, white space around each taken off. What begins a part must differ
-    from what ends it: with ``$…$`` every answer would be several.
-    """
-
-    answer_begin: str = "<answer>"
-    answer_end: str = "</answer>"
-    reasoning_begin: str = "<think>"
-    reasoning_end: str = "</think>"
-    separator: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("answer_begin", "answer_end", "reasoning_begin", "reasoning_end"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} must be a string of at least one character, not {getattr(self, name)!r}")
-        for name in ("answer", "reasoning"):
-            if getattr(self, f"{name}_begin") == getattr(self, f"{name}_end"):
-                raise ValueError(f"{name}_begin and {name}_end must differ: both are {getattr(self, f'{name}_end')!r}")
-        if self.separator is not None and not (isinstance(self.separator, str) and self.separator):
-            raise ValueError("separator must be a string of at least one character, or None for identifier tokens")
-
-
-DEFAULT_FORMAT = AnswerFormat()
 
 
 def matched_levels(predicted: Sequence[Any], target: Sequence[Any]) -> int:
@@ -103,18 +67,12 @@ def residual_reward(matched: int, levels: int, beta: float = 0.5) -> float:
 def extract_identifier(
     text: str, mode: Mode = "reason", answer_format: AnswerFormat = DEFAULT_FORMAT
 ) -> Identifier | None:
-    """The identifier that a response gives as its answer, or None when it gives none.
-
-    In ``reason`` mode that is what stands in the one ``<answer>…</answer>`` after the last
-    ``</think>``; a response with no reasoning at all may be an answer alone. In ``direct`` mode
-    it is the whole response. White space around it is allowed, anything else is not.
+    """The identifier that a response gives as its answer, or None when it gives none; see `gream_ext.response.read`.
 
     >>> extract_identifier("<think>…</think> so <answer> <|a_1|><|b_2|> </answer>")
     ('<|a_1|>', '<|b_2|>')
-    >>> extract_identifier("<|a_1|><|b_2|>", mode="direct")
-    ('<|a_1|>', '<|b_2|>')
     """
-    return _read(text, mode, answer_format)[0]
+    return read(text, mode, answer_format)[0]
 
 
 def compute_score(
@@ -160,14 +118,14 @@ def compute_score(
     answer_format = DEFAULT_FORMAT if written == _DEFAULT_WRITTEN else AnswerFormat(*written)
     if type(beta) is not float or levels is not None or shortest is not None or type(binary) is not bool:
         _check_types(beta, levels, shortest, binary)
-    target = _split(ground_truth.strip(), separator) if isinstance(ground_truth, str) else None
+    target = split(ground_truth.strip(), separator) if isinstance(ground_truth, str) else None
     height = len(target or ()) if levels is None else levels
     least = height if shortest is None else shortest
     if mode is None:
         # Another project's rows may have a "mode" of another meaning: a number, an array.
         given = extra_info.get("mode") if isinstance(extra_info, dict) else None
         mode = "direct" if isinstance(given, str) and given == "direct" else "reason"
-    predicted, status = _read(solution_str, mode, answer_format)
+    predicted, status = read(solution_str, mode, answer_format)
     matched = 0
     if target is None or not least <= len(target) <= height:
         predicted, status, height = None, "bad_target", max(height, 1)
@@ -209,42 +167,3 @@ def _check_types(beta: Any, levels: Any, shortest: Any, binary: Any) -> None:
             raise ValueError(f"{name} must be a whole number from 1 on, or None, not {value!r}")
     if levels is not None and shortest is not None and shortest > levels:
         raise ValueError(f"shortest must be from 1 to levels ({levels}), not {shortest}")
-
-
-def _read(text: Any, mode: str, answer_format: AnswerFormat) -> tuple[Identifier | None, str]:
-    """The answer of a response, or None and the status that says why there is none."""
-    if mode not in ("reason", "direct"):
-        raise ValueError(f"mode must be 'reason' or 'direct', not {mode!r}")
-    if not isinstance(text, str):
-        return None, "not_text"
-    if mode == "direct":
-        answer, empty = text.strip(), "no_answer"
-    else:
-        begin, end = answer_format.answer_begin, answer_format.answer_end
-        start = text.rfind(answer_format.reasoning_end)
-        if start < 0 and answer_format.reasoning_begin in text:
-            return None, "unfinished_reasoning"
-        start = 0 if start < 0 else start + len(answer_format.reasoning_end)
-        opened = text.find(begin, start)
-        if opened < 0:
-            return None, "no_answer"
-        closed = text.find(end, opened + len(begin))
-        if text.find(begin, opened + len(begin)) >= 0:
-            return None, "several_answers"
-        if closed < 0:
-            return None, "unfinished_answer"
-        if text.find(end, closed + len(end)) >= 0 or text.find(end, start, opened) >= 0:
-            return None, "several_answers"
-        answer, empty = text[opened + len(begin) : closed].strip(), "empty_answer"
-    if not answer:
-        return None, empty
-    identifier = _split(answer, answer_format.separator)
-    return (identifier, "") if identifier else (None, "not_an_identifier")
-
-
-def _split(text: str, separator: str | None) -> Identifier | None:
-    """The levels of an identifier; None when ``text`` spells none, or a level of it is blank."""
-    if separator is None:
-        return parse(text)
-    parts = tuple(part.strip() for part in text.split(separator))
-    return parts if all(parts) else None

@@ -4,18 +4,14 @@ A workspace is one folder. Every stage reads files in it and writes files in it;
 is the only place that knows their names and their columns.
 """
 
-import errno
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gream_ext import __version__
+from gream_ext.drafts import whole as whole
 from gream_ext.errors import GreamError
 
 if TYPE_CHECKING:
@@ -150,25 +146,6 @@ class Workspace:
         return self.path("logs", f"{name}.log")
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Write a file or folder whole or not at all.
-
-    Yields a path beside ``path`` to write to; it takes the place of ``path`` when the block
-    ends well and is removed when it does not.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    draft = folder / path.name
-    try:
-        yield draft
-        if draft.is_dir() and path.is_dir():
-            os.replace(path, folder / "old")
-        os.replace(draft, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def write_json(path: Path, value: Any) -> None:
     with whole(path) as draft:
         draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -194,10 +171,7 @@ def write_table(frame: "pl.DataFrame", path: Path, schema: Schema, metadata: Map
     table = frame.select(pl.col(name).cast(_polars_type(kind)) for name, kind in schema.columns.items())
     about = {"kind": schema.kind, "version": schema.version, "gream_ext": __version__, **(metadata or {})}
     with whole(path) as draft:
-        try:
-            table.write_parquet(draft, metadata={"gream": json.dumps(about)})
-        except (OSError, pl.exceptions.PolarsError) as error:  # polars names no file
-            raise OSError(errno.EIO, str(error).partition("\n")[0], str(path)) from None
+        table.write_parquet(draft, metadata={"gream": json.dumps(about)})
 
 
 def read_metadata(path: Path, schema: Schema, made_by: str) -> dict[str, Any]:

@@ -19,11 +19,12 @@ import numpy as np
 import polars as pl
 from shop import GENRES, make_shop
 
-from gream_ext.corpus.align import load_catalogue
-from gream_ext.corpus.teacher import TemplateTeacher
+from gream_ext.corpus.catalogue import Catalogue
+from gream_ext.corpus.teacher import Question, TemplateTeacher
 from gream_ext.curriculum import KINDS, PHASES, CurriculumSettings, plan_epoch
 from gream_ext.data.histories import Case, evaluation_cases
-from gream_ext.evaluation.protocol import SAMPLED, stem, summarise, write_evaluation
+from gream_ext.evaluation.files import SAMPLED, stem, write_evaluation
+from gream_ext.evaluation.protocol import summarise
 from gream_ext.items.index import ItemIndex
 from gream_ext.plugins.llamafactory.log import LOG_NAME, append_log
 from gream_ext.rewards import compute_score
@@ -95,7 +96,7 @@ def make_answers(workspace: Workspace, models: Sequence[str], chance: random.Ran
     """Answers with about the wanted hits; a user who is easy for one recommender is easy for all."""
     index = ItemIndex.load(workspace.item_index)
     easy = {case.user_id: chance.random() for case in evaluation_cases(workspace, "test")}
-    catalogue = load_catalogue(workspace)
+    catalogue = Catalogue.load(workspace)
     vectors = np.eye(len(GENRES), dtype=np.float32)[index.codes[:, 0]]
     vectors = vectors + np.random.default_rng(0).normal(0, 0.3, vectors.shape).astype(np.float32)
     teacher = TemplateTeacher(vectors, most_kept=5)
@@ -112,7 +113,10 @@ def make_answers(workspace: Workspace, models: Sequence[str], chance: random.Ran
                 history = catalogue.get(case.history[-20:])
                 items = [sampled_item(case, 0.022 * gain * (1 - easy[case.user_id]), index, chance)
                          for _ in range(SAMPLES)]  # fmt: skip
-                text = [teacher.reasoning(history, catalogue[item], chance).render() for item in items[:1]]
+                text = [
+                    teacher.reasoning(Question(0, None, tuple(history), catalogue[item]), chance).render()
+                    for item in items[:1]
+                ]
                 rows.append(reason_row(case, items, text * SAMPLES, index))
             write(workspace, name, "reason", split, False, rows, index)
 

@@ -96,11 +96,11 @@ def run(workspace: Workspace, settings: BaseModelSettings) -> None:
     from transformers.utils import logging
 
     from gream_ext.base_model.extend import extend
-    from gream_ext.corpus.align import load_catalogue
+    from gream_ext.corpus.catalogue import Catalogue
     from gream_ext.items.index import ItemIndex
 
     index = ItemIndex.load(workspace.item_index)
-    catalogue = load_catalogue(workspace)
+    catalogue = Catalogue.load(workspace)
     texts = [catalogue[item].text or catalogue[item].title for item in index.item_ids]
     logging.disable_progress_bar()
     model, tokenizer = start(workspace, settings)
@@ -152,7 +152,7 @@ def chatml_is_ours(settings: BaseModelSettings) -> bool:
 
 
 def base_model_reads(workspace: Workspace, settings: BaseModelSettings) -> Sequence[Path]:
-    from gream_ext.corpus.align import corpus_reads
+    from gream_ext.corpus.stages import corpus_reads
 
     paths = [path for path in corpus_reads(workspace) if path != workspace.interactions]
     from gream_ext.base_model.scratch import lesson_rows

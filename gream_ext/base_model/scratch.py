@@ -1,15 +1,13 @@
 """A small Qwen3 from scratch and the text that its tokenizer is trained on."""
 
-import re
 from collections.abc import Iterator
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from gream_ext.corpus.files import read_rows
+from gream_ext.corpus.prompt_settings import read_prompt_settings
+from gream_ext.corpus.prompts import fixed_texts
 from gream_ext.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,16 +26,16 @@ def tokenizer_texts(workspace: Workspace) -> Iterator[str]:
 
     Alignment rows take the place of reasoning rows where a model shall learn those alone.
     """
-    from gream_ext.corpus.align import load_catalogue
+    from gream_ext.corpus.catalogue import Catalogue
 
-    wordings = list(_wordings())
+    wordings = [*fixed_texts(read_prompt_settings(workspace).words), "system\n", "user\n", "assistant\n", "\n"]
     for _ in range(WORDING_WEIGHT):
         yield from wordings
     rows = lesson_rows(workspace)
     for row in islice(read_rows(rows, f"corpus {rows.stem}"), REASON_ROWS):
         for message in row["messages"]:
             yield message["content"]
-    for item in load_catalogue(workspace).items:
+    for item in Catalogue.load(workspace).items:
         yield item.text
         yield ", ".join(item.traits)
 
@@ -45,19 +43,6 @@ def tokenizer_texts(workspace: Workspace) -> Iterator[str]:
 def lesson_rows(workspace: Workspace) -> Path:
     """The rows whose text the tokenizer is trained on: reasoning data, or alignment data where there are no others."""
     return workspace.align if workspace.align.exists() and not workspace.reason.exists() else workspace.reason
-
-
-def _wordings() -> Iterator[str]:
-    """The fixed parts of all templates, each slot a place where an added token would stand."""
-    for file in sorted(files("gream_ext.corpus").joinpath("templates").iterdir(), key=lambda file: file.name):
-        text = file.read_text(encoding="utf-8")
-        for wording in yaml.safe_load(text) if file.name.endswith(".yaml") else [text.strip()]:
-            yield from _between_slots(wording)
-    yield from ("system\n", "user\n", "assistant\n", "\n")
-
-
-def _between_slots(wording: str) -> list[str]:
-    return [part for part in re.split(r"\{\w+\}", wording) if part]
 
 
 def small_qwen3(tokenizer: "PreTrainedTokenizerFast", settings: "BaseModelSettings") -> "PreTrainedModel":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gream_ext.errors import GreamError
+from gream_ext.items.descriptions import enriched_descriptions
 from gream_ext.items.index import ItemIndex
 from gream_ext.words import split_words
 from gream_ext.workspace import ITEMS, Workspace, read_table
@@ -41,6 +42,7 @@ class Catalogue:
     def __init__(self, items: Iterable[Item]):
         self.items: tuple[Item, ...] = tuple(items)
         self._by_id: Mapping[str, Item] = {item.item_id: item for item in self.items}
+        self._having: dict[str, tuple[Item, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -62,9 +64,20 @@ class Catalogue:
         """In how many titles each word stands, lower case."""
         return Counter(word for item in self.items for word in set(split_words(item.title.lower())))
 
+    def having(self, field: str) -> tuple[Item, ...]:
+        """The items that have this field of `Item`."""
+        if field not in self._having:
+            self._having[field] = tuple(item for item in self.items if getattr(item, field))
+        return self._having[field]
+
     @classmethod
     def load(cls, workspace: Workspace, texts: Mapping[str, str] | None = None) -> "Catalogue":
-        """Read items and item index; ``texts`` (enriched descriptions) replace the composite text after the title."""
+        """Read items and item index.
+
+        ``texts``, by default the workspace's enriched descriptions, take the place of the composite text after the
+        title.
+        """
+        texts = enriched_descriptions(workspace) if texts is None else texts
         index = ItemIndex.load(workspace.item_index)
         frame = read_table(workspace.items, ITEMS, "prepare")
         records = frame.to_dicts()
@@ -80,7 +93,7 @@ class Catalogue:
                 identifier=index.text(record["item_id"]),
                 title=_line(record["title"]),
                 description=_line(record["description"]),
-                text=_text(record, (texts or {}).get(record["item_id"])),
+                text=_text(record, texts.get(record["item_id"])),
                 traits=traits[row],
             )
             for row, record in enumerate(records)
@@ -119,8 +132,8 @@ def _year(attributes: Iterable[str]) -> str:
 
 def _text(record: Mapping[str, str | None], enriched: str | None) -> str:
     """The encoded text of section 4.1: the title and the enriched description, without one the composite text."""
-    told = "\n".join(part for part in (record["title"], enriched) if part) if enriched else record["text"] or ""
-    return _plain(told).strip()
+    text = "\n".join(part for part in (record["title"], enriched) if part) if enriched else record["text"] or ""
+    return _plain(text).strip()
 
 
 def _line(text: str | None) -> str:

@@ -5,8 +5,8 @@ import numpy as np
 from gream_ext.corpus.profile import RECENT
 
 
-def kept_places(vectors: np.ndarray, most: int) -> list[int]:
-    """Places of a history that are not noise, in order, at most the last ``most`` of them.
+def kept_positions(vectors: np.ndarray, most: int) -> list[int]:
+    """Positions of a history that are not noise, in order, at most the last ``most`` of them.
 
     ``vectors`` is float [items, width], oldest first. An item is noise when its cosine distance to
     the history's middle (half all items, half the recent ones) is more than a standard deviation
@@ -16,12 +16,12 @@ def kept_places(vectors: np.ndarray, most: int) -> list[int]:
     middle = normalised((unit.mean(axis=0) + unit[-RECENT:].mean(axis=0))[None])[0]
     distance = 1 - unit @ middle
     limit = distance.mean() + distance.std() + 1e-6
-    kept = [place for place in range(len(unit)) if distance[place] <= limit or place == len(unit) - 1]
+    kept = [position for position in range(len(unit)) if distance[position] <= limit or position == len(unit) - 1]
     return kept[-most:]
 
 
-def nearest_place(vectors: np.ndarray, target: np.ndarray) -> int:
-    """The place whose vector [items, width] has the highest cosine with ``target`` [width]; ties go to the last."""
+def nearest_position(vectors: np.ndarray, target: np.ndarray) -> int:
+    """The position whose vector [items, width] has the highest cosine with ``target`` [width]; ties go to the last."""
     likeness = normalised(vectors) @ normalised(target[None])[0]
     return len(likeness) - 1 - int(np.argmax(np.round(likeness[::-1], 6)))
 

@@ -1,10 +1,11 @@
 """The prompts of both modes, as chat messages, and where their wording is read from.
 
-Wording lives in ``templates/``: a YAML list of texts with ``{slots}`` a task, the first of
-which is canonical: training sees all of them, inference and RL ask with the first.
+Wording lives in ``templates/``: a YAML list of texts with ``{slots}`` a task, the first of which is canonical:
+training sees all of them, inference and RL ask with the first. `Words` say what people do with the items.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from random import Random
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import yaml
 
+from gream_ext.corpus.words import PRODUCT, Words
 from gream_ext.errors import GreamError
 
 if TYPE_CHECKING:
@@ -44,56 +46,66 @@ def history_text(
     return SEPARATOR.join(f"{index.text(item)} ({titles[item]})" for item in kept)
 
 
-def direct_messages(history_text: str, template: int = 0) -> list[Message]:
+def direct_messages(history_text: str, template: int = 0, words: Words = PRODUCT) -> list[Message]:
     """The prompt of direct mode: one user message, answered by the bare identifier.
 
     >>> direct_messages("<|a_1|><|b_2|>")[0]["content"][:43]
     'The user has interacted with items <|a_1|><'
     """
-    return [_message("user", wording("direct", template).format(history=history_text))]
+    return [_message("user", wording("direct", template, words).format(history=history_text))]
 
 
-def reason_messages(history_text: str, template: int = 0, system_prompt: SystemPrompt = "full") -> list[Message]:
+def reason_messages(
+    history_text: str, template: int = 0, system_prompt: SystemPrompt = "full", words: Words = PRODUCT
+) -> list[Message]:
     """The prompt of reasoning mode: a system message, the appendix's or a short one, and a user message.
 
-    A model is asked with the system prompt it was trained with.
+    A model is asked with the system prompt and the words that it was trained with.
 
     >>> [message["role"] for message in reason_messages("<|a_1|><|b_2|>", system_prompt="short")]
     ['system', 'user']
     """
     return [
-        _message("system", system_text(system_prompt)),
-        _message("user", wording("reason", template).format(history=history_text)),
+        _message("system", system_text(system_prompt, words)),
+        _message("user", wording("reason", template, words).format(history=history_text)),
     ]
 
 
-def system_text(system_prompt: SystemPrompt) -> str:
+def system_text(system_prompt: SystemPrompt, words: Words = PRODUCT) -> str:
     """The system message of reasoning mode."""
     if system_prompt not in ("full", "short"):
         raise GreamError(f"system_prompt {system_prompt!r} is not one of full, short")
-    return template_text(f"system_{system_prompt}.txt")
+    return words.put_into(template_text(f"system_{system_prompt}.txt"))
 
 
-def wording(task: str, template: int) -> str:
+def wording(task: str, template: int, words: Words = PRODUCT) -> str:
     """One template of a task as text with ``{slots}``; `GreamError` when there is no such template."""
-    known = wordings(task)
+    known = wordings(task, words)
     if not 0 <= template < len(known):
         raise GreamError(f"task {task!r} has templates 0…{len(known) - 1}, not {template}")
     return known[template]
 
 
 @cache
-def wordings(task: str) -> tuple[str, ...]:
+def wordings(task: str, words: Words = PRODUCT) -> tuple[str, ...]:
     """All templates of a task, the canonical one first."""
-    return tuple(yaml.safe_load(template_text(f"{task}.yaml")))
+    return tuple(words.put_into(text) for text in yaml.safe_load(template_text(f"{task}.yaml")))
 
 
-def drawn_wording(task: str, canonical_share: float, chance: Random) -> str:
+def drawn_wording(task: str, canonical_share: float, rng: Random, words: Words = PRODUCT) -> str:
     """The first template with probability ``canonical_share``, else one of the others."""
-    known = wordings(task)
-    if len(known) == 1 or chance.random() < canonical_share:
+    known = wordings(task, words)
+    if len(known) == 1 or rng.random() < canonical_share:
         return known[0]
-    return known[chance.randrange(1, len(known))]
+    return known[rng.randrange(1, len(known))]
+
+
+def fixed_texts(words: Words = PRODUCT) -> Iterator[str]:
+    """What stands around the slots in all prompts and answers."""
+    for file in sorted(files("gream_ext.corpus").joinpath("templates").iterdir(), key=lambda file: file.name):
+        text = file.read_text(encoding="utf-8")
+        for one in yaml.safe_load(text) if file.name.endswith(".yaml") else [text.strip()]:
+            yield from (part for part in re.split(r"\{\w+\}", words.put_into(one)) if part)
 
 
 @cache

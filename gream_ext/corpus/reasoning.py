@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from gream_ext.corpus.prompts import template_text
+from gream_ext.corpus.words import PRODUCT, Words
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,17 @@ class Reasoning:
     answer: str
     """The identifier of the recommended item."""
 
-    def render(self) -> str:
+    def render(self, words: Words = PRODUCT) -> str:
         """The response that a model is trained to give."""
-        return template_text("reasoning.txt").format(**vars(self))
+        return words.put_into(template_text("reasoning.txt")).format(**vars(self))
 
 
 class Malformed(ValueError):
     """A text that is not in the format; the message says which part is missing or out of order."""
 
 
-def read_reasoning(text: str) -> Reasoning:
-    """Take a response apart; white space between the parts may differ. Raises `Malformed`.
+def read_reasoning(text: str, words: Words = PRODUCT) -> Reasoning:
+    """Take a response in a domain's ``words`` apart; white space between the parts may differ. Raises `Malformed`.
 
     >>> read_reasoning("<think> Step 1: Extraction of Behavioral Evidence: tea.")
     Traceback (most recent call last):
@@ -38,7 +39,7 @@ def read_reasoning(text: str) -> Reasoning:
     gream_ext.corpus.reasoning.Malformed: no 'Step 2: Modeling of Latent Preferences:'
     """
     rest = " ".join(text.split())
-    fixed = _fixed_parts()
+    fixed = fixed_parts(words)
     values = []
     for number, part in enumerate(fixed):
         before, found, rest = rest.partition(part)
@@ -58,7 +59,11 @@ def read_reasoning(text: str) -> Reasoning:
 
 
 @cache
-def _fixed_parts() -> tuple[str, ...]:
-    """What stands around the slots, white space made single."""
-    parts = re.split(r"\{\w+\}", template_text("reasoning.txt"))
+def fixed_parts(words: Words = PRODUCT) -> tuple[str, ...]:
+    """What stands before each stage of `Reasoning` in their order, and after the last; white space made single.
+
+    >>> fixed_parts()[3]
+    "</think> Let's rewrite the user's purchase history:"
+    """
+    parts = re.split(r"\{\w+\}", words.put_into(template_text("reasoning.txt")))
     return tuple(" ".join(part.split()) for part in parts)

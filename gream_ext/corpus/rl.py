@@ -1,49 +1,24 @@
-"""Stage ``corpus rl``: prompts with their true answers for Verl, from training targets; others to watch progress on."""
+"""Prompts with their true answers for Verl: training targets to learn from, validation users to watch progress on."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+import polars as pl
+
 from gream_ext import __version__
-from gream_ext.corpus.align import corpus_reads
-from gream_ext.corpus.draw import shuffled
-from gream_ext.corpus.prompts import (
-    WINDOW,
-    Message,
-    SystemPrompt,
-    direct_messages,
-    history_text,
-    reason_messages,
-)
+from gream_ext.corpus.draw import Numbered, shuffled
+from gream_ext.corpus.prompt_settings import PromptSettings
+from gream_ext.corpus.prompts import Message, direct_messages, history_text, reason_messages
+from gream_ext.data.histories import evaluation_cases
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
-from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 
 Mode = Literal["direct", "reason"]
-
-
-@dataclass(frozen=True)
-class RlSettings:
-    """Which prompts reinforcement learning gets."""
-
-    prompts: int = option(
-        20_000,
-        least=0,
-        help="training prompts, at most one for each training target; "
-        "0: every training target that has min_history items before it",
-    )
-    reason_share: float = option(
-        0.5, least=0, most=1, help="share of the prompts in reasoning mode, the others in direct mode"
-    )
-    valid_users: int = option(0, least=0, help="validation users to watch progress on; 0: all")
-    system_prompt: SystemPrompt = option("full", help="system prompt of reasoning mode, the same as in `corpus reason`")
-    window: int = option(WINDOW, least=1, help="items of a history that a prompt shows")
-    min_history: int = option(3, least=1, help="items that must stand before a training target")
-    seed: int = option(0, help="seed of every draw")
 
 
 @dataclass(frozen=True)
@@ -56,77 +31,58 @@ class Prompt:
     target: str
 
 
-def train_prompts(histories: dict[str, tuple[str, ...]], settings: RlSettings) -> Iterator[Prompt]:
-    """Training targets in random order with the items before them; the same for the same seed."""
-    from gream_ext.corpus.draw import Numbered
-
-    least = settings.min_history
+def train_prompts(
+    histories: Mapping[str, Sequence[str]], count: int, reason_share: float = 0.5, least: int = 3, seed: int = 0
+) -> Iterator[Prompt]:
+    """Training targets with ``least`` items before them, ``count`` (0: all) in random order; the same for a seed."""
     targets = Numbered({user: max(0, len(history) - least) for user, history in histories.items()})
     if not len(targets):
         raise GreamError(f"no user has more than min_history={least} training items: lower min_history")
-    chance = Random(f"rl/{settings.seed}/modes")
-    count = min(settings.prompts or len(targets), len(targets))
-    for unit in shuffled(len(targets), count, f"rl/{settings.seed}"):
+    rng = Random(f"rl/{seed}/modes")
+    for unit in shuffled(len(targets), min(count or len(targets), len(targets)), f"rl/{seed}"):
         user, number = targets[unit]
-        place = number + least
-        mode: Mode = "reason" if chance.random() < settings.reason_share else "direct"
-        yield Prompt(mode, user, histories[user][:place], histories[user][place])
+        mode: Mode = "reason" if rng.random() < reason_share else "direct"
+        yield Prompt(mode, user, histories[user][: number + least], histories[user][number + least])
 
 
-def valid_prompts(workspace: Workspace, settings: RlSettings) -> Iterator[Prompt]:
-    """Validation users, each asked once in every mode that training uses."""
-    from gream_ext.data.histories import evaluation_cases
-
+def valid_prompts(workspace: Workspace, users: int, reason_share: float = 0.5, seed: int = 0) -> Iterator[Prompt]:
+    """Validation users, ``users`` of them or with 0 all, each asked once in every mode that training uses."""
     cases = evaluation_cases(workspace, "valid")
-    count = min(settings.valid_users or len(cases), len(cases))
-    share = settings.reason_share
-    modes: list[Mode] = [*(["direct"] if share < 1 else []), *(["reason"] if share > 0 else [])]  # type: ignore[list-item]
-    for row in sorted(shuffled(len(cases), count, f"rl/{settings.seed}/valid")):
+    modes: list[Mode] = []
+    if reason_share < 1:
+        modes.append("direct")
+    if reason_share > 0:
+        modes.append("reason")
+    for row in sorted(shuffled(len(cases), min(users or len(cases), len(cases)), f"rl/{seed}/valid")):
         for mode in modes:
             yield Prompt(mode, cases[row].user_id, cases[row].history, cases[row].target)
 
 
-def rl_rows(prompts: Iterable[Prompt], index: ItemIndex, split: str, settings: RlSettings) -> Iterator[dict[str, Any]]:
+def rl_rows(prompts: Iterable[Prompt], index: ItemIndex, split: str, asked: PromptSettings) -> Iterator[dict[str, Any]]:
     """The columns that Verl reads."""
     for number, prompt in enumerate(prompts):
         yield {
             "data_source": "gream",
-            "prompt": mode_messages(
-                prompt.mode, history_text(index, prompt.history, settings.window), settings.system_prompt
-            ),
+            "prompt": messages_of(prompt, index, asked),
             "ability": "recommendation",
             "reward_model": {"style": "rule", "ground_truth": index.text(prompt.target)},
             "extra_info": {"mode": prompt.mode, "user_id": prompt.user_id, "index": number, "split": split},
         }
 
 
-def mode_messages(mode: Mode, history: str, system_prompt: SystemPrompt) -> list[Message]:
-    """The canonical prompt of a mode."""
-    return direct_messages(history) if mode == "direct" else reason_messages(history, system_prompt=system_prompt)
+def messages_of(prompt: Prompt, index: ItemIndex, asked: PromptSettings) -> list[Message]:
+    """The canonical prompt of its mode."""
+    if prompt.mode == "direct":
+        return direct_messages(history_text(index, prompt.history, asked.direct_window), words=asked.words)
+    history = history_text(index, prompt.history, asked.reason_window)
+    return reason_messages(history, system_prompt=asked.system_prompt, words=asked.words)
 
 
-def write_rl(path: Path, rows: Iterable[dict[str, Any]], settings: RlSettings) -> None:
+def write_rl(path: Path, rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], asked: PromptSettings) -> None:
     """Write prompts whole, with what made them in the file."""
-    import polars as pl
-
-    about = {"kind": "rl_prompts", "version": 1, "gream_ext": __version__, "settings": asdict(settings)}
+    metadata = {
+        "kind": "rl_prompts", "version": 1, "gream_ext": __version__, "settings": dict(settings),
+        "prompts": asked.as_json(),
+    }  # fmt: skip
     with whole(path) as draft:
-        pl.DataFrame(list(rows)).write_parquet(draft, metadata={"gream": json.dumps(about)})
-
-
-def run(workspace: Workspace, settings: RlSettings) -> None:
-    from gream_ext.data.histories import training_histories
-
-    index = ItemIndex.load(workspace.item_index)
-    histories = training_histories(workspace)
-    write_rl(workspace.rl_train, rl_rows(train_prompts(histories, settings), index, "train", settings), settings)
-    write_rl(workspace.rl_valid, rl_rows(valid_prompts(workspace, settings), index, "valid", settings), settings)
-
-
-STAGE = Stage(
-    name="corpus rl",
-    settings=RlSettings,
-    run=run,
-    reads=lambda workspace, settings: corpus_reads(workspace),
-    writes=lambda workspace, settings: [workspace.rl_train, workspace.rl_valid],
-)
+        pl.DataFrame(list(rows)).write_parquet(draft, metadata={"gream": json.dumps(metadata)})

@@ -3,16 +3,21 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import polars as pl
 
 from gream_ext.corpus.catalogue import Item
-from gream_ext.corpus.denoise import kept_places, nearest_place
+from gream_ext.corpus.denoise import kept_positions, nearest_position
 from gream_ext.corpus.profile import listed, profile
-from gream_ext.corpus.prompts import SEPARATOR, drawn_wording
+from gream_ext.corpus.prompts import drawn_wording
 from gream_ext.corpus.reasoning import Reasoning
+from gream_ext.corpus.tasks.base import joined
 from gream_ext.corpus.tasks.preference import intent_text
+from gream_ext.corpus.words import PRODUCT, Words, words_of
+from gream_ext.errors import GreamError
+from gream_ext.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Question:
     epoch: int | None
     history: tuple[Item, ...]
     target: Item
+
+    def without_target(self) -> tuple[Item, ...]:
+        """The history without the target, to which a user may come back: written down it would give it away."""
+        others = tuple(item for item in self.history if item.item_id != self.target.item_id)
+        return others or self.history
 
 
 @dataclass(frozen=True)
@@ -46,47 +56,80 @@ class Teacher(Protocol):
         """Answers to each question, in the order of the questions, at most one of them good."""
         ...
 
+    def estimate(self, questions: Sequence[Question]) -> object:
+        """What they would cost, as one prints it; nothing is asked."""
+        ...
 
+
+@dataclass(frozen=True)
 class TemplateTeacher:
     """Deterministic: what it says follows from traits and embeddings, how it says it from the seed.
 
-    A student can write all of it by itself: the evidence and preferences are functions of the
-    history, the intent names only traits of the target that the history supports, and the kept
-    history ends with the latest items, close before the answer.
+    A student can write all of it by itself: the evidence and preferences are functions of the history, the intent
+    names only traits of the target that the history supports, and the kept history ends with the latest items, close
+    before the answer.
     """
 
-    name = "template"
-
-    def __init__(self, embeddings: np.ndarray, most_kept: int, canonical_share: float = 1.0, seed: int = 0):
-        """``embeddings`` float [items, width], rows in the order of items.parquet."""
-        self.embeddings = embeddings
-        self.most_kept = most_kept
-        self.canonical_share = canonical_share
-        self.seed = seed
+    embeddings: np.ndarray
+    """float [items, width], rows in the order of items.parquet."""
+    most_kept: int
+    canonical_share: float = 1.0
+    seed: int = 0
+    words: Words = PRODUCT
+    wishes: int = 1
+    """Likely wishes that the intent names, the true one among them."""
+    name: str = "template"
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         for question in questions:
-            chance = Random(f"teacher/{self.seed}/{question.number}")
-            yield Answer(question, self.reasoning(question.history, question.target, chance).render(), self.name)
+            rng = Random(f"teacher/{self.seed}/{question.number}")
+            yield Answer(question, self.reasoning(question, rng).render(self.words), self.name)
 
-    def reasoning(self, history: Sequence[Item], target: Item, chance: Random) -> Reasoning:
+    def estimate(self, questions: Sequence[Question]) -> str:
+        return f"{len(questions)} questions, which cost nothing"
+
+    def reasoning(self, question: Question, rng: Random) -> Reasoning:
         """The stages for one history (oldest first) and its true next item."""
 
         def wording(task: str) -> str:
-            return drawn_wording(task, self.canonical_share, chance)
+            return drawn_wording(task, self.canonical_share, rng, self.words)
 
-        told = profile(history)
-        slots = {"often": listed(told.often), "lately": listed(told.lately), "trend": told.trend}
-        # The target may stand in the history already; written down again it would give the answer away.
-        others = [item for item in history if item.item_id != target.item_id] or list(history)
+        history, target = question.history, question.target
+        known = profile(history)
+        slots = {"often": listed(known.often), "lately": listed(known.lately), "trend": known.trend}
+        others = question.without_target()
         vectors = self.embeddings[[item.row for item in others]]
-        kept = kept_places(vectors, self.most_kept)
-        anchor = kept[nearest_place(vectors[kept], self.embeddings[target.row])]
+        kept = kept_positions(vectors, self.most_kept)
+        anchor = others[kept[nearest_position(vectors[kept], self.embeddings[target.row])]]
         return Reasoning(
             evidence=wording("evidence").format_map(slots),
-            preferences=wording("preferences_trend" if told.trend else "preferences").format_map(slots),
-            intent=intent_text(history, target, wording),
-            kept=SEPARATOR.join(others[place].identifier for place in kept),
-            justification=wording("justification").format(anchor=others[anchor].identifier),
+            preferences=wording("preferences_trend" if known.trend else "preferences").format_map(slots),
+            intent=intent_text(history, target, wording, self.wishes),
+            kept=joined([others[position] for position in kept]),
+            justification=wording("justification").format(anchor=anchor.identifier),
             answer=target.identifier,
         )
+
+
+def template_teacher(name: str, settings: Any, workspace: Workspace) -> TemplateTeacher:
+    """The teacher that ``ReasonSettings`` describe, with the workspace's embeddings."""
+    vectors, words = load_embeddings(workspace), words_of(settings.domain)
+    return TemplateTeacher(
+        vectors, settings.most_kept, settings.canonical_share, settings.seed, words, wishes=settings.wishes
+    )
+
+
+def load_embeddings(workspace: Workspace) -> np.ndarray:
+    """The item embeddings, float32 [items, width], mapped rather than read; as many rows as items.parquet."""
+    path = workspace.embeddings
+    try:
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise GreamError(f"{path} is missing: run `gream embed` first") from None
+    except ValueError as error:
+        raise GreamError(f"{path} is damaged ({error}): run `gream embed` again") from None
+    items = pl.scan_parquet(workspace.items).select(pl.len()).collect().item()
+    if embeddings.ndim != 2 or len(embeddings) != items:
+        shape = "x".join(map(str, embeddings.shape))
+        raise GreamError(f"{path} is {shape} and there are {items} items: run `gream embed` again")
+    return np.asarray(embeddings)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from gream_ext.corpus.prompts import SEPARATOR
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
+from gream_ext.corpus.words import PRODUCT, Words
 from gream_ext.identifiers import find_all, parse
 from gream_ext.words import mentions, word_count
 
@@ -16,7 +17,12 @@ MAX_WORDS = 250
 
 
 def validate_reasoning(
-    text: str, history: Sequence[str], target: str, title: str = "", max_words: int = MAX_WORDS
+    text: str,
+    history: Sequence[str],
+    target: str,
+    title: str = "",
+    max_words: int = MAX_WORDS,
+    words: Words = PRODUCT,
 ) -> str | None:
     """Why a response may not be trained on, or None.
 
@@ -27,7 +33,7 @@ def validate_reasoning(
     reason is the same for all answers that fail alike.
     """
     try:
-        stages = read_reasoning(text)
+        stages = read_reasoning(text, words)
     except Malformed as error:
         return f"stages: {error}"
     thinking = f"{stages.evidence} {stages.preferences} {stages.intent}"
@@ -51,10 +57,10 @@ def validate_reasoning(
     return None
 
 
-def answer_fault(text: str, question: "Question", max_words: int = MAX_WORDS) -> str | None:
+def answer_fault(text: str, question: "Question", max_words: int = MAX_WORDS, words: Words = PRODUCT) -> str | None:
     """`validate_reasoning` of an answer to ``question``."""
     history = [item.identifier for item in question.history]
-    return validate_reasoning(text, history, question.target.identifier, question.target.title, max_words)
+    return validate_reasoning(text, history, question.target.identifier, question.target.title, max_words, words)
 
 
 def is_subsequence(part: Iterable[str], whole: Sequence[str]) -> bool:

@@ -61,8 +61,16 @@ class Titles:
 
     def in_categories(self, wanted: Iterable[str]) -> list[str]:
         """Ids of the items that stand in one of the categories, which are compared without accents and case."""
-        names = {folded(name) for name in wanted}
-        return [item for item, own in self.categories.items() if any(folded(name) in names for name in own)]
+        within = {item for name in wanted for item in self._in_category.get(folded(name), ())}
+        return [item for item in self.titles if item in within]
+
+    @cached_property
+    def _in_category(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for item, own in self.categories.items():
+            for name in dict.fromkeys(map(folded, own)):
+                found.setdefault(name, []).append(item)
+        return found
 
     @cached_property
     def category_names(self) -> list[str]:

@@ -1,10 +1,13 @@
 """Run one stage or command the way the command line does: one at a time in a workspace, skipped if up to date."""
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gream_ext.drafts import sweep_drafts
 from gream_ext.pipeline.lock import lock
 from gream_ext.pipeline.processes import MARK, descendants, mark, sweep, undisturbed
 from gream_ext.pipeline.record import is_command, run_stage
@@ -41,7 +44,12 @@ def holding(workspace: Workspace) -> Iterator[None]:
         os.environ[MARK] = mark(workspace)
         try:
             with undisturbed():
-                sweep(workspace)
+                left = sweep(workspace)
+            if left:
+                names = ", ".join(f"{number} {name}" for name, number in Counter(left).items())
+                print(f"ended what an earlier run had left: {names}", file=sys.stderr)
+            for path in sweep_drafts(workspace.root):
+                print(f"removed an unfinished {path} of a run that was killed", file=sys.stderr)
             yield
         finally:
             with undisturbed():

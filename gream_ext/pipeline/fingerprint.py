@@ -1,6 +1,7 @@
 """What is in a file or folder, as one hash; a file whose size and time did not change is not read again."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ def fingerprint(path: Path, known: Mapping[str, Any] | None = None) -> Fingerpri
     ``known`` is an earlier fingerprint of the same path, whose hashes are taken where size and time of change agree.
     """
     if path.is_dir():
-        names = sorted(str(file.relative_to(path).as_posix()) for file in path.rglob("*") if file.is_file())
+        found = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        names = sorted(name for name in found if not re.search(r"(^|/)\.[^/]*\.part/", name))  # drafts: `whole`
     elif path.exists():
         names = [""]
     else:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
+from gream_ext.drafts import naming
 from gream_ext.errors import GreamError
-from gream_ext.pipeline.processes import MARK, descendants, mark, scratch, sweep, undisturbed
+from gream_ext.pipeline.processes import MARK, descendants, end_with_parent, mark, scratch, sweep, undisturbed
+from gream_ext.progress import progress as progress_bar
+from gream_ext.progress import step_format
 from gream_ext.workspace import Workspace
 
 POLL = 0.5
@@ -39,7 +40,10 @@ ENVIRONMENT = {
 """What a launcher's environment says unless the caller's already says something else."""
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-BAR = re.compile(r"^(?P<name>.*?)\s*\d+%\|[^|]*\|\s*(?P<done>\d+)/(?P<total>\d+) \[")
+BAR = re.compile(
+    r"^(?:\(\w+ pid=\d+[^)]*\)\s*)?"  # how Ray begins the lines of its workers
+    r"(?P<name>.*?)\s*(?P<share>\d+%)\|[^|]*\|\s*(?P<done>\d+)/(?P<total>\d+) \["
+)
 ERROR = re.compile(r"^(?:\S+\.)?([A-Za-z_]*(?:Error|Exception|Interrupt|Exit))(?::|$)")
 
 
@@ -56,6 +60,8 @@ class Progress:
     done: int | None = None
     total: int | None = None
     note: str | None = None
+    phase: str | None = None
+    """What it does before its first step, in words."""
 
 
 def bar_progress(line: str, name: str) -> Progress | None:
@@ -64,6 +70,13 @@ def bar_progress(line: str, name: str) -> Progress | None:
     if not found or found["name"].strip().rstrip(":") != name:
         return None
     return Progress(int(found["done"]), int(found["total"]))
+
+
+def phase_of(line: str) -> Progress | None:
+    """What the framework does before it trains: it names the bar of each such part."""
+    found = BAR.match(line)
+    name = found["name"].strip().rstrip(":") if found else ""
+    return Progress(phase=f"{name} {found['share']}") if found and name else None
 
 
 def child_environment(workspace: Workspace, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -80,12 +93,13 @@ def launch(
     name: str,
     workspace: Workspace,
     progress: Callable[[str], Progress | None] = lambda line: None,
+    phase: str = "starting",
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run ``command`` to its end, its output in ``logs/<name>.log``.
+    """Run ``command`` to its end, its output in ``logs/<name>.log``; ``phase`` says what it does first.
 
     The caller holds the workspace's lock: whatever still runs for this workspace is what an earlier run left, and is
-    ended first. However this function ends, nothing of the launcher runs on.
+    ended first. However this function ends, nothing of the launcher runs on; it is told to end when this process dies.
 
     Raises:
         LaunchError: with the last telling lines of the output, if the launcher fails.
@@ -98,10 +112,9 @@ def launch(
     scratch(workspace).mkdir(mode=0o700, parents=True, exist_ok=True)
     recent: deque[str] = deque(maxlen=400)
     child: subprocess.Popen[bytes] | None = None
-    # A terminal shows that time goes by; a file is not filled with it.
-    bar = tqdm(desc=name, unit="step", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 15)
+    bar = Bar(name, phase)
     try:
-        with log.open("a", encoding="utf-8") as file:
+        with naming(log), log.open("a", encoding="utf-8") as file:
             file.write(f"$ {shlex.join(command)}\n")
             file.flush()
             child = subprocess.Popen(
@@ -111,9 +124,10 @@ def launch(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=end_with_parent(),
             )
             for line in lines(child):
-                _show(bar, progress(line) if line else None)
+                bar.show((progress(line) or phase_of(line)) if line else None)
                 if line and not BAR.match(line):
                     recent.append(line)
                     file.write(line + "\n")
@@ -160,15 +174,24 @@ def _text(line: bytes) -> str:
     return COLOUR.sub("", line.decode("utf-8", errors="replace")).rstrip()
 
 
-def _show(bar: "tqdm[None]", progress: Progress | None) -> None:
-    if progress is None:
-        bar.update(0)
-        return
-    if progress.total is not None:
-        bar.total = progress.total
-    if progress.note is not None:
-        bar.set_postfix_str(progress.note, refresh=False)
-    bar.update(0 if progress.done is None else progress.done - bar.n)
+class Bar:
+    """What the launcher does, in words until it says how many steps there are, then its steps."""
+
+    def __init__(self, name: str, phase: str):
+        self.name = name
+        self.bar = progress_bar(desc=f"{name}: {phase}", unit="step", bar_format="{desc}, {elapsed} gone")
+        self.close = self.bar.close
+
+    def show(self, progress: Progress | None) -> None:
+        bar, now = self.bar, progress or Progress()
+        if now.phase and bar.total is None:
+            bar.set_description_str(f"{self.name}: {now.phase}", refresh=False)
+        if now.total is not None:
+            bar.total, bar.bar_format = now.total, step_format()
+            bar.set_description_str(self.name, refresh=False)
+        if now.note is not None:
+            bar.set_postfix_str(now.note, refresh=False)
+        bar.update(0 if now.done is None else now.done - bar.n)
 
 
 def failure(name: str, code: int, output: Sequence[str], log: Path) -> str:

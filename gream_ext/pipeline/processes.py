@@ -6,13 +6,15 @@ own: that gives them away.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from gream_ext.workspace import Workspace
 MARK = "GREAM_WORKSPACE"
 GRACE = 8.0
 """Seconds between asking a process to end and ending it."""
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's <sys/prctl.h>."""
 
 HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,6 +42,23 @@ def scratch(workspace: Workspace) -> Path:
     temporary = tempfile.gettempdir()
     base = Path(temporary if len(temporary) <= 30 else "/tmp")
     return base / f"gream-{os.getuid()}-{mark(workspace)[:8]}"
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """What a child runs before its program, so that Linux tells it to end when this process dies, by kill -9 too.
+
+    What the child starts is not told: the launchers end their own, and `sweep` finds the rest. None elsewhere.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()  # looked up here: after a fork no lock may be waited for
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died in between
+            os._exit(1)
+
+    return ask
 
 
 def descendants() -> set[int]:
@@ -75,14 +97,16 @@ def end(processes: Sequence[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=GRACE)
 
 
-def sweep(workspace: Workspace, spared: Collection[int] = ()) -> int:
-    """End every process of this workspace but those spared, and remove its scratch folder; returns their number."""
-    ended = 0
+def sweep(workspace: Workspace, spared: Collection[int] = ()) -> list[str]:
+    """End every process of this workspace but those spared, and remove its scratch folder; returns their names."""
+    ended: list[str] = []
     for _ in range(5):  # what was just being started is found in the next round
         found = belonging(workspace, spared)
         if not found:
             break
-        ended += len(found)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                ended.append(process.name())
         end(found)
     shutil.rmtree(scratch(workspace), ignore_errors=True)
     return ended

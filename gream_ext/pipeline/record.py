@@ -74,14 +74,26 @@ def is_command(stage: Stage, workspace: Workspace, settings: Any) -> bool:
     return not stage.writes(workspace, settings)
 
 
-def is_current(stage: Stage, workspace: Workspace, settings: Any) -> bool:
-    """Whether the stage need not run again."""
+def why_run(stage: Stage, workspace: Workspace, settings: Any) -> str | None:
+    """Why the stage has to run, in a few words; None where it is up to date."""
+    if is_command(stage, workspace, settings):
+        return "it writes no files"
     record = read_record(workspace, stage.label_of(settings))
-    if is_command(stage, workspace, settings) or not record or record.get("settings") != plain(settings):
-        return False
-    return _unchanged(stage.writes(workspace, settings), workspace, record["outputs"]) and _unchanged(
-        stage.reads(workspace, settings), workspace, record.get("inputs", {})
-    )
+    if not record:
+        return "it has not run to its end"
+    old, new = record.get("settings"), plain(settings)
+    if old != new:
+        keys = [key for key in new if not isinstance(old, dict) or key not in old or old[key] != new[key]]
+        return f"other settings: {', '.join(keys) or 'fewer'}"
+    for paths, recorded in (
+        (stage.reads(workspace, settings), record.get("inputs", {})),
+        (stage.writes(workspace, settings), record["outputs"]),
+    ):
+        found = _fingerprints(paths, workspace, recorded)
+        for name in (*found, *recorded):
+            if digest(found.get(name)) != digest(recorded.get(name)) or (name in found) != (name in recorded):
+                return f"{name} is {'not there' if found.get(name) is None else 'new or changed'}"
+    return None
 
 
 def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = False) -> Outcome:
@@ -91,13 +103,21 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
         GreamError: from the stage. What the record of an earlier run says stays true of the files.
     """
     label = stage.label_of(settings)
-    if not force and is_current(stage, workspace, settings):
+    if not force and why_run(stage, workspace, settings) is None:
         record = read_record(workspace, label) or {}
         return Outcome(ran=False, seconds=float(record.get("seconds", 0.0)))
     earlier = read_record(workspace, label) or {}
     inputs = _fingerprints(stage.reads(workspace, settings), workspace, earlier.get("inputs", {}))
+    interrupted = record_path(workspace, label).with_suffix(".interrupted")
+    earlier_seconds = _seconds_of(interrupted, plain(settings))
     start = time.monotonic()
-    stage.run(workspace, settings)
+    try:
+        stage.run(workspace, settings)
+    except BaseException:
+        seconds = round(earlier_seconds + time.monotonic() - start, 3)
+        if seconds >= 1:  # no mistake that is named before the work
+            write_json(interrupted, {"settings": plain(settings), "seconds": seconds})
+        raise
     seconds = round(time.monotonic() - start, 3)
     outputs = _fingerprints(stage.writes(workspace, settings), workspace, {})
     if outputs and all(outputs.values()):
@@ -109,10 +129,21 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
             "inputs": inputs,
             "outputs": outputs,
             "seconds": seconds,
+            "interrupted_seconds": earlier_seconds,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         write_json(record_path(workspace, label), record)
+        interrupted.unlink(missing_ok=True)
     return Outcome(ran=True, seconds=seconds)
+
+
+def _seconds_of(path: Path, settings: Any) -> float:
+    """What earlier attempts with the same settings took that did not come to their end."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return float(told["seconds"]) if told["settings"] == settings else 0.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def versions() -> dict[str, str]:
@@ -139,8 +170,3 @@ def _fingerprints(
 ) -> dict[str, Fingerprint | None]:
     names = {_name(path, workspace): path for path in paths}
     return {name: fingerprint(path, known.get(name)) for name, path in names.items()}
-
-
-def _unchanged(paths: Sequence[Path], workspace: Workspace, recorded: Mapping[str, Any]) -> bool:
-    found = _fingerprints(paths, workspace, recorded)
-    return found.keys() == recorded.keys() and all(digest(found[name]) == digest(recorded[name]) for name in found)

@@ -24,7 +24,6 @@ from gream_ext.workspace import Workspace, whole
 
 LATEST = "latest_checkpointed_iteration.txt"
 SCORE = re.compile(r"\bstep:\d+ - .*?\bcritic/score/mean:([-+.\deE]+)")
-RAY_PREFIX = re.compile(r"^\(\w+ pid=\d+[^)]*\)\s*")
 BARE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./-]*")
 """A string that Hydra's grammar takes for itself without quotes."""
 SEEDS = ("data.seed", "actor_rollout_ref.rollout.seed")
@@ -66,7 +65,8 @@ def run(workspace: Workspace, settings: RlSettings) -> None:
             raise GreamError(f"{path} is missing: run `gream {command}` first")
     folder = workspace.path("rl", "checkpoints")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
-        launch(training_command(workspace, settings), name="rl", workspace=workspace, progress=read_progress)
+        words = training_command(workspace, settings)
+        launch(words, name="rl", workspace=workspace, progress=read_progress, phase="starting Ray and Verl")
         mark_trained(folder)
     merge(workspace, folder)
     join_metrics(_metrics(workspace))
@@ -111,9 +111,8 @@ def hydra_word(value: Any) -> str:
 
 def read_progress(line: str) -> Progress | None:
     """Read Verl's progress off its output: the bar "Training Progress", and the mean reward of each step."""
-    bare = RAY_PREFIX.sub("", line)
-    found = SCORE.search(bare)
-    return Progress(note=f"reward {float(found[1]):.3f}") if found else bar_progress(bare, "Training Progress")
+    found = SCORE.search(line)
+    return Progress(note=f"reward {float(found[1]):.3f}") if found else bar_progress(line, "Training Progress")
 
 
 def merge(workspace: Workspace, folder: Path) -> None:

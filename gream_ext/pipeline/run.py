@@ -18,7 +18,7 @@ from typing import Any
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import settings as settings_of
 from gream_ext.pipeline.execute import duration, holding
-from gream_ext.pipeline.record import is_command, is_current, run_stage, slug
+from gream_ext.pipeline.record import is_command, run_stage, slug, why_run
 from gream_ext.pipeline.table import find
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, read_json
@@ -128,22 +128,28 @@ def run(workspace: Workspace, settings: RunSettings) -> None:
 
 def show_results(workspace: Workspace) -> None:
     """The table of a report that was not written anew."""
-    from gream_ext.extras.report.page import terminal_text
+    from gream_ext.extras.report.table import terminal_text
 
     print(terminal_text(read_json(workspace.path("report.json"), "report")))
 
 
 def plan(workspace: Workspace, steps: list[Step], force: bool) -> str:
-    """What would run, a line a step. A step after one that runs is said to run too if it reads what that one writes."""
-    written: set[Path] = set()
+    """What would run and why, a line a step. A step that reads what an earlier one will write is said to run too."""
+    written: dict[Path, str] = {}
     lines = []
     for number, step in enumerate(steps, start=1):
         reads = step.stage.reads(workspace, step.settings)
-        stale = any(path == made or path in made.parents or made in path.parents for path in reads for made in written)
-        runs = force or stale or not is_current(step.stage, workspace, step.settings)
-        if runs:
-            written.update(step.stage.writes(workspace, step.settings))
-        lines.append(f"{number:>3}  {'run' if runs else 'up to date':<10}  {step.label}")
+        makers = [
+            maker
+            for path in reads
+            for made, maker in written.items()
+            if path == made or path in made.parents or made in path.parents
+        ]
+        why = "--force" if force else f"after {makers[0]}" if makers else None
+        why = why or why_run(step.stage, workspace, step.settings)
+        if why:
+            written.update(dict.fromkeys(step.stage.writes(workspace, step.settings), step.label))
+        lines.append(f"{number:>3}  {f'run         {step.label} ({why})' if why else f'up to date  {step.label}'}")
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ there (model, tokenizer, its logs and the curriculum's) becomes ``sft/`` in one 
 """
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from gream_ext.corpus.files import dataset_info_path
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.attempt import IDENTITY, TRAINED, identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
@@ -22,10 +26,6 @@ from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 
 LOSS = re.compile(r"^\{.*'loss': '?([-+.\deE]+)")
-PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
-"""A string that YAML takes for itself without quotes, unless it is one of `WORDS`."""
-WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
-UNPRINTED = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff\u2028\u2029]")
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 WEIGHTS = ("*.safetensors", "*.bin")
 OURS = ("model_name_or_path", "dataset_dir", "output_dir", "overwrite_output_dir")
@@ -66,7 +66,14 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
         drop_unfinished(folder)
         words, environment = training_command(workspace, settings, recipe)
         caches = {"HF_DATASETS_CACHE": str(_datasets(folder).resolve()), **environment}
-        launch(words, name="sft", workspace=workspace, environment=caches, progress=read_progress)
+        launch(
+            words,
+            name="sft",
+            workspace=workspace,
+            environment=caches,
+            progress=read_progress,
+            phase="starting LLaMA-Factory",
+        )
         mark_trained(folder)
     if (folder / "adapter_config.json").exists():
         merge_adapter(workspace, folder, recipe, settings.overrides)
@@ -103,10 +110,7 @@ def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) 
 
 def yaml_word(value: Any) -> str:
     """A value as LLaMA-Factory reads it off ``key=value``: YAML, on one line."""
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
-        return value
-    # JSON is YAML, except for characters that YAML does not print and for JSON's pairs of surrogates.
-    return UNPRINTED.sub(lambda found: f"\\U{ord(found[0]):08x}", json.dumps(value, ensure_ascii=False))
+    return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
 def read_progress(line: str) -> Progress | None:
@@ -127,8 +131,6 @@ def drop_unfinished(folder: Path) -> None:
 
 def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: Mapping[str, Any]) -> None:
     """Merge a LoRA adapter into the base model by LLaMA-Factory's export; the logs go along."""
-    import yaml
-
     keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
     base = json.loads((workspace.model("base_model") / "config.json").read_text(encoding="utf-8"))
     with whole(workspace.model("sft")) as draft:
@@ -191,7 +193,22 @@ def _datasets(folder: Path) -> Path:
 
 
 def _reads(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:
-    return workspace.model("base_model"), workspace.corpus, find_recipe(settings.recipe)
+    recipe = find_recipe(settings.recipe)
+    return [workspace.model("base_model"), recipe, *data_files(workspace, recipe, settings.overrides)]
+
+
+def data_files(workspace: Workspace, recipe: Path, overrides: Mapping[str, Any]) -> list[Path]:
+    """The files of the corpus that the recipe trains on and measures with; what else lies there is none of it."""
+    import yaml
+
+    keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
+    try:
+        entries = json.loads(dataset_info_path(workspace).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # LLaMA-Factory says so
+        entries = {}
+    named = (keys.get(key) or () for key in ("dataset", "eval_dataset"))
+    names = [name.strip() for value in named for name in (value.split(",") if isinstance(value, str) else value)]
+    return [workspace.corpus / entries.get(name, {}).get("file_name", f"{name}.jsonl") for name in dict.fromkeys(names)]
 
 
 def _writes(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:

@@ -26,7 +26,7 @@ class Entry:
 
 TABLE = {
     "prepare": Entry("gream_ext.data.stages", "read interactions and items, k-core, leave-one-out"),
-    "enrich": Entry("gream_ext.extras.ask.enrich", "let an LLM rewrite the item texts"),
+    "enrich": Entry("gream_ext.extras.ask.stages:ENRICH", "let an LLM rewrite the item texts"),
     "embed": Entry("gream_ext.items.stages:EMBED", "turn item texts into vectors"),
     "index build": Entry("gream_ext.items.stages:BUILD", "cluster the vectors into item identifiers"),
     "index add": Entry("gream_ext.items.stages:ADD", "give new items identifiers; the old ones keep theirs"),
@@ -36,27 +36,27 @@ TABLE = {
         "gream_ext.extras.inspect.initialisations", "measure how soon each initialisation of the new tokens learns"
     ),
     "corpus preferences": Entry(
-        "gream_ext.extras.ask.preferences", "let an LLM tell users' preferences and write search queries"
+        "gream_ext.extras.ask.stages:PREFERENCES", "let an LLM tell users' preferences and write search queries"
     ),
-    "corpus align": Entry("gream_ext.corpus.align", "write the alignment data"),
-    "corpus reason": Entry("gream_ext.corpus.reason", "write the reasoning data"),
-    "corpus rl": Entry("gream_ext.corpus.rl", "write the prompts for reinforcement learning"),
+    "corpus align": Entry("gream_ext.corpus.stages:ALIGN", "write the alignment data"),
+    "corpus reason": Entry("gream_ext.corpus.stages:REASON", "write the reasoning data"),
+    "corpus rl": Entry("gream_ext.corpus.stages:RL", "write the prompts for reinforcement learning"),
     "corpus card": Entry(
-        "gream_ext.extras.inspect.card", "count the training data and measure their lengths in tokens"
+        "gream_ext.extras.inspect.stages:CARD", "count the training data and measure their lengths in tokens"
     ),
-    "corpus inspect": Entry("gream_ext.extras.inspect.inspect", "show samples of all data"),
+    "corpus inspect": Entry("gream_ext.extras.inspect.stages:INSPECT", "show samples of all data"),
     "curriculum plan": Entry(
-        "gream_ext.plugins.llamafactory.plan", "draw the order of the training batches without training"
+        "gream_ext.plugins.llamafactory.stages", "draw the order of the training batches without training"
     ),
     "sft": Entry("gream_ext.pipeline.sft", "supervised fine-tuning, by LLaMA-Factory"),
     "rl": Entry("gream_ext.pipeline.rl", "reinforcement learning, by Verl"),
-    "evaluate": Entry("gream_ext.evaluation.evaluate", "recommend to held-out users and measure"),
-    "baselines": Entry("gream_ext.evaluation.baselines", "measure what needs no model: popularity, Markov"),
+    "evaluate": Entry("gream_ext.evaluation.stages:EVALUATE", "recommend to held-out users and measure"),
+    "baselines": Entry("gream_ext.evaluation.stages:BASELINES", "measure what needs no model: popularity, Markov"),
     "baselines recbole": Entry(
         "gream_ext.extras.recbole.stages", "train and measure models of RecBole on the same splits"
     ),
-    "baselines bring": Entry("gream_ext.evaluation.bring", "put a model of another workspace beside this one's"),
-    "compare": Entry("gream_ext.evaluation.compare", "compare two models over the same users"),
+    "baselines bring": Entry("gream_ext.evaluation.stages:BRING", "put a model of another workspace beside this one's"),
+    "compare": Entry("gream_ext.evaluation.stages:COMPARE", "compare two models over the same users"),
     "report": Entry("gream_ext.extras.report.stages", "write report.json and report.html"),
     "recommend": Entry("gream_ext.inference.recommend", "recommend to one user"),
     "serve": Entry("gream_ext.extras.serve.stages", "recommend over HTTP"),

@@ -1,9 +1,10 @@
 """The metrics of a reinforcement run, also when it was interrupted and went on.
 
 verl's file logger (one JSON object a line: ``step`` and ``data``) begins its file anew whenever a
-run starts. `keep_earlier` puts the lines aside before that, `read` puts them together again.
+run starts. `keep_earlier` puts the lines aside before that, `read` puts those of one run together again.
 """
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -16,17 +17,28 @@ def earlier(path: Path) -> Path:
 
 
 def keep_earlier(path: Path, resuming: bool) -> None:
-    """Before a run: keep what the file holds when it goes on, drop it when it begins anew."""
+    """Before a run: put aside what the file holds, for `read` where the run goes on.
+
+    Where it begins anew, what another run left goes into ``metrics.N.jsonl``, N counted from 1: nothing is lost by
+    starting, and what is there already is not kept twice.
+    """
+    lines = "".join(json.dumps({"step": row.pop("step"), "data": row}) + "\n" for row in read(path))
+    target = earlier(path)
     if not resuming:
-        path.unlink(missing_ok=True)
-        earlier(path).unlink(missing_ok=True)
-    elif path.exists():
+        free = next(number for number in itertools.count(1) if not _of_run(path, number).exists())
+        target = _of_run(path, free)
+        if free > 1 and _of_run(path, free - 1).read_text(encoding="utf-8") == lines:
+            return
+    if lines:
         draft = path.with_name(f".{path.name}.part")
-        merged = read(path)
-        draft.write_text(
-            "".join(json.dumps({"step": data.pop("step"), "data": data}) + "\n" for data in merged), encoding="utf-8"
-        )
-        os.replace(draft, earlier(path))
+        draft.write_text(lines, encoding="utf-8")
+        os.replace(draft, target)
+    if not resuming:
+        earlier(path).unlink(missing_ok=True)  # its lines are in the new file
+
+
+def _of_run(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

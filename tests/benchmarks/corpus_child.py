@@ -12,7 +12,7 @@ from tests.benchmarks.prepare_child import forget_peak, status
 
 
 def measure(root: str, epochs: int) -> dict[str, Any]:
-    from gream_ext.corpus import align
+    from gream_ext.corpus.stages import ALIGN, AlignSettings
     from gream_ext.corpus.tasks import TASKS
     from gream_ext.workspace import Workspace
 
@@ -21,7 +21,7 @@ def measure(root: str, epochs: int) -> dict[str, Any]:
     forget_peak()
     before = status("VmRSS")
     start, cpu = time.monotonic(), time.process_time()
-    align.run(workspace, align.AlignSettings(epochs=epochs))
+    ALIGN.run(workspace, AlignSettings(epochs=epochs))
     seconds, used = time.monotonic() - start, time.process_time() - cpu
     with workspace.align.open("rb") as file:
         rows = sum(1 for _ in file)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gream_ext.base_model.build import TEMPLATE, BaseModelSettings, run
-from gream_ext.corpus import align, reason, rl
 from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
+from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
@@ -21,8 +21,8 @@ SIZES = {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1, "intermediat
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("parity"), users=20, items=40)
     np.save(workspace.embeddings, np.random.default_rng(0).standard_normal((40, 8), dtype=np.float32))
-    align.run(workspace, align.AlignSettings(max_rows=15, epochs=1))
-    reason.run(workspace, reason.ReasonSettings(rows=40, epochs=1, system_prompt="full"))
+    ALIGN.run(workspace, AlignSettings(max_rows=15, epochs=1))
+    REASON.run(workspace, ReasonSettings(rows=40, epochs=1, system_prompt="full"))
     return workspace
 
 
@@ -68,7 +68,7 @@ def test_inference_asks_as_training_did(workspace: Workspace) -> None:
 
 def test_verl_reads_the_prompts(workspace: Workspace, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    rl.run(workspace, rl.RlSettings(prompts=20, valid_users=4))
+    RL.run(workspace, RlSettings(prompts=20, valid_users=4))
     read = datasets.load_dataset(
         "parquet", data_files=str(workspace.rl_train), split="train", cache_dir=str(tmp_path / "cache")
     )

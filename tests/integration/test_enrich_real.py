@@ -16,8 +16,10 @@ import polars as pl
 import pytest
 
 from gream_ext.data import prepare
-from gream_ext.extras.ask.enrich import EnrichSettings, enriched_descriptions, ledger_path, read_items, run
+from gream_ext.extras.ask.enrich import read_items
 from gream_ext.extras.ask.ledger import read_ledger
+from gream_ext.extras.ask.stages import ENRICH, EnrichSettings, enrich_ledger
+from gream_ext.items.descriptions import enriched_descriptions
 from gream_ext.items.text_tokens import counter, estimated_tokens
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
@@ -53,11 +55,11 @@ def test_items_are_described_once(
     smollm2: Path, smollm2_address: str, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = settings(smollm2, smollm2_address, workspace)
-    run(workspace, settings(smollm2, smollm2_address, workspace, dry_run=True))
+    ENRICH.run(workspace, settings(smollm2, smollm2_address, workspace, dry_run=True))
     estimate = capsys.readouterr().out
-    run(workspace, asked)
+    ENRICH.run(workspace, asked)
     said = capsys.readouterr()
-    lines = read_ledger(ledger_path(workspace))
+    lines = read_ledger(enrich_ledger(workspace))
     items = {item.item_id for item in read_items(workspace, ITEMS)}
     assert {line["key"] for line in lines} == items, "every item was really asked about"
     assert all(line["usage"]["completion_tokens"] > 0 for line in lines)
@@ -74,8 +76,8 @@ def test_items_are_described_once(
     assert 0.5 * counted < told < 2 * counted
     print(f"dry run {told} prompt tokens, endpoint {counted}; {described}")
     if good == items:
-        run(workspace, asked)
-        assert len(read_ledger(ledger_path(workspace))) == len(lines), "a second run pays for nothing"
+        ENRICH.run(workspace, asked)
+        assert len(read_ledger(enrich_ledger(workspace))) == len(lines), "a second run pays for nothing"
 
 
 def test_killed_and_gone_on(smollm2: Path, smollm2_address: str, workspace: Workspace) -> None:
@@ -100,18 +102,18 @@ def test_killed_and_gone_on(smollm2: Path, smollm2_address: str, workspace: Work
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         deadline = time.monotonic() + 900
-        while not read_ledger(ledger_path(workspace)) and child.poll() is None and time.monotonic() < deadline:
+        while not read_ledger(enrich_ledger(workspace)) and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
         child.wait()
     finally:
         child.kill()
         child.wait()
-    kept = read_ledger(ledger_path(workspace))
+    kept = read_ledger(enrich_ledger(workspace))
     assert kept
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-800:]
-    lines = read_ledger(ledger_path(workspace))
+    lines = read_ledger(enrich_ledger(workspace))
     assert lines[: len(kept)] == kept
     accepted = [line["key"] for line in lines if line["rejected"] is None]
     assert len(accepted) == len(set(accepted)), "no good answer was paid for twice"

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,43 @@ def test_who_sends_half_a_request_keeps_nobody_out(tmp_path: Path) -> None:
         assert "Traceback" not in process.communicate(timeout=60)[1]
 
 
+def test_who_asks_and_never_reads_keeps_nobody_out(tmp_path: Path) -> None:
+    """As many connections as there may be, all full of answers that nobody reads: each is closed in time."""
+    workspace = make_model_workspace(tmp_path)
+    options = ("--workspace", str(workspace.root), "--body-seconds", "2", "--max-connections", "20")
+    with contextlib.ExitStack() as stack:
+        address, process = stack.enter_context(serving(*options))
+        port = int(address.rsplit(":", 1)[1])
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
+        for _ in range(20):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.settimeout(5)
+            one.connect(("127.0.0.1", port))
+            with contextlib.suppress(OSError):  # closed by then, or its requests are not read while it does not read
+                one.sendall(asked)
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                assert httpx.get(f"{address}/health", trust_env=False, timeout=60).status_code == 200
+                break
+            except httpx.TransportError:  # none is free yet
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=60)[1]
+
+
+def test_a_body_is_measured_in_one_way(address: str) -> None:
+    """With both headers a proxy may see two requests where we see one."""
+    with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=60) as one:
+        one.sendall(
+            b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\n{}\r\n0\r\n\r\n"
+        )
+        assert one.recv(1000).startswith(b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_when_told_and_leaves_the_port(number: signal.Signals, tmp_path: Path) -> None:
     workspace = make_model_workspace(tmp_path)
@@ -190,6 +228,11 @@ def test_the_page_in_a_real_browser(address: str) -> None:
         page.click("#history .remove")
         assert page.evaluate("document.querySelectorAll('#history li').length") == length - 1
 
+        # Of a long history the end is shown, and how much stands before it.
+        page.evaluate("{ const one = history[0]; for (let n = 0; n < 30; n++) add(one); }")
+        page.wait_for("document.querySelectorAll('#history li').length == 20")
+        assert page.evaluate("document.querySelector('#earlier').textContent") == f"and {length - 1 + 30 - 20} earlier"
+
         # The reasoning streams in and ends with an answer, or says why there is none.
         page.click("#explain")
         page.wait_for("document.querySelector('#reasoning').textContent.length > 0")
@@ -205,3 +248,9 @@ def test_the_page_in_a_real_browser(address: str) -> None:
             "[...document.querySelectorAll('#direct .categories')].every("
             "one => one.textContent.includes(document.querySelector('#category').value))"
         )
+
+        page.click("#clear")
+        page.wait_for("document.querySelectorAll('#history li').length == 0")
+        assert page.evaluate("['user', 'query', 'category'].every(id => document.getElementById(id).value == '')")
+        assert page.evaluate("document.querySelector('#reasoning').textContent == ''")
+        assert page.evaluate("document.querySelector('#answer').hidden && document.querySelector('#earlier').hidden")

@@ -1,12 +1,12 @@
 """The group filter on verl's real replay buffer, with a TransferQueue that is a dict."""
 
-import re
+from types import SimpleNamespace
 
 import pytest
-import torch
 
 pytest.importorskip("verl")
 
+from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import replay_buffer
 
 from gream_ext.errors import GreamError
@@ -14,6 +14,10 @@ from gream_ext.plugins.verl import filter as group_filter
 from gream_ext.plugins.verl import filter_options
 
 pytestmark = pytest.mark.integration
+
+
+WARMUP = -1
+"""``trainer.critic_warmup`` of the user, which a skipped step changes for itself alone."""
 
 
 class Queue:
@@ -34,19 +38,18 @@ class Queue:
     def kv_batch_get(self, keys, partition_id, select_fields):
         return {name: [self.fields[key][name] for key in keys] for name in select_fields}
 
-    def kv_batch_put(self, keys, partition_id, fields):
-        for number, key in enumerate(keys):
-            for name, values in fields.items():
-                self.fields[key][name] = values[number]
-
 
 class Rollouts:
-    """What agent loops would do: each prompt gets the next of the planned groups, a few polls later."""
+    """What verl's trainer and its agent loops do: each prompt gets the next of the planned groups, some polls later."""
 
     def __init__(self, queue, plan):
         self.queue, self.plan = queue, list(plan)
+        self.config = SimpleNamespace(trainer=SimpleNamespace(critic_warmup=WARMUP))
+        self.actor_rollout_wg = SimpleNamespace(update_actor=lambda batch: batch.extra_info["global_batch_size"])
         self.asked = 0
         self.at_work = []
+        self.changed = {}
+        """What the reward returns instead."""
 
     def ask(self, prompts):
         for _ in range(prompts):
@@ -64,11 +67,7 @@ class Rollouts:
             key = f"{uid}_{session}_0"
             info = {"score": (level / 5) ** 0.5, "matched_levels": level, "acc": float(level == 5), "well_formed": True}
             self.queue.tags[key] = {"status": "success", "response_len": 10, "seq_len": 20}
-            self.queue.fields[key] = {
-                "extra_fields": {"reward_extra_info": info},
-                "response_mask": torch.ones(10),
-                "loss_mask": torch.ones(10),
-            }
+            self.queue.fields[key] = {"extra_fields": {"reward_extra_info": info | self.changed}, "index": 7}
         self.queue.tags[uid]["status"] = "finished" if levels else "failure"
 
 
@@ -76,13 +75,13 @@ class Rollouts:
 def sampled(monkeypatch):
     """Sample one training batch of four groups; what became of the queue is in ``.queue``."""
 
-    def sample(plan, batch_size=4, keep_rate=1.0, **options):
+    def sample(plan, batch_size=4, keep_rate=1.0, steps=1, changed=None, **options):
         queue = Queue()
-        rollouts = Rollouts(queue, plan)
+        rollouts = sample.rollouts = Rollouts(queue, plan)
+        rollouts.changed = changed or {}
         for module in (replay_buffer, group_filter):
             monkeypatch.setattr(module, "tq", queue)
         monkeypatch.setattr(group_filter.time, "sleep", rollouts.work)
-        monkeypatch.setattr(group_filter.torch, "zeros_like", lambda values: [torch.zeros(len(v)) for v in values])
         buffer = group_filter.GroupFilter(
             trainer_mode="sync",
             trainer_config={},
@@ -92,8 +91,11 @@ def sampled(monkeypatch):
             refill_fn=rollouts.ask,
         )
         buffer.keep_rate = keep_rate
-        rollouts.ask(batch_size)
-        batch, metrics = buffer.sample(1, "train", batch_size)
+        for step in range(1, steps + 1):
+            rollouts.ask(batch_size)
+            batch, metrics = buffer.sample(step, "train", batch_size)
+            if step < steps:
+                queue.kv_clear(batch.keys, "train")
         sample.queue, sample.asked = queue, rollouts.asked
         return batch, metrics
 
@@ -154,10 +156,18 @@ def test_a_step_without_any_signal_is_skipped(sampled, capsys):
     assert (metrics["gream/groups/kept"], metrics["gream/groups/missing"]) == (0, 4)
     assert metrics["gream/groups/refills"] == 8
     assert len(batch.keys) == 3
-    for key in batch.keys:
-        assert not sampled.queue.fields[key]["response_mask"].any()
-        assert not sampled.queue.fields[key]["loss_mask"].any()
-    assert re.fullmatch(".*step skipped, none of 12 groups.*momentum and weight decay\n", capsys.readouterr().out)
+    # Verl updates the policy from the step after this one on.
+    assert sampled.rollouts.config.trainer.critic_warmup == 2
+    assert capsys.readouterr().out == (
+        "gream: step skipped, none of 12 groups has rollouts of different rewards: the policy is left as it is\n"
+    )
+
+
+def test_after_a_skipped_step_the_policy_is_updated_again(sampled):
+    """12 groups of the first step have none; the second has four at once."""
+    _, metrics = sampled([*[WRONG] * 12, *[GOOD] * 4], steps=2)
+    assert metrics["gream/groups/kept"] == 4
+    assert sampled.rollouts.config.trainer.critic_warmup == WARMUP
 
 
 def test_or_fails_if_so_wanted(sampled):
@@ -184,10 +194,38 @@ def test_asks_ahead_for_what_will_likely_be_needed(sampled):
     assert set(sampled.queue.tags) == set(batch.keys)
 
 
+def test_surplus_groups_are_wasted_and_yet_passed_the_filter(sampled):
+    """Six of twelve passed, four fit: 2 + 6 groups of 3 rollouts with 10 tokens each were made for nothing."""
+    _, metrics = sampled([GOOD, WRONG], keep_rate=0.25, ahead=True)
+    assert metrics["gream/groups/kept_rate"] == 0.5
+    assert metrics["gream/tokens/wasted"] == 10 * metrics["gream/rollouts/wasted"] == 10 * 3 * (6 + 2)
+    assert metrics["gream/tokens/all"] == 10 * metrics["gream/rollouts/all"] == 10 * 3 * 12
+
+
+def test_a_step_asks_ahead_by_what_the_one_before_it_kept(sampled):
+    """The first step keeps 4 of 8, whatever was thought before; so the second asks for 4 beside its 4 at once."""
+    half = [GOOD, WRONG] * 4
+    for keep_rate in (0.25, 1.0):
+        _, first = sampled([*half, *[GOOD] * 99], keep_rate=keep_rate, steps=1, ahead=True, max_refills=1)
+        _, second = sampled([*half, *[GOOD] * 99], keep_rate=keep_rate, steps=2, ahead=True, max_refills=1)
+        assert first["gream/groups/kept_rate"] == 0.5
+        assert second["gream/groups/refills"] == second["gream/groups/surplus"] == 4
+
+
 def test_asking_ahead_after_a_step_that_kept_nothing(sampled):
     _, metrics = sampled([WRONG, WRONG, GOOD], keep_rate=0.0, ahead=True)
     assert metrics["gream/groups/kept"] == 4
     assert metrics["gream/groups/refills"] == 8
+
+
+def test_asking_ahead_counts_the_prompts_that_are_at_work(sampled):
+    _, metrics = sampled([GOOD], keep_rate=1.0, ahead=True)
+    assert metrics["gream/groups/refills"] == metrics["gream/groups/surplus"] == 0
+
+
+def test_asking_ahead_ends_where_nothing_is_ever_kept(sampled):
+    _, metrics = sampled([WRONG], keep_rate=0.0, ahead=True)
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/refills"]) == (0, 8)
 
 
 def test_switched_off_it_keeps_everything_and_reports(sampled):
@@ -195,6 +233,14 @@ def test_switched_off_it_keeps_everything_and_reports(sampled):
     assert len(batch.keys) == 12
     assert metrics["gream/groups/refills"] == 0
     assert metrics["gream/levels/0"] == 4 / 6
+
+
+def test_switched_off_it_asks_for_no_others_and_trains_on_no_prompt_that_failed(sampled):
+    batch, metrics = sampled([(), GOOD, WRONG], enable=False)
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/missing"]) == (2, 2)
+    assert metrics["gream/groups/evicted_failed"] == 2
+    assert metrics["gream/groups/refills"] == 0
+    assert len(batch.keys) == 6
 
 
 def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
@@ -213,9 +259,12 @@ def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
         ({"max_refills": -1}, "0 or more"),
         ({"max_refills": "abc"}, "max_refills of the group filter must be a number"),
         ({"max_refills": float("nan")}, "max_refills of the group filter must be a number"),
+        ({"patience": 0}, "patience of the group filter must be a number above 0"),
+        ({"poll_interval": 0}, "poll_interval of the group filter must be a number above 0"),
         ({"patience": None}, "patience of the group filter must be"),
         ({"min_level": "x"}, "min_level of the group filter must be"),
         ({"enable": "no"}, "true or false"),
+        ({"rescale": 1}, "rescale of the group filter must be true or false"),
         ({"srpo": 5}, "algorithm.srpo must be"),
     ],
 )
@@ -247,3 +296,40 @@ def test_surplus_groups_are_read_once(sampled, monkeypatch):
 def test_refuses_asynchronous_trainers():
     with pytest.raises(GreamError, match="synchronous"):
         group_filter.GroupFilter(trainer_mode="colocate_async", sampler_kwargs={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("score", float("nan"), "a finite number"),
+        ("score", float("-inf"), "a finite number"),
+        ("score", None, "a finite number"),
+        ("score", "0.5", "a finite number"),
+        ("matched_levels", 1.5, "a whole number"),
+        ("matched_levels", float("nan"), "a whole number"),
+        ("well_formed", None, "a finite number"),
+    ],
+)
+def test_a_reward_that_is_no_number_is_named_with_its_rollout(sampled, name, value, wanted):
+    """Verl would make the advantages of its whole group NaN, and the weights with them."""
+    with pytest.raises(GreamError, match=rf"rollout uid0_0_0, of the prompt with index 7, has the {name} .*{wanted}"):
+        sampled([GOOD], changed={name: value})
+
+
+def test_numbers_of_torch_and_numpy_are_numbers(sampled):
+    import numpy as np
+    import torch
+
+    changed = {"score": torch.tensor(0.5), "matched_levels": np.int64(1), "well_formed": np.bool_(True)}
+    _, metrics = sampled([GOOD], changed=changed, enable=False)
+    assert metrics["gream/rollouts/reward"] == 0.5
+    assert metrics["gream/rollouts/well_formed"] == 1.0
+
+
+def test_rescaled_a_batch_is_divided_by_its_rollouts(sampled):
+    """Of 12 rows 3 are rollouts: the rest fills up mini-batches of 12."""
+    tags = [{}, {"is_padding": False}, {}, *[{"is_padding": True}] * 9]
+    for rescale, divisor in ((False, 12), (True, 3)):
+        sampled([GOOD], steps=3, rescale=rescale)
+        batch = KVBatchMeta(keys=list("abcdefghijkl"), tags=tags, extra_info={"global_batch_size": 12})
+        assert sampled.rollouts.actor_rollout_wg.update_actor(batch) == divisor

@@ -14,13 +14,14 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from gream_ext.errors import GreamError
+from gream_ext.plugins import relied_on
 from gream_ext.plugins.recipes_path import recipes_folder
-from gream_ext.plugins.verl import internals, recipe
+from gream_ext.plugins.verl import internals, machine, recipe
 
 pytestmark = pytest.mark.integration
 
 KWARGS = "reward.custom_reward_function.reward_kwargs"
-ADDITIONS = {"common", "cpu", "constrained", "direct", "reason"}
+ADDITIONS = {"common", "cpu", "constrained", "direct", "one_gpu", "reason"}
 RECIPES = sorted({path.stem for path in (recipes_folder() / "gream").glob("*.yaml")} - ADDITIONS)
 
 
@@ -94,6 +95,89 @@ def test_recipe_composes_for_several_nodes(composed, name, regime):
     # A cluster's Ray is joined as it is: ray.init refuses sizes then.
     assert config.ray_kwargs.ray_init.num_cpus is None
     assert config.ray_kwargs.ray_init.get("num_gpus") is None
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_gpu_needs_neither_flash_attention_nor_a_compiler_nor_a_memory_saver(composed, name):
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    config = composed(name, "one_gpu")
+    recipe.check(config)
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    model, rollout = config.actor_rollout_ref.model, omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    assert not machine._needs_flash_attention(config)
+    # Otherwise the actor would give other log-probs than the rollout.
+    assert model.override_config == {"attention_dropout": 0.0, "attn_implementation": "sdpa"}
+    actor, ref = omega_conf_to_dataclass(config.actor_rollout_ref.actor), config.actor_rollout_ref.ref
+    assert not any(part.use_torch_compile for part in (actor, actor.fsdp_config, ref, ref.fsdp_config))
+    assert (rollout.name, rollout.free_cache_engine, rollout.agent.num_workers) == ("sglang", False, 2)
+    assert rollout.engine_kwargs["sglang"] == {
+        "enable_memory_saver": False,
+        "attention_backend": "triton",
+        "sampling_backend": "pytorch",
+    }
+    assert config.trainer.n_gpus_per_node * config.trainer.nnodes == 1
+
+
+class Machine:
+    """Verl's platform of a machine with so many GPUs."""
+
+    device_name = "cuda"
+
+    def __init__(self, gpus):
+        self.gpus = gpus
+
+    def is_available(self):
+        return self.gpus > 0
+
+    def device_count(self):
+        return self.gpus
+
+
+@pytest.mark.parametrize(
+    ("recipes", "gpus", "installed", "complaint"),
+    [
+        (["srpo"], 0, True, r"no GPU: add the recipe cpu, '\+gream=\[srpo,cpu\]'"),
+        (["srpo", "one_gpu"], 0, True, "no GPU"),
+        (["srpo"], 1, True, r"n_gpus_per_node=8 asks for more than this machine has, 1: .*the recipe one_gpu"),
+        (["srpo"], 8, False, "flash-attn is not installed: .*the recipe one_gpu, .*use_remove_padding=false"),
+        (["srpo", "one_gpu"], 1, False, "sglang is not installed"),
+        (["srpo"], 8, True, None),
+        (["srpo", "one_gpu"], 1, True, None),
+    ],
+)
+def test_what_the_machine_lacks_is_said_before_anything_starts(
+    composed, monkeypatch, recipes, gpus, installed, complaint
+):
+    import verl.plugin.platform
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr(verl.plugin.platform, "get_platform", lambda: Machine(gpus))
+    monkeypatch.setattr(machine, "find_spec", lambda name: installed or None)
+    config = composed(*recipes)
+    if complaint is None:
+        machine.prepare(config)
+    else:
+        with pytest.raises(GreamError, match=complaint):
+            machine.prepare(config)
+    # Another machine's accelerators are not ours to count.
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    machine.prepare(config)
+
+
+def test_several_machines_are_ones_that_ray_joins(composed, monkeypatch):
+    import verl.plugin.platform
+
+    monkeypatch.setattr(verl.plugin.platform, "get_platform", lambda: Machine(8))
+    config = composed("srpo", **{"trainer.nnodes": 4})
+    monkeypatch.setattr(machine, "find_spec", lambda name: True)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(machine, "read_ray_address", lambda: None)
+    with pytest.raises(GreamError, match=r"trainer\.nnodes=4 .*RAY_ADDRESS"):
+        machine.prepare(config)
+    monkeypatch.setattr(machine, "read_ray_address", lambda: "head:6379")
+    machine.prepare(config)
 
 
 def test_hyper_parameters_of_the_paper(composed):
@@ -216,9 +300,8 @@ def test_recipe_refuses_a_workspace_without_the_model(composed, tmp_path):
 
 def test_a_version_without_what_we_need_is_named(composed, monkeypatch, capsys):
     """verl 0.8 has no V1 trainer: one line that names the version, and no training."""
-    monkeypatch.setattr(internals, "version", lambda: "0.8.0")
-    names = {"filter": {"verl.trainer.ppo.v0": {"ReplayBuffer": ()}}}
-    monkeypatch.setattr(internals, "NAMES", internals.NAMES | names)
+    monkeypatch.setattr(relied_on, "installed", lambda distribution: "0.8.0")
+    monkeypatch.setitem(internals.NAMES, "filter", {"verl.trainer.ppo.v0": {"ReplayBuffer": ()}})
     with pytest.raises(GreamError, match=r"verl 0\.8\.0 has no verl\.trainer\.ppo\.v0"):
         recipe.check(composed("srpo"))
     assert "verl 0.8.0 is not a version that gream_ext supports" in capsys.readouterr().err
@@ -232,24 +315,37 @@ def test_a_check_that_breaks_ends_the_run(composed, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environment", "arguments", "sentence"),
+    ("environment", "recipes", "arguments", "sentence"),
     [
-        ({"VERL_USE_EXTERNAL_PLUGINS": "none"}, [], "gream: verl did not load gream_ext"),
-        ({}, ["workspace=nowhere"], "gream: nowhere/rl/train.parquet is missing"),
+        ({"VERL_USE_EXTERNAL_PLUGINS": "none"}, "[srpo,cpu]", [], "gream: verl did not load gream_ext"),
+        ({}, "[srpo,cpu]", ["workspace=nowhere"], "gream: nowhere/rl/train.parquet is missing"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, "srpo", ["workspace=."], "gream: this machine has no GPU: add the recipe cpu"),
     ],
 )
-def test_launcher_ends_with_one_sentence(tmp_path, environment, arguments, sentence):
-    """What verl would hide ends the unmodified launcher before it starts Ray."""
+def test_launcher_ends_with_one_sentence(composed, tmp_path, environment, recipes, arguments, sentence):
+    """What verl would hide, or wait for, ends the unmodified launcher before it starts Ray; and what a finished run
+    left stays."""
     import os
 
+    metrics = tmp_path / "rl" / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "data": {}}\n')
     done = subprocess.run(
-        [sys.executable, "-m", "verl.trainer.main_ppo", "+gream=[srpo,cpu]", *arguments],
+        [sys.executable, "-m", "verl.trainer.main_ppo", f"+gream={recipes}", *arguments],
         cwd=tmp_path,
-        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "RAY_ADDRESS": "local", **environment, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(sentence)
-    assert "Ray" not in done.stdout + done.stderr
+    assert "Ray" not in done.stdout + done.stderr.replace("let Ray join", "").replace("ray actor", "")
+    assert metrics.read_text() == '{"step": 1, "data": {}}\n'
+
+
+def test_a_run_that_begins_anew_puts_the_metrics_of_another_aside(composed, tmp_path):
+    metrics = tmp_path / "rl" / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "data": {"reward": 0.5}}\n')
+    recipe.keep_metrics(composed("srpo", "cpu"))
+    assert metrics.exists()
+    assert (tmp_path / "rl" / "metrics.1.jsonl").read_text() == metrics.read_text()

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gream_ext.corpus.prompt_settings import write_sidecar
+from gream_ext.corpus.words import PRODUCT
 from gream_ext.plugins.llamafactory.log import read_log
 from tests.support.processes import kill
 
@@ -63,16 +65,20 @@ def make_rows(kind: str, count: int, epoch: int | None = None, seed: int = 0, it
 
 
 def write_corpus(folder: Path, align: list[dict[str, Any]], reason: list[dict[str, Any]]) -> Path:
+    """Both kinds, each also in the format sharegpt, and 60 rows of general data in the format alpaca."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
             "system_tag": "system"}  # fmt: skip
     info = {}
     folder.mkdir(parents=True, exist_ok=True)
     for kind, rows in {"align": align, "reason": reason}.items():
         (folder / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_sidecar(folder / f"{kind}.jsonl", 20, PRODUCT)
         for name, formatting in {kind: f"gream_{kind}", f"{kind}_plain": "sharegpt"}.items():
             info[name] = {"file_name": f"{kind}.jsonl", "formatting": formatting, "columns": {"messages": "messages"},
                           "tags": tags}  # fmt: skip
-    (folder / "dataset_info.json").write_text(json.dumps(info))
+    general = [{"instruction": "Say it.", "input": "", "output": words} for words in ("Yes", "No", "Hello")] * 20
+    (folder / "general.json").write_text(json.dumps(general))
+    (folder / "dataset_info.json").write_text(json.dumps({**info, "general": {"file_name": "general.json"}}))
     return folder
 
 
@@ -101,9 +107,14 @@ def train(keys: dict[str, Any], processes: int = 1, check: bool = True, **enviro
 
 
 def train_all(runs: list[dict[str, Any]], **environment: str) -> str:
-    """Several runs in one process, to import LLaMA-Factory once; what the launcher calls, without the launcher."""
+    """Several runs in one process, to import LLaMA-Factory once; what the launcher calls, without the launcher.
+
+    The formats of datasets that import torchvision are broken there, as they are with torchvision 0.26 on a GPU.
+    """
     code = (
         "import json, sys\nfrom llamafactory.train.tuner import run_exp\n"
+        "from datasets.formatting import np_formatter, torch_formatter\n"
+        "del np_formatter.NumpyFormatter._tensorize, torch_formatter.TorchFormatter._tensorize\n"
         "for keys in json.load(sys.stdin): run_exp(keys)"
     )
     folder = Path(runs[0]["output_dir"]).parent

@@ -148,6 +148,8 @@ def test_any_group_labels_dtypes_and_an_empty_batch():
     rewards, correct = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([True, False, True])
     expected = srpo_advantages(rewards, correct, torch.tensor([7, 7, 3]), k=1)
     assert torch.equal(expected, srpo_advantages(rewards, correct, np.array(["b", "b", "a"], dtype=object), k=1))
+    apart = np.array(["b", "a", "b"], dtype=object)
+    assert torch.equal(expected[[0, 2, 1]], srpo_advantages(rewards[[0, 2, 1]], correct[[0, 2, 1]], apart, k=1))
     assert srpo_advantages(rewards.double(), correct, [7, 7, 3], k=1).dtype == torch.float64
     assert srpo_advantages(torch.zeros(0), torch.zeros(0, dtype=torch.bool), [], k=4).shape == (0,)
 
@@ -177,6 +179,20 @@ def test_what_is_not_one_entry_a_rollout_is_named(rollouts, groups):
 def test_rewards_and_correctness_of_other_rollouts_are_refused():
     with pytest.raises(ValueError, match=r"not rewards \[2\], correct \[1\] and groups \[2\]"):
         srpo_advantages(torch.ones(2), torch.tensor([True]), [0, 0], k=1)
+
+
+@pytest.mark.parametrize("groups", [["a", "a", "b"], torch.tensor([4, 4, 5]), np.array(["a", "a", "b"], dtype=object)])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+def test_a_reward_that_is_no_number_is_named(wrong, groups):
+    """It would make the advantages of its whole group NaN."""
+    rewards = torch.tensor([1.0, wrong, 0.0])
+    sentence = rf"^the reward of rollout 1, of the group (a|4|tensor\(4\)), is {wrong}, no finite number$"
+    for advantages in (
+        lambda: srpo_advantages(rewards, rewards == 1, groups, k=2),
+        lambda: dense_advantages(rewards, groups),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            advantages()
 
 
 @pytest.mark.parametrize("k", [0, -1])

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gream_ext.base_model import scratch
 from gream_ext.base_model.build import RECORD, BaseModelSettings, run
 from gream_ext.base_model.embeddings import code_texts, initial_rows, semantic_rows
 from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, plain_parts, train_bpe
-from gream_ext.corpus import reason
-from gream_ext.corpus.prompts import reason_messages
+from gream_ext.corpus.prompts import fixed_texts, reason_messages
+from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
@@ -29,7 +28,7 @@ TEXTS = ["The user likes: tea, cups.\nThe user likes: jugs, tea.", "tea and cups
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("base"), users=20, items=40)
     np.save(workspace.embeddings, np.random.default_rng(0).standard_normal((40, 8), dtype=np.float32))
-    reason.run(workspace, reason.ReasonSettings(rows=30, epochs=1))
+    REASON.run(workspace, ReasonSettings(rows=30, epochs=1))
     return workspace
 
 
@@ -298,4 +297,4 @@ def test_a_direction_along_the_middle_alone_is_none() -> None:
 
 
 def test_the_tokenizer_learns_from_no_request_to_an_llm() -> None:
-    assert not [text for text in scratch._wordings() if "[user]" in text or "[system]" in text]
+    assert not [text for text in fixed_texts() if "[user]" in text or "[system]" in text]

@@ -9,7 +9,7 @@ import torch
 
 from gream_ext.base_model.build import BaseModelSettings, load_pretrained
 from gream_ext.base_model.lessons import IGNORED, Lesson, batch_of, held_out_loss, lessons_of, token_losses
-from gream_ext.corpus import align
+from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.errors import GreamError
 from gream_ext.extras.inspect import initialisations as compare
 from gream_ext.extras.inspect.initialisations import CompareSettings, in_bfloat16, run, table, trial
@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"steps": 2, "batch_size": 2, "held_out": 6, "longest": 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("compare"), users=20, items=24)
-    align.run(workspace, align.AlignSettings(epochs=1, max_rows=12))
+    ALIGN.run(workspace, AlignSettings(epochs=1, max_rows=12))
     return workspace
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gream_ext.corpus import align
+from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.errors import GreamError
-from gream_ext.extras.inspect.card import CardSettings, card_path, make_card, run, token_lengths
+from gream_ext.extras.inspect.card import make_card, token_lengths
+from gream_ext.extras.inspect.stages import CARD, CardSettings, card_path
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 from tests.support.tiny_sft import make_model, make_rows
@@ -36,7 +37,7 @@ def test_card_counts_rows_tokens_and_what_is_cut(tokenizer_folder: Path) -> None
     rows = [{**row, "task": row["kind"]} for row in rows]
     lengths = [sum(pair) for pair in token_lengths(rows, tokenizer)]
     cutoff = sorted(lengths)[len(lengths) // 2]
-    card = make_card(rows, tokenizer, CardSettings(cutoff=cutoff, sample=0))
+    card = make_card(rows, tokenizer, cutoff)
     assert card["rows"] == {"align": 60, "reason": 7}
     assert card["tasks"]["align"]["rows_per_epoch"] == {"1": 40, "2": 20}
     assert card["over_cutoff"] == sum(length > cutoff for length in lengths)
@@ -45,7 +46,7 @@ def test_card_counts_rows_tokens_and_what_is_cut(tokenizer_folder: Path) -> None
     for low, high, count in told["histogram"]:
         assert count == sum(low <= length <= high for length in lengths[:60])
     assert told["tokens"]["greatest"] == max(lengths[:60])
-    sampled = make_card(rows, tokenizer, CardSettings(cutoff=cutoff, sample=20))["tasks"]["align"]
+    sampled = make_card(rows, tokenizer, cutoff, 20)["tasks"]["align"]
     assert sampled["tokens_counted_in"] == 20 and sampled["rows"] == 60
     assert sampled["over_cutoff"] == 3 * sum(length > cutoff for length in lengths[:20])
 
@@ -54,11 +55,11 @@ def test_the_stage_writes_the_card_and_names_what_is_missing(tokenizer_folder: P
     workspace: Workspace = make_workspace(tmp_path, users=8, items=16)
     chosen = CardSettings(tokenizer=str(tokenizer_folder))
     with pytest.raises(GreamError, match="run `gream corpus align` first"):
-        run(workspace, chosen)
-    align.run(workspace, align.AlignSettings(epochs=1, max_rows=5))
+        CARD.run(workspace, chosen)
+    ALIGN.run(workspace, AlignSettings(epochs=1, max_rows=5))
     with pytest.raises(GreamError, match="holds no tokenizer"):
-        run(workspace, CardSettings())
-    run(workspace, chosen)
+        CARD.run(workspace, CardSettings())
+    CARD.run(workspace, chosen)
     card = json.loads(card_path(workspace).read_text())
     with workspace.align.open("rb") as file:
         assert card["rows"] == {"align": sum(1 for _ in file)}

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gream_ext.corpus import align, reason, rl
+from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.corpus.tasks import TASKS
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import INTERACTIONS, ITEMS, Workspace, read_table, write_table
@@ -67,9 +67,9 @@ def beauty(folder: Path) -> Workspace:
 
 def write_training_data(workspace: Workspace) -> dict[str, str]:
     """Hashes of all that is trained on."""
-    align.run(workspace, align.AlignSettings(epochs=2, max_rows=400))
-    reason.run(workspace, reason.ReasonSettings(rows=300, epochs=2))
-    rl.run(workspace, rl.RlSettings(prompts=300, valid_users=5))
+    ALIGN.run(workspace, AlignSettings(epochs=2, max_rows=400))
+    REASON.run(workspace, ReasonSettings(rows=300, epochs=2))
+    RL.run(workspace, RlSettings(prompts=300, valid_users=5))
     files = (workspace.align, workspace.reason, workspace.corpus / "rejected.jsonl", workspace.rl_train)
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 

@@ -7,21 +7,14 @@ from typing import Any
 
 import pytest
 
-from gream_ext.corpus import align
+from gream_ext.corpus.preferences import preferences_path
+from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.corpus.tasks import TASKS
-from gream_ext.corpus.told import told_path
 from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.ledger import read_ledger
-from gream_ext.extras.ask.preferences import (
-    STAGE,
-    PreferenceSettings,
-    ledger_path,
-    queries_fault,
-    read_queries,
-    run,
-    summary_fault,
-)
+from gream_ext.extras.ask.preferences import queries_fault, read_queries, summary_fault
+from gream_ext.extras.ask.stages import PREFERENCES, PreferenceSettings, preferences_ledger
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import ITEMS, Workspace, read_table
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply
@@ -61,16 +54,16 @@ def test_users_and_items_are_told_of_and_training_text_says_it(
     histories = training_histories(workspace)
     titles = dict(read_table(workspace.items, ITEMS, "prepare").select("item_id", "title").iter_rows())
     with FakeEndpoint(tell) as fake:
-        run(workspace, settings(fake, summaries=2, dry_run=True))
+        PREFERENCES.run(workspace, settings(fake, summaries=2, dry_run=True))
         assert not fake.calls
         expected = sum(min(2, len(history)) for history in histories.values() if len(history) > 1) + len(titles)
         told = re.search(r"(\d+) requests to send, 0 answered already", capsys.readouterr().out)
-        run(workspace, settings(fake, summaries=2))
+        PREFERENCES.run(workspace, settings(fake, summaries=2))
         assert told and len(fake.calls) == int(told[1]) <= expected, "equal requests are sent once"
         asked = len(fake.calls)
-        before = told_path(workspace).read_bytes()
-        run(workspace, settings(fake, summaries=2))
-        assert len(fake.calls) == asked and told_path(workspace).read_bytes() == before
+        before = preferences_path(workspace).read_bytes()
+        PREFERENCES.run(workspace, settings(fake, summaries=2))
+        assert len(fake.calls) == asked and preferences_path(workspace).read_bytes() == before
         for call in fake.calls:  # nothing held out is sent
             shown = [line.split("] ", 1)[1].split(" — ")[0] for line in call.text.splitlines() if line.startswith("[")]
             stretches = [[titles[item] for item in history] for history in histories.values()]
@@ -78,12 +71,12 @@ def test_users_and_items_are_told_of_and_training_text_says_it(
                 any(shown == own[start : start + len(shown)] for own in stretches for start in range(len(own)))
                 or not shown
             )
-    rows = rows_of(told_path(workspace))
+    rows = rows_of(preferences_path(workspace))
     assert len(rows) == expected and {row["teacher"] for row in rows} == {"fake-model"}
     assert next(row["queries"] for row in rows if row["kind"] == "query") == [
         "thing for the house", "cheap thing", "large thing",
     ]  # fmt: skip
-    align.run(workspace, align.AlignSettings(epochs=1))
+    ALIGN.run(workspace, AlignSettings(epochs=1))
     index = ItemIndex.load(workspace.item_index)
     made = {task: [row for row in rows_of(workspace.align) if row["task"] == task] for task in TASKS}
     assert {row["messages"][1]["content"] for row in made["preference_summary"]} == {SUMMARY}
@@ -95,7 +88,7 @@ def test_users_and_items_are_told_of_and_training_text_says_it(
     }
     prompts = [re.search(r"<\|a_.*\|>", row["messages"][0]["content"])[0] for row in made["preference_summary"]]  # type: ignore[index]
     assert set(prompts) <= shown, "the history that was told of, and no more"
-    assert told_path(workspace) in align.STAGE.reads(workspace, align.AlignSettings())
+    assert preferences_path(workspace) in ALIGN.reads(workspace, AlignSettings())
 
 
 def test_bad_answers_are_asked_again_and_reported(workspace: Workspace) -> None:
@@ -103,14 +96,16 @@ def test_bad_answers_are_asked_again_and_reported(workspace: Workspace) -> None:
         return Reply("I'm sorry, no.") if "search queries" in call.text or call.number == 0 else tell(call)
 
     with FakeEndpoint(script) as fake:
-        with pytest.raises(GreamError, match=r"6 of 12 have no answer \(query/\w+: answer rejected 2 times: refusal"):
-            run(workspace, settings(fake, limit=6, rejections=2, concurrency=1))
-        kept = rows_of(told_path(workspace))
+        with pytest.raises(
+            GreamError, match=r"6 of 12 questions have no answer .query/\w+: answer rejected 2 times: refusal"
+        ):
+            PREFERENCES.run(workspace, settings(fake, limit=6, rejections=2, concurrency=1))
+        kept = rows_of(preferences_path(workspace))
         assert {row["kind"] for row in kept} == {"summary"}, "what was answered is kept"
-        run(workspace, settings(fake, limit=6, rejections=1, tolerate=1.0))
-    rejected = [line["rejected"] for line in read_ledger(ledger_path(workspace)) if line["rejected"]]
+        PREFERENCES.run(workspace, settings(fake, limit=6, rejections=1, tolerate=1.0))
+    rejected = [line["rejected"] for line in read_ledger(preferences_ledger(workspace)) if line["rejected"]]
     assert len(rejected) == 1 + 3 * 6 and all(reason.startswith("refusal: ") for reason in rejected)
-    align.run(workspace, align.AlignSettings(epochs=1))
+    ALIGN.run(workspace, AlignSettings(epochs=1))
     queries = [row for row in rows_of(workspace.align) if row["task"] == "query_to_item"]
     assert len(queries) == 24, "the template teacher tells the rest"
 
@@ -123,6 +118,8 @@ def test_bad_answers_are_asked_again_and_reported(workspace: Workspace) -> None:
         ("- one\n- two\n- three of them here", "lists: "),
         (f"{SUMMARY} <|a_1|>", "markers: "),
         ("tea " * 29, "repetition: "),
+        ("the user likes tea and " * 4 + "cups", None),
+        ("Cups and jugs of all kinds " + "-" * 190 + " I'm sorry", None),
     ],
 )
 def test_what_is_no_summary(answer: str, reason: str | None) -> None:
@@ -149,18 +146,27 @@ def test_queries_are_read_without_numbers_and_marks() -> None:
     assert read_queries("1) one two\n\n“three”\n * 4 five") == ["one two", "three", "4 five"]
 
 
+def test_another_seed_asks_of_other_parts_of_the_histories(workspace: Workspace) -> None:
+    def asked(seed: int) -> list[str]:
+        with FakeEndpoint(tell) as fake:
+            PREFERENCES.run(workspace, settings(fake, queries=0, seed=seed))
+        return [f"{row['user_id']}/{row['place']}" for row in rows_of(preferences_path(workspace))]
+
+    assert asked(0) != asked(1) and asked(0) == asked(0)
+
+
 def test_the_limit_and_the_users_mistakes(workspace: Workspace) -> None:
     with FakeEndpoint(tell) as fake:
-        run(workspace, settings(fake, limit=3))
+        PREFERENCES.run(workspace, settings(fake, limit=3))
         assert len(fake.calls) == 6
-        run(workspace, settings(fake, limit=3, queries=0))
-        assert len(rows_of(told_path(workspace))) == 3 and len(fake.calls) == 6
-        assert not STAGE.writes(workspace, settings(fake, dry_run=True))
+        PREFERENCES.run(workspace, settings(fake, limit=3, queries=0))
+        assert len(rows_of(preferences_path(workspace))) == 3 and len(fake.calls) == 6
+        assert not PREFERENCES.writes(workspace, settings(fake, dry_run=True))
     with pytest.raises(GreamError, match="there is nothing to ask"):
         PreferenceSettings(summaries=0, queries=0)
     with pytest.raises(GreamError, match="an LLM needs --base-url"):
-        run(workspace, PreferenceSettings())
-    row = rows_of(told_path(workspace))[0]
-    told_path(workspace).write_text(json.dumps({**row, "place": 999}) + "\n")
+        PREFERENCES.run(workspace, PreferenceSettings())
+    row = rows_of(preferences_path(workspace))[0]
+    preferences_path(workspace).write_text(json.dumps({**row, "place": 999}) + "\n")
     with pytest.raises(GreamError, match=r"preferences\.jsonl, line 1 is damaged or of other data"):
-        align.run(workspace, align.AlignSettings(epochs=1))
+        ALIGN.run(workspace, AlignSettings(epochs=1))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gream_ext.corpus.catalogue import Item, item_traits
-from gream_ext.corpus.denoise import kept_places, nearest_place
-from gream_ext.corpus.profile import leading_traits, profile, trend, wish
+from gream_ext.corpus.denoise import kept_positions, nearest_position
+from gream_ext.corpus.profile import leading_traits, likely_wishes, profile, trend, wish
 
 
 def items(*traits: tuple[str, ...]) -> list[Item]:
@@ -53,17 +53,38 @@ def test_traits_drop_what_nearly_all_items_carry_and_cut_years_into_eras() -> No
 
 def test_denoising_drops_the_odd_one_and_keeps_the_last() -> None:
     vectors = np.array([[1, 0], [0.9, 0.1], [-1, 0.2], [1, 0.05], [0.95, 0]], dtype=np.float32)
-    assert kept_places(vectors, most=9) == [0, 1, 3, 4]
-    assert kept_places(vectors, most=2) == [3, 4]
+    assert kept_positions(vectors, most=9) == [0, 1, 3, 4]
+    assert kept_positions(vectors, most=2) == [3, 4]
     odd_last = vectors[[0, 1, 3, 4, 2]]
-    assert kept_places(odd_last, most=9)[-1] == 4
+    assert kept_positions(odd_last, most=9)[-1] == 4
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_equal_items_are_all_kept(count: int) -> None:
-    assert kept_places(np.ones((count, 3), dtype=np.float32), most=20) == list(range(count))
+    assert kept_positions(np.ones((count, 3), dtype=np.float32), most=20) == list(range(count))
 
 
 def test_nearest_place_takes_the_last_of_equals() -> None:
     vectors = np.array([[1, 0], [0, 1], [2, 0]], dtype=np.float32)
-    assert nearest_place(vectors, np.array([3, 0.1])) == 2
+    assert nearest_position(vectors, np.array([3, 0.1])) == 2
+
+
+def test_several_likely_wishes_hold_the_true_one_and_do_not_say_which() -> None:
+    history = items(("tea",), ("cups",), ("tea", "green"), ("jugs",), ("cups",), ())
+    target = items(("jugs", "new"))[0]
+    assert likely_wishes(history, target) == [("jugs",)]
+    # tea 2, cups 2, jugs 1, (tea, green) 1; equal ones by their letters
+    assert likely_wishes(history, target, 3) == [("cups",), ("tea",), ("jugs",)]
+    assert likely_wishes(history, target, 9) == [("cups",), ("tea",), ("jugs",), ("tea", "green")]
+    assert likely_wishes(history, items(("new",))[0], 3) == [], "nothing that the history supports"
+    same = {
+        tuple(likely_wishes(history, target, 4)) for target in items(("tea",), ("cups",), ("jugs",), ("tea", "green"))
+    }
+    assert len(same) == 1, "whichever is true, the list is the same"
+
+
+def test_a_small_gain_is_no_trend() -> None:
+    earlier = [("tea",)] * 3 + [("cups",)] * 7
+    recent = [("tea",), ("tea",), ("cups",), ("cups",), ("jugs",)]
+    assert trend(items(*earlier, *recent)) is None, "tea went from .3 to .4"
+    assert trend(items(*earlier, ("tea",), *recent[:4])) == "tea", "from .3 to .6"

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gream_ext.corpus.catalogue import Item
-from gream_ext.corpus.reason import ReasonSettings, rejected_path, run
+from gream_ext.corpus.files import rejected_path
 from gream_ext.corpus.reasoning import Malformed, Reasoning, read_reasoning
+from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.corpus.teacher import Question, TemplateTeacher
 from gream_ext.corpus.validate import is_subsequence, validate_reasoning
 from gream_ext.errors import GreamError
@@ -43,11 +44,11 @@ def test_golden_text_of_the_template_teacher() -> None:
     def item(row: int, title: str, *traits: str) -> Item:
         return Item(f"i{row}", row, f"<|a_{row}|><|b_0|>", title, "", "", traits)
 
-    history = [item(0, "Red cup", "cups"), item(1, "Old jug", "jugs"), item(2, "Big cup", "cups", "large")]
+    history = (item(0, "Red cup", "cups"), item(1, "Old jug", "jugs"), item(2, "Big cup", "cups", "large"))
     target = item(3, "Huge cup", "cups", "blue")
     embeddings = np.array([[1, 0], [-1, 0.1], [1, 0.2], [1, 0.3]], dtype=np.float32)
     teacher = TemplateTeacher(embeddings, most_kept=6)
-    assert teacher.reasoning(history, target, Random(0)).render() == (
+    assert teacher.reasoning(Question(0, None, history, target), Random(0)).render() == (
         "<think>\n"
         "Step 1: Extraction of Behavioral Evidence: The user often chose: cups, large, jugs; "
         "lately: cups, large, jugs.\n"
@@ -59,14 +60,10 @@ def test_golden_text_of_the_template_teacher() -> None:
         "Based on the above analysis, the recommended product is <answer><|a_3|><|b_0|></answer>"
     )
     # Nothing in common: the intent speaks of a change, never of the target.
-    stranger = item(4, "Rake", "garden")
-    assert teacher.reasoning(history, Item(**{**_fields(stranger), "row": 3}), Random(0)).intent == (
+    stranger = item(3, "Rake", "garden")
+    assert teacher.reasoning(Question(0, None, history, stranger), Random(0)).intent == (
         "The user may now want a change from: cups."
     )
-
-
-def _fields(item: Item) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in item.__slots__}
 
 
 def test_read_gives_back_what_was_rendered() -> None:
@@ -107,6 +104,27 @@ def test_a_good_answer_passes() -> None:
 def test_every_fault_has_its_reason(text: str, reason: str) -> None:
     found = verdict(text)
     assert found is not None and found.startswith(reason)
+
+
+def test_thinking_may_be_exactly_as_long_as_allowed() -> None:
+    words = len(f"{GOOD.evidence} {GOOD.preferences} {GOOD.intent}".split())
+    assert verdict(GOOD.render(), max_words=words) is None
+    assert (verdict(GOOD.render(), max_words=words - 1) or "").startswith("too long: ")
+
+
+def test_wordings_differ_between_questions_and_between_seeds() -> None:
+    item = Item("i0", 0, "<|a_0|>", "", "", "", ("tea",))
+    target = Item("i1", 1, "<|a_1|>", "", "", "", ("tea",))
+
+    def texts(numbers: range, seed: int) -> list[str]:
+        teacher = TemplateTeacher(np.eye(2), 5, canonical_share=0.5, seed=seed)
+        return [
+            answer.text for answer in teacher.answers(Question(number, None, (item,), target) for number in numbers)
+        ]
+
+    assert len(set(texts(range(30), 0))) > 4
+    assert texts(range(30), 0) != texts(range(30), 1)
+    assert texts(range(30), 0)[20:] == texts(range(20, 30), 0), "whatever was asked before"
 
 
 def test_the_title_may_stand_in_the_justification() -> None:
@@ -169,7 +187,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_stage_writes_rows_and_nothing_rejected(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    run(workspace, ReasonSettings(rows=40, epochs=2, system_prompt="short"))
+    REASON.run(workspace, ReasonSettings(rows=40, epochs=2, system_prompt="short"))
     rows = rows_of(workspace.reason)
     assert len(rows) == 80 and [row["epoch"] for row in rows] == [1] * 40 + [2] * 40
     assert all([message["role"] for message in row["messages"]] == ["system", "user", "assistant"] for row in rows)
@@ -181,13 +199,13 @@ def test_the_stage_writes_rows_and_nothing_rejected(workspace: Workspace, capsys
     info = json.loads((workspace.corpus / "dataset_info.json").read_text())
     assert info["reason"]["formatting"] == "gream_reason"
     first = workspace.reason.read_bytes()
-    run(workspace, ReasonSettings(rows=40, epochs=2, system_prompt="short"))
+    REASON.run(workspace, ReasonSettings(rows=40, epochs=2, system_prompt="short"))
     assert workspace.reason.read_bytes() == first
 
 
 def test_cropped_histories_are_shorter_but_not_too_short(workspace: Workspace) -> None:
     def shown(crop_share: float) -> list[int]:
-        run(workspace, ReasonSettings(rows=0, epochs=1, crop_share=crop_share, min_history=3, window=8))
+        REASON.run(workspace, ReasonSettings(rows=0, epochs=1, crop_share=crop_share, min_history=3, window=8))
         return [row["messages"][1]["content"].count("<|a_") for row in rows_of(workspace.reason)]
 
     whole, cropped = shown(0.0), shown(0.9)
@@ -196,7 +214,7 @@ def test_cropped_histories_are_shorter_but_not_too_short(workspace: Workspace) -
 
 
 def test_rejected_answers_are_kept_apart(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    run(workspace, ReasonSettings(rows=10, epochs=1, max_words=30))
+    REASON.run(workspace, ReasonSettings(rows=10, epochs=1, max_words=30))
     kept, rejected = rows_of(workspace.reason), rows_of(rejected_path(workspace))
     assert len(kept) + len(rejected) == 10 and kept and rejected
     assert all(row["reason"].startswith("too long: ") for row in rejected)
@@ -205,10 +223,10 @@ def test_rejected_answers_are_kept_apart(workspace: Workspace, capsys: pytest.Ca
 
 
 def test_no_answer_at_all_is_an_error_that_says_why(workspace: Workspace) -> None:
-    run(workspace, ReasonSettings(rows=10, epochs=1))
+    REASON.run(workspace, ReasonSettings(rows=10, epochs=1))
     before = workspace.reason.read_bytes()
     with pytest.raises(GreamError, match=r"none of 10 answers was accepted, too long 10: .*rejected\.jsonl holds each"):
-        run(workspace, ReasonSettings(rows=10, epochs=1, max_words=1))
+        REASON.run(workspace, ReasonSettings(rows=10, epochs=1, max_words=1))
     assert len(rows_of(rejected_path(workspace))) == 10
     assert workspace.reason.read_bytes() == before
 
@@ -218,7 +236,7 @@ def test_no_target_is_asked_twice_in_an_epoch(tmp_path: Path) -> None:
     np.save(workspace.embeddings, np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32))
     written = []
     for rows in (0, 10_000):
-        run(workspace, ReasonSettings(rows=rows, epochs=2))
+        REASON.run(workspace, ReasonSettings(rows=rows, epochs=2))
         written.append(workspace.reason.read_bytes())
     assert written[0] == written[1]
 
@@ -226,10 +244,10 @@ def test_no_target_is_asked_twice_in_an_epoch(tmp_path: Path) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, users=8, items=16)
     with pytest.raises(GreamError, match=r"embeddings\.npy is missing: run `gream embed` first"):
-        run(workspace, ReasonSettings())
+        REASON.run(workspace, ReasonSettings())
     np.save(workspace.embeddings, np.zeros((3, 2), dtype=np.float32))
     with pytest.raises(GreamError, match="is 3x2 and there are 16 items"):
-        run(workspace, ReasonSettings())
+        REASON.run(workspace, ReasonSettings())
     np.save(workspace.embeddings, np.ones((16, 2), dtype=np.float32))
     with pytest.raises(GreamError, match="lower min_history"):
-        run(workspace, ReasonSettings(min_history=100))
+        REASON.run(workspace, ReasonSettings(min_history=100))

@@ -9,14 +9,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from gream_ext.corpus import align
 from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
-from gream_ext.corpus.rl import RlSettings, run, train_prompts
+from gream_ext.corpus.rl import train_prompts
+from gream_ext.corpus.stages import ALIGN, RL, AlignSettings, RlSettings
 from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.errors import GreamError
-from gream_ext.extras.inspect import card, inspect
-from gream_ext.extras.inspect.card import CardSettings, TaskCard, histogram, make_card, summary
-from gream_ext.extras.inspect.inspect import InspectSettings
+from gream_ext.extras.inspect.card import histogram, make_card, summary, task_card
+from gream_ext.extras.inspect.stages import CARD, INSPECT, CardSettings, InspectSettings
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
@@ -25,8 +24,8 @@ from tests.support.synthetic import make_workspace
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("rl"), users=30, items=48)
-    align.run(workspace, align.AlignSettings(max_rows=12, epochs=1))
-    run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4))
+    ALIGN.run(workspace, AlignSettings(max_rows=12, epochs=1))
+    RL.run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4))
     return workspace
 
 
@@ -68,41 +67,41 @@ def test_validation_prompts_ask_each_user_in_both_modes(workspace: Workspace) ->
 
 def test_the_same_seed_gives_the_same_file(workspace: Workspace) -> None:
     before = workspace.rl_train.read_bytes(), workspace.rl_valid.read_bytes()
-    run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4))
+    RL.run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4))
     assert (workspace.rl_train.read_bytes(), workspace.rl_valid.read_bytes()) == before
-    run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4, seed=1))
+    RL.run(workspace, RlSettings(prompts=60, valid_users=7, system_prompt="short", window=4, seed=1))
     assert workspace.rl_train.read_bytes() != before[0]
 
 
 @pytest.mark.parametrize(("share", "modes"), [(0.0, {"direct"}), (1.0, {"reason"})])
 def test_one_mode_alone(workspace: Workspace, tmp_path: Any, share: float, modes: set[str]) -> None:
     other = make_workspace(tmp_path, users=10, items=20)
-    run(other, RlSettings(prompts=0, reason_share=share))
+    RL.run(other, RlSettings(prompts=0, reason_share=share))
     for path in (other.rl_train, other.rl_valid):
         assert set(pl.read_parquet(path)["extra_info"].struct.field("mode")) == modes
 
 
 def test_no_more_prompts_than_training_targets(workspace: Workspace) -> None:
     histories = training_histories(workspace)
-    prompts = list(train_prompts(histories, RlSettings(prompts=100_000_000)))
-    assert prompts == list(train_prompts(histories, RlSettings(prompts=0)))
+    prompts = list(train_prompts(histories, 100_000_000))
+    assert prompts == list(train_prompts(histories, 0))
     assert len(prompts) == sum(max(0, len(history) - 3) for history in histories.values())
 
 
 def test_short_histories(workspace: Workspace) -> None:
     with pytest.raises(GreamError, match="lower min_history"):
-        run(workspace, RlSettings(min_history=100))
+        RL.run(workspace, RlSettings(min_history=100))
 
 
 def test_summary_and_histogram_by_hand() -> None:
-    lengths = Counter({1: 1, 4: 2, 7: 1})
+    lengths = [1, 4, 7, 4]
     assert summary(lengths) == {"least": 1, "median": 4, "p95": 7, "greatest": 7, "mean": 4.0}
     assert histogram(lengths) == [[1, 1, 1], [4, 7, 3]]
-    assert summary(Counter()) == {} and histogram(Counter({0: 2})) == [[1, 1, 2]]
+    assert summary([]) == {} and histogram([0, 0]) == [[1, 1, 2]]
 
 
 def test_rows_over_the_cutoff_are_counted() -> None:
-    told = TaskCard("align", rows=3, total=Counter({10: 2, 11: 1})).as_json(cutoff=10)
+    told = task_card("align", Counter(every=3), [(4, 6), (9, 1), (1, 10)], cutoff=10)
     assert told["over_cutoff"] == 1 and told["share_over_cutoff"] == pytest.approx(1 / 3, abs=1e-6)
 
 
@@ -110,7 +109,7 @@ def test_card_counts_rows_by_task_and_epoch() -> None:
     rows = [{"kind": "align", "task": "next", "epoch": 1 + number % 2, "messages": []} for number in range(5)] + [
         {"kind": "reason", "task": "reason", "messages": []}
     ]
-    told = make_card(rows, None, CardSettings())
+    told = make_card(rows, None, 2048)
     assert told["rows"] == {"align": 5, "reason": 1}
     assert told["tasks"]["next"]["rows_per_epoch"] == {"1": 3, "2": 2}
     assert told["tasks"]["reason"]["rows_per_epoch"] == {"every": 1}
@@ -124,7 +123,7 @@ def test_card_counts_tokens_as_training_sees_them(workspace: Workspace) -> None:
     tokenizer = chat_tokenizer(train_bpe(["tea and cups"], 300, across_words=False), 512)
     add_ordinary_tokens(tokenizer, index.vocabulary)
     chosen = [row for row in rows if row["task"] in ("next", "item_to_title")]
-    told = make_card(chosen, tokenizer, CardSettings(cutoff=100))
+    told = make_card(chosen, tokenizer, 100)
     for task in ("next", "item_to_title"):
         slow = []
         for row in chosen:
@@ -140,24 +139,26 @@ def test_card_counts_tokens_as_training_sees_them(workspace: Workspace) -> None:
 
 def test_card_without_a_tokenizer_says_what_to_run(workspace: Workspace) -> None:
     with pytest.raises(GreamError, match="run `gream base-model` first"):
-        card.run(workspace, CardSettings())
+        CARD.run(workspace, CardSettings())
 
 
 def test_samples_show_titles(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    inspect.run(workspace, InspectSettings())
+    INSPECT.run(workspace, InspectSettings())
     shown = capsys.readouterr().out
     assert "align · continuation" in shown and "rl · rl train reason" in shown and "rl valid direct" in shown
     assert "»" in shown and "[ground truth]" in shown
-    inspect.run(workspace, InspectSettings(data="align", task="next", count=2, titles=False))
+    INSPECT.run(workspace, InspectSettings(data="align", task="next", count=2, titles=False))
     shown = capsys.readouterr().out
     assert shown.count("align · next\n") == 2 and "»" not in shown
+    INSPECT.run(workspace, InspectSettings(data="align", task="next", count=2, skip=1, titles=False))
+    assert capsys.readouterr().out.split("align · next\n")[1] == shown.split("align · next\n")[2]
 
 
 def test_nothing_to_show_is_an_error(tmp_path: Any) -> None:
     with pytest.raises(GreamError, match="has no such training data"):
-        inspect.run(make_workspace(tmp_path, users=8, items=16), InspectSettings())
+        INSPECT.run(make_workspace(tmp_path, users=8, items=16), InspectSettings())
     with pytest.raises(GreamError, match=r"reason\.jsonl is missing"):
-        inspect.run(make_workspace(tmp_path, users=8, items=16), InspectSettings(data="reason"))
+        INSPECT.run(make_workspace(tmp_path, users=8, items=16), InspectSettings(data="reason"))
 
 
 ROW = b'{"kind": "align", "task": "next", "messages": []}\n'
@@ -182,5 +183,5 @@ def test_inspecting_damaged_data_or_what_is_not_there(
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PAR1 cut off" if damage is None else ROW + damage)
     with pytest.raises(GreamError, match=said) as error:
-        inspect.run(workspace, InspectSettings(titles=False, **settings))
+        INSPECT.run(workspace, InspectSettings(titles=False, **settings))
     assert "\n" not in str(error.value)

@@ -9,17 +9,10 @@ from pathlib import Path
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask.enrich import (
-    EnrichSettings,
-    Item,
-    enriched_descriptions,
-    enrichment_request,
-    fault,
-    read_items,
-    read_template,
-    run,
-)
+from gream_ext.extras.ask.enrich import Item, description_fault, enrichment_request, item_template, read_items
 from gream_ext.extras.ask.ledger import read_ledger
+from gream_ext.extras.ask.stages import ENRICH, EnrichSettings
+from gream_ext.items.descriptions import enriched_descriptions
 from gream_ext.workspace import Workspace
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 from tests.support.synthetic import make_workspace
@@ -52,24 +45,24 @@ def settings(fake: FakeEndpoint, **chosen: object) -> EnrichSettings:
 def test_every_item_gets_its_description(workspace: Workspace) -> None:
     assert enriched_descriptions(workspace) == {}
     with FakeEndpoint(describe) as fake:
-        run(workspace, settings(fake))
+        ENRICH.run(workspace, settings(fake))
         items = read_items(workspace, None)
         expected = {item.item_id: f"{item.title} is {FILLER}." for item in items}
         assert enriched_descriptions(workspace) == expected
         assert list(enriched_descriptions(workspace)) == [item.item_id for item in items], "in the order of the items"
         before = workspace.enriched.read_bytes()
-        run(workspace, settings(fake))
+        ENRICH.run(workspace, settings(fake))
         assert len(fake.calls) == len(items), "a second run pays for nothing"
         assert workspace.enriched.read_bytes() == before
 
 
 def test_the_limit_and_the_dry_run(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     with FakeEndpoint(describe) as fake:
-        run(workspace, settings(fake, limit=5, dry_run=True))
+        ENRICH.run(workspace, settings(fake, limit=5, dry_run=True))
         assert "5 requests to send, 0 answered already" in capsys.readouterr().out
         assert not fake.calls
         assert not workspace.enriched.exists()
-        run(workspace, settings(fake, limit=3))
+        ENRICH.run(workspace, settings(fake, limit=3))
         assert len(enriched_descriptions(workspace)) == len(fake.calls) == 3
 
 
@@ -82,11 +75,11 @@ def test_items_without_a_description_are_an_error_unless_tolerated(
         return Reply("I'm sorry, " + FILLER) if title_in(call) == victim else describe(call)
 
     with FakeEndpoint(script) as fake:
-        with pytest.raises(GreamError, match=r"1 of \d+ items have no description \(i2: answer rejected 2 times"):
-            run(workspace, settings(fake, rejections=2, tolerate=0.0))
+        with pytest.raises(GreamError, match=r"1 of \d+ items have no answer \(i2: answer rejected 2 times"):
+            ENRICH.run(workspace, settings(fake, rejections=2, tolerate=0.0))
         assert "i2" not in enriched_descriptions(workspace), "what was answered is kept all the same"
         paid = len(fake.calls)
-        run(workspace, settings(fake, rejections=2, tolerate=0.2))
+        ENRICH.run(workspace, settings(fake, rejections=2, tolerate=0.2))
         assert "1 items keep their composite text" in capsys.readouterr().err
         assert len(fake.calls) == paid + 2, "only the missing one is asked again"
 
@@ -97,8 +90,8 @@ def test_items_without_a_description_are_an_error_unless_tolerated(
         ("", "0 words, fewer than 5"),
         ("Velta " * 40, "the same words over and over"),
         ("Velta " + FILLER * 9, "more than 300"),
-        (f"I cannot help with that. {FILLER}", "a refusal"),
-        (f"<think> Velta {FILLER}", "its thinking did not end"),
+        (f"I cannot help with that. {FILLER}", "refusal: "),
+        (f"<think> Velta {FILLER}", "thinking that did not end"),
         (f"Velta <|a_1|> {FILLER}", "special tokens in it"),
         ("Velta " + " ".join(f"{n}%$" for n in range(50)), "no prose"),
         (FILLER, "no word of the title in it"),
@@ -107,22 +100,23 @@ def test_items_without_a_description_are_an_error_unless_tolerated(
     ],
 )
 def test_what_is_no_description(answer: str, reason: str | None) -> None:
-    found = fault(answer, "Velta (1995)", 5, 300)
+    found = description_fault(answer, "Velta (1995)", 5, 300)
     assert found == reason or (reason is not None and reason in (found or ""))
 
 
 def test_a_title_without_words_asks_for_none() -> None:
-    assert fault(FILLER, "8 ½", 5, 300) is None
+    assert description_fault(FILLER, "8 ½", 5, 300) is None
 
 
-def test_the_request_holds_the_items_text_as_it_is() -> None:
-    template = read_template("[system]\nWrite.\n[user]\n$title: $text ($min_words–$max_words, $$)\n")
+def test_the_request_holds_the_items_text_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "my.txt").write_text("[system]\nWrite.\n[user]\n$title: $text ($min_words–$max_words, $$)\n")
     item = Item("i1", "A $title", "costs $5 {and} %s")
-    request = enrichment_request(item, template, EnrichSettings("http://localhost/v1", "m"))
+    request = enrichment_request(item, item_template(str(tmp_path / "my.txt")))
     assert request.messages == [
         {"role": "system", "content": "Write."},
         {"role": "user", "content": "A $title: costs $5 {and} %s (30–300, $)"},
     ]
+    assert enrichment_request(item, item_template(), max_characters=8).messages[1]["content"].count("costs $5\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -135,9 +129,10 @@ def test_the_request_holds_the_items_text_as_it_is() -> None:
         "[system]\n$text\n[user]\n5 $",
     ],
 )
-def test_a_bad_template_is_refused(text: str) -> None:
+def test_a_bad_template_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "my.txt").write_text(text)
     with pytest.raises(GreamError, match=r"my\.txt"):
-        read_template(text, "my.txt")
+        item_template(str(tmp_path / "my.txt"))
 
 
 def test_a_damaged_file_is_named(workspace: Workspace) -> None:
@@ -165,7 +160,7 @@ def test_an_endpoint_in_trouble_is_asked_again(workspace: Workspace, trouble: st
 
     with FakeEndpoint(script) as fake:
         seconds = 2.0 if trouble == "stalls" else 60.0
-        run(workspace, settings(fake, timeout=seconds, concurrency=4, limit=9, attempts=8, rejections=5))
+        ENRICH.run(workspace, settings(fake, timeout=seconds, concurrency=4, limit=9, attempts=8, rejections=5))
         assert len(enriched_descriptions(workspace)) == 9
         wrong = len([call for call in fake.calls if call.number % 4 == 1])
         assert len(fake.calls) == 9 + wrong or trouble == "stalls"  # by whose clock others may be late too

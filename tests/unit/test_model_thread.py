@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.extras.serve.measures import Counter, Histogram, Measures
+from gream_ext.extras.serve.measures import Measures
 from gream_ext.extras.serve.model_thread import Busy, ModelThread
 from gream_ext.inference.questions import Question
 from tests.support.fake_recommender import TITLES, FakeRecommender
@@ -66,19 +66,6 @@ def test_a_reasoning_nobody_reads_is_dropped_and_keeps_nobody_waiting() -> None:
         assert 'ended="left"' in measures.text()
     finally:
         thread.stop()
-
-
-def test_counters_and_histograms() -> None:
-    counter = Counter("c", "about")
-    counter.add(path="/x", status="200")
-    counter.add(2, path="/x", status="200")
-    assert counter.lines()[-1] == 'c{path="/x",status="200"} 3'
-    histogram = Histogram("h", "about", (0.1, 1.0))
-    for value in (0.05, 0.1, 0.5, 7.0):
-        histogram.observe(value)
-    assert histogram.lines()[2:] == [
-        'h_bucket{le="0.1"} 2', 'h_bucket{le="1"} 3', 'h_bucket{le="+Inf"} 4', "h_sum 7.65", "h_count 4",
-    ]  # fmt: skip
 
 
 def test_titles_are_found_nearest_first() -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from gream_ext.pipeline import processes
-from gream_ext.pipeline.launch import LaunchError, Progress, bar_progress, child_environment, failure, launch
+from gream_ext.pipeline.launch import LaunchError, Progress, bar_progress, child_environment, failure, launch, phase_of
 from gream_ext.pipeline.processes import MARK, belonging, mark, scratch, sweep
 from gream_ext.workspace import Workspace
 
@@ -71,6 +71,50 @@ def test_reads_bars() -> None:
     assert bar_progress("Training Progress:   5%|▌  | 1/20 [00:03<00:04]", "Training Progress") == Progress(1, 20)
     assert bar_progress("Loading:  40%|████      | 4/10 [00:03<00:04,  1.3it/s]", "") is None
     assert bar_progress("loss 0.4", "") is None
+    assert bar_progress("(Runner pid=7, ip=1.2.3.4) Training:  50%|██  | 1/2 [00:07<00:07]", "Training") == Progress(
+        1, 2
+    )
+    named = "Running tokenizer on dataset (num_proc=2):  40%|████      | 4/10 [00:03<00:04,  1.3it/s]"
+    assert phase_of(named) == Progress(phase="Running tokenizer on dataset (num_proc=2) 40%")
+    assert phase_of(" 40%|████      | 4/10 [00:03<00:04,  1.3it/s]") is None and phase_of("loss 0.4") is None
+
+
+def test_in_a_pipe_the_bar_is_lines_and_says_the_phase_until_there_are_steps(workspace: Workspace) -> None:
+    code = """
+        import sys
+        from pathlib import Path
+        from gream_ext.pipeline.launch import bar_progress, launch
+        from gream_ext.workspace import Workspace
+        child = "print('Loading weights:  40%|██  | 4/10 [00:03<00:04]'); print(' 50%|██  | 1/2 [00:07<00:07]')"
+        launch([sys.executable, "-c", child], name="sft", workspace=Workspace(Path(sys.argv[1])),
+               progress=lambda line: bar_progress(line, ""), phase="starting LLaMA-Factory")
+    """
+    done = subprocess.run([*python(code), str(workspace.root)], capture_output=True, text=True, check=True)
+    assert "\r" not in done.stderr
+    said = done.stderr.splitlines()
+    assert said[0].startswith("sft: starting LLaMA-Factory, 00:0")
+    assert said[-1].startswith("sft: 1 of 2 step, 00:0")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's signal")
+def test_a_launcher_ends_with_gream_also_by_kill_9(workspace: Workspace, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    child = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    code = (
+        "import sys; from pathlib import Path; from gream_ext.pipeline.launch import launch\n"
+        "from gream_ext.workspace import Workspace\n"
+        f"launch([sys.executable, '-c', {child!r}], name='x', workspace=Workspace(Path(sys.argv[1])))"
+    )
+    gream = subprocess.Popen([sys.executable, "-c", code, str(workspace.root)])
+    for _ in range(1200):
+        if pid.exists() and pid.read_text():
+            break
+        time.sleep(0.05)
+    launcher = psutil.Process(int(pid.read_text()))
+    gream.kill()
+    gream.wait()
+    psutil.wait_procs([launcher], timeout=60)
+    assert not launcher.is_running() or launcher.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_failure_says_why_and_where_the_log_is(workspace: Workspace) -> None:
@@ -185,9 +229,9 @@ def test_the_caller_and_its_parents_are_never_ended(workspace: Workspace) -> Non
     """A launcher started from inside a launched process does not end that."""
     code = (
         "from gream_ext.pipeline.processes import sweep; from gream_ext.workspace import Workspace; import sys;"
-        "print(sweep(Workspace(sys.argv[1])))"
+        "print(len(sweep(Workspace(sys.argv[1]))))"
     )
     environment = {**os.environ, MARK: mark(workspace)}
     done = subprocess.run([sys.executable, "-c", code, str(workspace.root)], env=environment, capture_output=True)
     assert done.stdout == b"0\n"
-    assert sweep(workspace) == 0
+    assert sweep(workspace) == []

@@ -12,7 +12,7 @@ import pytest
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import record
 from gream_ext.pipeline.fingerprint import fingerprint
-from gream_ext.pipeline.record import is_current, read_record, record_path, run_stage, slug
+from gream_ext.pipeline.record import read_record, record_path, run_stage, slug, why_run
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, write_json
 
@@ -52,9 +52,9 @@ def ran(workspace: Workspace, times: int = 1, force: bool = False, stage: Stage 
 
 
 def test_runs_once_and_says_what_made_the_files(workspace: Workspace, source: Path) -> None:
-    assert not is_current(COPY, workspace, CopySettings())
+    assert why_run(COPY, workspace, CopySettings()) == "it has not run to its end"
     assert ran(workspace)
-    assert is_current(COPY, workspace, CopySettings())
+    assert why_run(COPY, workspace, CopySettings()) is None
     assert not ran(workspace)
     record = json.loads(record_path(workspace, "copy").read_text())
     assert record["stage"] == record["label"] == "copy"

@@ -97,8 +97,9 @@ def test_dry_run_runs_nothing(file: Path, workspace: Workspace, capsys: pytest.C
     file.write_text(file.read_text().replace("text: b", "text: changed"))
     capsys.readouterr()
     gream_run(file, workspace, "--dry-run")
-    shown = [line.split(maxsplit=1)[1].split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert shown == ["up to date", "run", "run"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1].split("  ")[0] for line in lines] == ["up to date", "run", "run"]
+    assert [line.partition("(")[2] for line in lines] == ["", "other settings: text)", "after embed)"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gream_ext.corpus.files import write_dataset_info
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import rl, sft
 from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
@@ -228,3 +229,43 @@ def test_metrics_of_all_attempts_become_one_file(tmp_path: Path) -> None:
 def test_no_checkpoint_to_merge_is_said(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(GreamError, match=r"trainer\.save_freq"):
         rl.merge(workspace, tmp_path)
+
+
+def test_only_what_the_recipe_trains_on_makes_a_training_stale(workspace: Workspace, tmp_path: Path) -> None:
+    """A data card, answers that were rejected, a draft of a killed writer: no training file saw them."""
+    recipe = tmp_path / "my recipe.yaml"
+    recipe.write_text("dataset: align,reason\neval_dataset: held_out\n")
+    settings = SftSettings(recipe=str(recipe))
+    workspace.model("base_model").mkdir(parents=True)
+    (workspace.model("base_model") / "config.json").write_text("{}")
+    write_dataset_info(workspace)
+    for name in ("align", "reason", "held_out"):
+        (workspace.corpus / f"{name}.jsonl").write_text("{}\n")
+    folder = workspace.path("sft.training")
+
+    def resumes(chosen: SftSettings = settings) -> bool:
+        open_attempt(folder, identity(chosen, sft.STAGE.reads(workspace, chosen)))
+        kept = (folder / "checkpoint-8").exists()
+        (folder / "checkpoint-8").mkdir(exist_ok=True)
+        return kept
+
+    resumes()
+    for name in ("card.json", "rejected.jsonl", "other.jsonl", "align.meta.json"):
+        (workspace.corpus / name).write_text("x")
+    (workspace.corpus / ".align.jsonl.ab12.part").mkdir()
+    (workspace.corpus / ".align.jsonl.ab12.part" / "align.jsonl").write_text("half")
+    (workspace.model("base_model") / ".x.ab12.part").mkdir()
+    (workspace.model("base_model") / ".x.ab12.part" / "x").write_text("half")
+    assert resumes()
+    for name in ("align", "reason", "held_out"):
+        (workspace.corpus / f"{name}.jsonl").write_text(f"{{}}\n{name}")
+        assert not resumes(), name
+    alone = SftSettings(recipe=str(recipe), overrides={"dataset": "align", "eval_dataset": None})
+    resumes(alone)
+    (workspace.corpus / "reason.jsonl").write_text("another")
+    assert resumes(alone)
+    info = json.loads((workspace.corpus / "dataset_info.json").read_text())
+    info["mine"] = {"file_name": "deep/mine.json"}
+    (workspace.corpus / "dataset_info.json").write_text(json.dumps(info))
+    mine = SftSettings(recipe=str(recipe), overrides={"dataset": ["align", "mine"], "eval_dataset": None})
+    assert sft.STAGE.reads(workspace, mine)[2:] == [workspace.align, workspace.corpus / "deep" / "mine.json"]

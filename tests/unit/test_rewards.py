@@ -80,6 +80,8 @@ def test_residual_reward_refuses(matched, levels, beta):
         (answered(TARGET) + answered(TARGET), "exact", 5),  # the first stands before the last </think>
         (answered(TARGET) + f"<answer>{TARGET}</answer>", "several_answers", 0),
         (answered(f"<answer>{TARGET}</answer>"), "several_answers", 0),
+        (answered(f"<answer>{TARGET}"), "several_answers", 0),
+        (answered(f"{TARGET}<answer>"), "several_answers", 0),
         (answered(TARGET) + "</answer>", "several_answers", 0),
         (f"{THOUGHT}</answer><answer>{TARGET}</answer>", "several_answers", 0),
         (f"{THOUGHT}<answer>{TARGET}", "unfinished_answer", 0),
@@ -132,6 +134,13 @@ def test_options():
             score(near, **wrong)
 
 
+@pytest.mark.parametrize("written", [f" {TARGET}", f"{TARGET}\n", f"\t{TARGET} \n"])
+def test_white_space_around_a_ground_truth_is_none_of_it(written):
+    result = compute_score("gream", answered(TARGET), written)
+    assert (result["status"], result["score"]) == ("exact", 1.0)
+    assert compute_score("gream", TARGET, written, mode="direct", levels=5)["status"] == "exact"
+
+
 @pytest.mark.parametrize("other", [np.array([1, 2]), np.array(["direct"]), ["direct"], {"mode": "direct"}])
 def test_a_mode_of_another_meaning(other):
     assert compute_score("x", answered(TARGET), TARGET, {"mode": other})["status"] == "exact"
@@ -150,6 +159,12 @@ def test_options_of_a_wrong_type(wrong):
     [name] = wrong
     with pytest.raises(ValueError, match=f"{name} must be "):
         score(answered(TARGET), **wrong)
+
+
+def test_what_ends_the_reasoning_is_no_part_of_an_answer():
+    """Of "=>" the "=" does not begin one."""
+    marks = {"reasoning_begin": "why", "reasoning_end": "=>", "answer_begin": "=", "answer_end": ";"}
+    assert score(f"why not => = {TARGET};", **marks)["status"] == "exact"
 
 
 @pytest.mark.parametrize("part", ["answer", "reasoning"])

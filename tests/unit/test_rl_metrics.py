@@ -28,14 +28,31 @@ def test_an_interrupted_run_that_goes_on_is_one_run(tmp_path):
     assert [line["reward"] for line in read(path)] == [0.1, 0.1, 0.2, 0.2, 0.3]
 
 
-def test_a_run_that_begins_anew_forgets(tmp_path):
+def test_a_run_that_begins_anew_forgets_what_another_left_and_loses_none_of_it(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, 1)
     keep_earlier(path, resuming=True)
     write(path, 2)
     keep_earlier(path, resuming=False)
-    assert read(path) == []
+    assert [row["step"] for row in read(tmp_path / "metrics.1.jsonl")] == [1, 2]
     assert not earlier(path).exists()
+    write(path, 1, reward=0.5)  # as verl's logger does, which begins its file anew
+    assert [row["step"] for row in read(path)] == [1]
+    keep_earlier(path, resuming=False)
+    assert read(tmp_path / "metrics.2.jsonl") == read(path)
+    assert len(read(tmp_path / "metrics.1.jsonl")) == 2
+
+
+def test_starting_in_vain_deletes_nothing_and_keeps_nothing_twice(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    keep_earlier(path, resuming=False)
+    assert not list(tmp_path.iterdir())
+    write(path, 1, 2)
+    before = path.read_text()
+    for _ in range(3):
+        keep_earlier(path, resuming=False)
+    assert path.read_text() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics.1.jsonl", "metrics.jsonl"]
 
 
 def test_validation_before_training_joins_the_step_it_was_done_at(tmp_path):

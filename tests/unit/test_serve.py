@@ -260,7 +260,7 @@ def test_requests_at_once_are_computed_together(client: TestClient, fake: FakeRe
         asked = [pool.submit(client.post, "/recommend", json={"n": 1})]
         assert fake.begun.wait(60)
         asked += [pool.submit(client.post, "/recommend", json={"n": 1 + n % 4}) for n in range(1, 16)]
-        while "gream_waiting 15\n" not in client.get("/metrics").text:
+        while "gream_waiting 15.0\n" not in client.get("/metrics").text:
             time.sleep(0.01)
         fake.go.set()
     assert [len(ids(future.result())) for future in asked] == [1 + n % 4 for n in range(16)]

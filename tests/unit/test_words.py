@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gream_ext.corpus.tasks.base import shortened
-from gream_ext.extras.ask.asking import common_fault
-from gream_ext.extras.ask.enrich import fault
+from gream_ext.extras.ask.answers import common_fault
+from gream_ext.extras.ask.enrich import description_fault
 from gream_ext.items.text_tokens import fitted
 from gream_ext.words import beginning, mentions, split_words, terms, within, word_ends
 
@@ -61,14 +61,17 @@ def test_a_mark_stays_with_its_letter() -> None:
 @pytest.mark.parametrize("text", UNSPACED)
 def test_answers_in_unspaced_scripts_pass_as_others_do(text: str) -> None:
     assert common_fault(text) is None
-    assert fault(text, text[3:9], 5, 60) is None, "as a description it is long and short enough, and prose"
-    assert fault(text, text[3:9], 200, 300) is not None and fault(text, text[3:9], 1, 4) is not None
+    assert description_fault(text, text[3:9], 5, 60) is None, "as a description it is long and short enough, and prose"
+    assert (
+        description_fault(text, text[3:9], 200, 300) is not None
+        and description_fault(text, text[3:9], 1, 4) is not None
+    )
     assert common_fault(text[:5] * 40) == "repetition: the same words over and over"
 
 
 def test_a_description_must_name_the_thing_in_chinese_too() -> None:
-    assert fault(CHINESE, "干性面霜", 5, 60) is None
-    assert fault(CHINESE, "蓝牙耳机", 5, 60) == "no word of the title in it"
+    assert description_fault(CHINESE, "干性面霜", 5, 60) is None
+    assert description_fault(CHINESE, "蓝牙耳机", 5, 60) == "no word of the title in it"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Literal
 
 from gream_ext.corpus.catalogue import Catalogue, Item
 from gream_ext.corpus.draw import Numbered
+from gream_ext.corpus.preferences import Preferences
 from gream_ext.corpus.prompts import SEPARATOR, WINDOW
-from gream_ext.corpus.told import Told
 from gream_ext.words import beginning
 
 Family = Literal["sequential", "semantic", "preference"]
@@ -31,78 +31,53 @@ class Source:
     text_words: int = 64
     least: int = 1
     """Items that must stand before a target."""
-    told: Told = field(default_factory=Told)
-    """What an LLM told of users and items; the template teacher tells the rest."""
+    preferences: Preferences = field(default_factory=Preferences)
+    """What an LLM wrote of users and items; the template teacher writes the rest."""
 
     @cached_property
-    def _targets(self) -> Numbered:
+    def targets(self) -> Numbered:
+        """User and number of every training item that has ``least`` items before it."""
         return Numbered({user: max(0, len(history) - self.least) for user, history in self.histories.items()})
 
     @cached_property
-    def _windows(self) -> Numbered:
+    def windows(self) -> Numbered:
+        """About one window for every ``window`` items of a user, so that they cover the histories about once."""
         return Numbered({user: self._windows_of(user) for user in self.long_users})
 
     def _windows_of(self, user: str) -> int:
-        """About one window for every ``window`` items of the user."""
         return max(1, round(len(self.histories[user]) / self.window))
-
-    @property
-    def target_count(self) -> int:
-        """How many training items have ``least`` items before them."""
-        return len(self._targets)
-
-    @property
-    def window_count(self) -> int:
-        """How many windows cover the histories about once."""
-        return len(self._windows)
 
     @cached_property
     def long_users(self) -> tuple[str, ...]:
         """Users with more than one training item."""
         return tuple(user for user, history in self.histories.items() if len(history) > 1)
 
-    def target(self, unit: int, chance: Random) -> tuple[tuple[Item, ...], Item]:
+    def target(self, unit: int, rng: Random) -> tuple[tuple[Item, ...], Item]:
         """One training target and the history that it is predicted from."""
-        user, place = self.place_of(unit)
-        return self.before(user, place, chance), self.catalogue[self.histories[user][place]]
+        user, number = self.targets[unit]
+        position = number + self.least
+        return self.before(user, position, rng), self.catalogue[self.histories[user][position]]
 
-    def place_of(self, unit: int) -> tuple[str, int]:
-        """User and place in the user's history of a training target."""
-        user, number = self._targets[unit]
-        return user, number + self.least
-
-    def stretch(self, unit: int, chance: Random) -> tuple[Item, ...]:
-        """Up to ``window + 1`` items in a row: near one of the user's even places, moved at random."""
-        user, place = self._windows[unit]
+    def stretch(self, unit: int, rng: Random) -> tuple[Item, ...]:
+        """Up to ``window + 1`` items in a row: near one of the user's evenly spaced positions, moved at random."""
+        user, number = self.windows[unit]
         history = self.histories[user]
         length = min(len(history), self.window + 1)
-        middle = (place + chance.random()) * len(history) / self._windows_of(user)
+        middle = (number + rng.random()) * len(history) / self._windows_of(user)
         start = min(max(0, round(middle - length / 2)), len(history) - length)
         return self.catalogue.get(history[start : start + length])
 
-    def items_with(self, field: str) -> tuple[Item, ...]:
-        """The items that have this field of `Item`."""
-        return self._having[field]
-
-    @cached_property
-    def _having(self) -> Mapping[str, tuple[Item, ...]]:
-        items = self.catalogue.items
-        return {
-            field: tuple(item for item in items if getattr(item, field))
-            for field in ("title", "description", "text", "traits")
-        }
-
-    def before(self, user: str, place: int, chance: Random) -> tuple[Item, ...]:
-        """The history that a target at ``place`` is predicted from: the window before it, sometimes cropped."""
-        shown = min(self.window, place)
-        if self.crop_share and chance.random() < self.crop_share:
-            shown = chance.randint(min(self.least, shown), shown)
-        return self.catalogue.get(self.histories[user][place - shown : place])
+    def before(self, user: str, position: int, rng: Random) -> tuple[Item, ...]:
+        """The history that a target at ``position`` is predicted from: the window before it, sometimes cropped."""
+        shown = min(self.window, position)
+        if self.crop_share and rng.random() < self.crop_share:
+            shown = rng.randint(min(self.least, shown), shown)
+        return self.catalogue.get(self.histories[user][position - shown : position])
 
 
 @dataclass(frozen=True)
 class Task:
-    """One alignment task. ``write(source, unit, chance)`` turns unit ``0 <= unit < population(source)`` into a row."""
+    """One alignment task. ``write(source, unit, rng)`` turns unit ``0 <= unit < population(source)`` into a row."""
 
     name: str
     family: Family

@@ -1,32 +1,29 @@
 """Semantic reconstruction: from an item's words to its identifier and back (section 4.1)."""
 
-from collections.abc import Callable
 from random import Random
 
-from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.tasks.base import Exchange, Source, Task, shortened
 
 
-def _over_items(name: str, field: str, share: float, exchange: Callable[[Item, str], Exchange]) -> Task:
-    """A task over the items that have ``field``; ``exchange`` gets the item and that field, shortened."""
+def _task(name: str, field: str, slot: str) -> Task:
+    """A task over the items that have ``field``. With ``slot`` "item" the identifier is asked for its words, with
+    another slot the words for their identifier.
+    """
 
-    def write(source: Source, unit: int, chance: Random) -> Exchange:
-        item = source.items_with(field)[unit]
-        return exchange(item, shortened(getattr(item, field), source.text_words))
+    def write(source: Source, unit: int, rng: Random) -> Exchange:
+        item = source.catalogue.having(field)[unit]
+        value = getattr(item, field)
+        words = ", ".join(value) if field == "traits" else shortened(value, source.text_words)
+        return ({slot: item.identifier}, words) if slot == "item" else ({slot: words}, item.identifier)
 
-    return Task(name, "semantic", share, lambda source: len(source.items_with(field)), write)
-
-
-def _categories(source: Source, unit: int, chance: Random) -> Exchange:
-    item = source.items_with("traits")[unit]
-    return {"item": item.identifier}, ", ".join(item.traits)
+    return Task(name, "semantic", 1.0, lambda source: len(source.catalogue.having(field)), write)
 
 
 SEMANTIC = (
-    _over_items("title_to_item", "title", 1.0, lambda item, title: ({"title": title}, item.identifier)),
-    _over_items("text_to_item", "text", 1.0, lambda item, text: ({"text": text}, item.identifier)),
-    _over_items("description_to_item", "description", 1.0, lambda item, told: ({"description": told}, item.identifier)),
-    _over_items("item_to_title", "title", 1.0, lambda item, title: ({"item": item.identifier}, title)),
-    _over_items("item_to_text", "text", 1.0, lambda item, text: ({"item": item.identifier}, text)),
-    Task("item_to_categories", "semantic", 1.0, lambda source: len(source.items_with("traits")), _categories),
+    _task("title_to_item", "title", "title"),
+    _task("text_to_item", "text", "text"),
+    _task("description_to_item", "description", "description"),
+    _task("item_to_title", "title", "item"),
+    _task("item_to_text", "text", "item"),
+    _task("item_to_categories", "traits", "item"),
 )

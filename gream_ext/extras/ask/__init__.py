@@ -7,27 +7,7 @@ Every answer is written to the ledger the moment it comes back, so that a batch 
 where it stopped. The API key is read from an environment variable and stands in no file, log or message.
 """
 
-from gream_ext.extras.ask.batch import (
-    CHARACTERS_A_TOKEN,
-    Estimate,
-    Outcome,
-    Validate,
-    accept_everything,
-    accepted,
-    ask,
-    estimate,
-)
+from gream_ext.extras.ask.batch import Estimate, Outcome, Validate, ask, estimate
 from gream_ext.extras.ask.endpoint import Endpoint, Request
 
-__all__ = [
-    "CHARACTERS_A_TOKEN",
-    "Endpoint",
-    "Estimate",
-    "Outcome",
-    "Request",
-    "Validate",
-    "accept_everything",
-    "accepted",
-    "ask",
-    "estimate",
-]
+__all__ = ["Endpoint", "Estimate", "Outcome", "Request", "Validate", "ask", "estimate"]

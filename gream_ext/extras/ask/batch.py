@@ -1,6 +1,6 @@
 """A batch of requests: what it would cost, and asking it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ class Outcome:
     """Answers that were paid for in this run, rejected ones included."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
+
+    @property
+    def cost(self) -> str:
+        return f"{self.asked} answers paid for now, {self.prompt_tokens} prompt and {self.answer_tokens} answer tokens"
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,11 @@ def estimate(
     known: dict[str, list[dict[str, Any]]] = {}
     for line in read_ledger(ledger):
         known.setdefault(line["hash"], []).append(line)
-    open_ones = {
-        endpoint.hash(request): request
-        for request in requests
-        if accepted(known.get(endpoint.hash(request), ()), request, validate) is None
-    }
-    characters = sum(len(message["content"]) for request in open_ones.values() for message in request.messages)
-    answered = len({endpoint.hash(request) for request in requests}) - len(open_ones)
-    return Estimate(len(open_ones), answered, characters // CHARACTERS_A_TOKEN, len(open_ones) * endpoint.max_tokens)
+    different = {endpoint.hash(request): request for request in requests}
+    waiting = [one for key, one in different.items() if accepted(known.get(key, ()), one, validate) is None]
+    characters = sum(len(message["content"]) for request in waiting for message in request.messages)
+    tokens = characters // CHARACTERS_A_TOKEN, len(waiting) * endpoint.max_tokens
+    return Estimate(len(waiting), len(different) - len(waiting), *tokens)
 
 
 def accepted(lines: Sequence[Mapping[str, Any]], request: Request, validate: Validate) -> str | None:
@@ -85,18 +86,28 @@ def ask(
 ) -> Outcome:
     """Ask everything that ``ledger`` has no good answer for, and return all answers.
 
-    A request whose endpoint fails, stalls or says 429 is sent again; an answer that ``validate``
-    rejects or that was cut at ``max_tokens`` is asked for again, ``rejections`` times. What still fails
-    stands in ``failures``. On Ctrl-C the requests under way are waited for (they are paid for), a second one
-    stops at once. `GreamError`: a wrong key, address or model (401, 403, 404), or an endpoint that
-    fails again and again.
+    A request whose endpoint fails, stalls or says 429 is sent again; an answer that ``validate`` rejects or that was
+    cut at ``max_tokens`` is asked for again, ``rejections`` times. What still fails stands in ``failures``. On Ctrl-C
+    the requests under way are waited for (they are paid for), a second one stops at once. `GreamError`: a wrong key,
+    address or model (401, 403, 404), or an endpoint that fails again and again.
     """
     import asyncio
 
-    from gream_ext.extras.ask.client import Client
+    try:
+        from gream_ext.extras.ask.client import Client  # imports openai, of the extra
+    except ModuleNotFoundError as error:
+        raise GreamError(f"asking an LLM needs {error.name}: pip install 'gream-ext[enrich]'") from None
 
     keys = [request.key for request in requests]
     if len(set(keys)) != len(keys):
         raise GreamError(f"two requests have the key {max(keys, key=keys.count)!r}")
     with Ledger(ledger) as book:
         return asyncio.run(Client(endpoint, book, validate).run(requests, description))
+
+
+def without_equal(requests: Iterable[Request], endpoint: Endpoint) -> dict[str, list[Request]]:
+    """The requests by what they ask, so that equal ones are sent once."""
+    same: dict[str, list[Request]] = {}
+    for request in requests:
+        same.setdefault(endpoint.hash(request), []).append(request)
+    return same

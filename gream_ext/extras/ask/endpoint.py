@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from gream_ext.corpus.ask_settings import ENDPOINT_KEYS, AskSettings
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.ledger import request_hash
 
@@ -34,16 +35,11 @@ class Endpoint:
     """Further fields of the request body, e.g. ``{"chat_template_kwargs": {"enable_thinking": False}}``."""
     concurrency: int = 8
     timeout: float = 120.0
-    """Seconds for one attempt, from sending to the last byte."""
+    """Seconds that an attempt may go without a byte."""
     attempts: int = 6
     """How often a request is sent while the endpoint fails, stalls or says 429."""
     rejections: int = 3
     """How many answers that `Validate` rejects are paid for before the request is reported."""
-    backoff: float = 1.0
-    """Seconds before the second attempt; doubles, with jitter, up to ``backoff_limit``."""
-    backoff_limit: float = 60.0
-    retry_after_limit: float = 900.0
-    """A longer Retry-After is not waited for: the request is reported."""
     give_up_after: int = 20
     """So many requests failing one after another, none succeeding between, end the batch."""
 
@@ -62,10 +58,6 @@ class Endpoint:
                 raise GreamError(f"{name} is {getattr(self, name)}: it must be above 0")
 
     @property
-    def url(self) -> str:
-        return self.base_url.rstrip("/") + "/chat/completions"
-
-    @property
     def settings(self) -> dict[str, Any]:
         """What of the settings changes an answer, and so belongs to the hash of a request."""
         chosen = {"max_tokens": self.max_tokens, "temperature": self.temperature, "top_p": self.top_p, **self.extra}
@@ -74,13 +66,21 @@ class Endpoint:
     def hash(self, request: Request) -> str:
         return request_hash(self.model, request.messages, self.settings)
 
-    def api_key(self) -> str | None:
-        """The key; `GreamError` when its variable is not set."""
+    def api_key(self) -> str:
+        """The key, or "" for none; `GreamError` when its variable is not set."""
         if self.api_key_env is None:
-            return None
+            return ""
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise GreamError(f"environment variable {self.api_key_env} is not set: put the endpoint's key into it")
         if not (key.isascii() and key.isprintable()):
             raise GreamError(f"environment variable {self.api_key_env} holds characters that no key has")
         return key
+
+
+def endpoint_of(settings: AskSettings) -> Endpoint:
+    """The endpoint that a stage's options name."""
+    for name in ("base_url", "model"):
+        if not getattr(settings, name):
+            raise GreamError(f"an LLM needs --{name.replace('_', '-')}")
+    return Endpoint(**{name: getattr(settings, name) for name in ENDPOINT_KEYS})

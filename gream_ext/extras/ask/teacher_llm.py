@@ -5,9 +5,10 @@ and then judged like any teacher's answer; the wording of the request is in ``te
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.prompts import SEPARATOR
@@ -15,10 +16,12 @@ from gream_ext.corpus.reasoning import Malformed, Reasoning
 from gream_ext.corpus.tasks.base import shortened
 from gream_ext.corpus.teacher import Answer, Question
 from gream_ext.corpus.validate import MAX_WORDS, answer_fault
+from gream_ext.corpus.words import PRODUCT, Words, words_of
 from gream_ext.extras.ask import Endpoint, Estimate, Request, Validate, ask, estimate
-from gream_ext.extras.ask.asking import common_fault
+from gream_ext.extras.ask.answers import Template, common_fault, read_template, request_of, without_thinking
+from gream_ext.extras.ask.endpoint import endpoint_of
 from gream_ext.extras.ask.ledger import read_ledger
-from gream_ext.extras.ask.wording import Template, request_of, without_thinking
+from gream_ext.workspace import Workspace
 
 SLOTS = ("history", "target", "label", "max_words")
 HEADINGS = (
@@ -43,6 +46,7 @@ class LlmTeacher:
     template: Template
     ledger: Path
     max_words: int = MAX_WORDS
+    words: Words = PRODUCT
     text_words: int = 24
     """Longest text of an item in the request, beside its title and traits."""
 
@@ -65,19 +69,20 @@ class LlmTeacher:
     def _answer(self, text: str, question: Question, otherwise: str | None = None) -> Answer:
         """An answer in the form of the training text, with its fault; ``otherwise`` if none is found."""
         try:
-            shown = read_answer(text, question).render()
+            shown = read_answer(text, question).render(self.words)
         except Malformed as error:
             return Answer(question, text, self.name, str(error))
-        return Answer(question, shown, self.name, answer_fault(shown, question, self.max_words) or otherwise)
+        return Answer(
+            question, shown, self.name, answer_fault(shown, question, self.max_words, self.words) or otherwise
+        )
 
     def request(self, question: Question) -> Request:
         """What the LLM is asked."""
-        shown = shown_history(question)
+        shown = question.without_target()
         label = f"[{len(shown) + 1}]"
-        lines = (f"[{number}] {told(item, self.text_words)}" for number, item in enumerate(shown, start=1))
         slots = {
-            "history": "\n".join(lines),
-            "target": f"{label} {told(question.target, self.text_words)}",
+            "history": numbered(shown, self.text_words),
+            "target": f"{label} {described(question.target, self.text_words)}",
             "label": label,
             "max_words": str(self.max_words),
         }
@@ -94,16 +99,22 @@ class LlmTeacher:
         return lambda request, text: self._answer(text, known[request.key]).fault
 
 
-def shown_history(question: Question) -> Sequence[Item]:
-    """The history without the target, where the user comes back to it: written down again it would give it away."""
-    others = [item for item in question.history if item.item_id != question.target.item_id]
-    return others or question.history
+def llm_teacher(name: str, settings: Any, workspace: Workspace) -> LlmTeacher:
+    """The teacher at the endpoint that ``ReasonSettings`` name, with the workspace's ledger."""
+    template = read_template("teacher.txt", settings.template, SLOTS, needed=("history", "target", "label"))
+    ledger, words = workspace.path("reason.ledger.jsonl"), words_of(settings.domain)
+    return LlmTeacher(name, endpoint_of(settings), template, ledger, settings.max_words, words)
 
 
-def told(item: Item, words: int) -> str:
+def described(item: Item, words: int) -> str:
     """An item on one line: title, traits, and the beginning of its text where that says more."""
     more = " ".join(shortened(item.text.removeprefix(item.title), words).split())
     return " — ".join(part for part in (item.title or item.item_id, ", ".join(item.traits), more) if part)
+
+
+def numbered(items: Iterable[Item], words: int) -> str:
+    """Items one a line, each behind its number in brackets."""
+    return "\n".join(f"[{number}] {described(item, words)}" for number, item in enumerate(items, start=1))
 
 
 def read_answer(text: str, question: Question) -> Reasoning:
@@ -112,7 +123,7 @@ def read_answer(text: str, question: Question) -> Reasoning:
     if (common := common_fault(text)) is not None:
         raise Malformed(common)
     parts = _parts(text)
-    items = [*shown_history(question), question.target]
+    items = (*question.without_target(), question.target)
     named = {str(number): item.identifier for number, item in enumerate(items, start=1)}
     if unknown := sorted({number for number in LABEL.findall(text) if number not in named}):
         raise Malformed(f"numbers: [{unknown[0]}] names no item")

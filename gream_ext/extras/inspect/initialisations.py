@@ -49,7 +49,7 @@ def run(workspace: Workspace, settings: CompareSettings) -> None:
     from gream_ext.base_model.build import BaseModelSettings, load_pretrained
     from gream_ext.base_model.extend import extend
     from gream_ext.base_model.lessons import lessons_of
-    from gream_ext.corpus.align import load_catalogue
+    from gream_ext.corpus.catalogue import Catalogue
     from gream_ext.items.index import ItemIndex
 
     path, identity = workspace.path(RESULT), _identity(workspace, settings)
@@ -62,7 +62,7 @@ def run(workspace: Workspace, settings: CompareSettings) -> None:
         print(table(runs, settings.steps))
         return
     index = ItemIndex.load(workspace.item_index)
-    catalogue = load_catalogue(workspace)
+    catalogue = Catalogue.load(workspace)
     texts = [catalogue[item].text or catalogue[item].title for item in index.item_ids]
     logging.disable_progress_bar()
     loaded = load_pretrained(BaseModelSettings(base_model=settings.base_model))

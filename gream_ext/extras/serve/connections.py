@@ -13,19 +13,32 @@ BACKLOG = 64
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's connection, closed when the headers of a request take longer than ``seconds`` or ``most`` are open."""
+    """uvicorn's connection, closed when headers or the reading of an answer take ``seconds``, or ``most`` are open."""
 
     def __init__(self, *arguments: Any, seconds: float, most: int, **named: Any):
         super().__init__(*arguments, **named)
         self._seconds, self._most = seconds, most
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self._most:
             transport.abort()
         else:
+            transport.set_write_buffer_limits(high=0)  # `pause_writing` as soon as the client does not read
             self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self._seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -33,6 +46,8 @@ class BoundedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     def _watch(self) -> None:

@@ -67,8 +67,8 @@ class Guard:
         finally:
             path = next((known for known in KNOWN_PATHS if scope["path"].startswith(known)), "other")
             path = "/" if scope["path"] == "/" else path
-            self.measures.requests.add(path=path, status=str(status))
-            self.measures.seconds.observe(time.monotonic() - start, path=path)
+            self.measures.requests.labels(path, str(status)).inc()
+            self.measures.seconds.labels(path).observe(time.monotonic() - start)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | Refusal | None:
         """The body; None when the client has gone."""
@@ -76,6 +76,9 @@ class Guard:
             if self.hosts is not None and host not in self.hosts:
                 name = host[:100]
                 return Refusal(421, f"this service does not answer to {name!r}: start it with --allowed-hosts {name}")
+        names = [name for name, _ in scope["headers"]]
+        if b"content-length" in names and b"transfer-encoding" in names:  # a proxy before us may read the other one
+            return Refusal(400, "a request has either Content-Length or Transfer-Encoding")
         too_large = f"the request is larger than {self.max_body} bytes"
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_body:

@@ -172,7 +172,7 @@ class ModelThread:
         """Compute one token of a reasoning; False when it has ended."""
         try:
             if stream.cancelled:
-                self.measures.reasonings.add(ended="left")
+                self.measures.reasonings.labels("left").inc()
                 return False
             if stream.deadline < time.monotonic():
                 raise TimeoutError("the reasoning took too long")
@@ -182,11 +182,11 @@ class ModelThread:
             if piece is not None:
                 stream.emit(piece)
             if isinstance(piece, Answer):
-                self.measures.tokens.add(piece.tokens)
-                self.measures.reasonings.add(ended="answer" if piece.item else "no answer")
+                self.measures.tokens.inc(piece.tokens)
+                self.measures.reasonings.labels("answer" if piece.item else "no answer").inc()
                 return False
         except Exception as error:
-            self.measures.reasonings.add(ended="late" if isinstance(error, TimeoutError) else "error")
+            self.measures.reasonings.labels("late" if isinstance(error, TimeoutError) else "error").inc()
             stream.emit(error)
             return False
         return True

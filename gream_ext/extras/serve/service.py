@@ -110,6 +110,8 @@ def create_app(
     """
     measures = Measures()
     model = ModelThread(recommender, measures, limits.max_batch, limits.max_streams, limits.max_waiting)
+    measures.waiting.set_function(lambda: model.waiting)
+    measures.up.set_function(lambda: model.alive)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -124,9 +126,16 @@ def create_app(
     app.mount("/static", StaticFiles(directory=static), name="static")
     add_errors(app)
 
+    async def checked(ask: Ask) -> Question:
+        """The question; of a large catalogue a filter is many items, which keep nobody else waiting."""
+        if ask.categories is None and ask.items is None:
+            return question(ask, shop, limits)
+        return await asyncio.to_thread(question, ask, shop, limits)
+
     @app.post("/recommend", summary="Direct mode: the next items at once")
     async def recommend(ask: Ask, request: Request) -> dict[str, Any]:
-        answer: asyncio.Future[Any] = asyncio.wrap_future(model.ask(question(ask, shop, limits), limits.direct_seconds))
+        asked = await checked(ask)
+        answer: asyncio.Future[Any] = asyncio.wrap_future(model.ask(asked, limits.direct_seconds))
         gone: asyncio.Future[Any] = asyncio.ensure_future(disconnected(request))
         try:
             async with asyncio.timeout(limits.direct_seconds):
@@ -151,7 +160,7 @@ def create_app(
             if not loop.is_closed():
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        stream = model.reason(question(ask, shop, limits), limits.reason_seconds, emit)
+        stream = model.reason(await checked(ask), limits.reason_seconds, emit)
 
         async def events() -> AsyncIterator[str]:
             try:
@@ -208,7 +217,7 @@ def create_app(
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> str:
-        return measures.text(waiting=model.waiting, up=float(model.alive))
+        return measures.text()
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

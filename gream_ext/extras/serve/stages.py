@@ -45,7 +45,7 @@ class ServeSettings:
     body_seconds: float = option(
         10.0,
         above=0,
-        help="time for the headers of a request, and once more for its body",
+        help="time for the headers of a request, for its body, and for reading what is answered",
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ failures: dict[str, str] = {}
 
 def register() -> None:
     """Register with verl what this process needs. Never raises, and doing it again changes nothing."""
-    for name, step in {"platform": _platform, "estimator": _estimator}.items():
+    for name, step in {"logs": _logs, "platform": _platform, "estimator": _estimator}.items():
         try:
             step()
             failures.pop(name, None)
@@ -41,6 +41,12 @@ def registered() -> dict[str, str]:
     return found
 
 
+def _logs() -> None:
+    from gream_ext.plugins.verl import logs
+
+    logs.register()
+
+
 def _estimator() -> None:
     from gream_ext.plugins.verl import estimator
 
@@ -52,7 +58,7 @@ def _platform() -> None:
 
     platform.register()
     if platform.asked_for():
-        from gream_ext.plugins.verl.cpu import patches as cpu
+        from gream_ext.plugins.verl.cpu import support as cpu
 
         cpu.use_in_worker()
 

@@ -6,7 +6,6 @@ of a callback into warnings, so this leaves the process with `SystemExit`.
 """
 
 import inspect
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from gream_ext.identifiers import LEVEL_LETTERS
 from gream_ext.plugins import verl as plugin
 from gream_ext.plugins.demand import demand, is_whole
 from gream_ext.plugins.rl_metrics import keep_earlier
-from gream_ext.plugins.verl import answers, estimator, internals
+from gream_ext.plugins.verl import answers, estimator, internals, machine
 from gream_ext.plugins.verl.filter_options import read_options
 
 REWARD = "reward.custom_reward_function"
@@ -38,10 +37,8 @@ class Check(Callback):
         try:
             # verl hands this to Ray with interpolations as they stand.
             OmegaConf.resolve(config.ray_kwargs)
-            _quote_interpreter(config)
             check(config)
-            if config.trainer.device == "cpu":
-                _use_cpu()
+            machine.prepare(config)
             keep_metrics(config)
         except GreamError as error:
             raise SystemExit(f"gream: {error}") from None
@@ -163,24 +160,3 @@ def _check_reward(config: DictConfig) -> bool | None:
     except ValueError as error:
         raise GreamError(f"{REWARD}.reward_kwargs: {error}") from None
     return bool(given.get("binary"))
-
-
-def _quote_interpreter(config: DictConfig) -> None:
-    """Ray has a shell start its workers and does not quote the interpreter: with a space in its path none starts."""
-    key, quoted = "ray_kwargs.ray_init.runtime_env.py_executable", shlex.quote(sys.executable)
-    if quoted != sys.executable and OmegaConf.select(config, key) is None:
-        OmegaConf.update(config, key, quoted, force_add=True)  # verl 0.9.0 has no such key
-        # What verl 0.9.0 adds to it must be taken.
-        OmegaConf.set_struct(config.ray_kwargs.ray_init.runtime_env, False)
-
-
-def _use_cpu() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        raise GreamError("the recipe cpu is for machines without an accelerator: leave it out, or hide the accelerator")
-    from gream_ext.plugins.verl.cpu import (
-        patches as cpu,  # needs what verl 0.8 has not, which `check` says in a sentence
-    )
-
-    cpu.use_in_launcher()

@@ -3,6 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const history = []; // {item_id, title}, oldest first
+const SHOWN = 20; // of a history: its end
 let latest = 0; // number of the newest request for recommendations: an older answer is dropped
 let reading = null; // AbortController of the reasoning under way
 let limits = { history: 200, n: 10 };
@@ -71,14 +72,17 @@ function row(item, sign, label, act) {
 }
 
 function show() {
+  const earlier = Math.max(0, history.length - SHOWN);
   at("history").replaceChildren(
-    ...history.map((item, place) =>
+    ...history.slice(earlier).map((item, place) =>
       row({ title: item.title }, "×", `Remove ${item.title}`, () => {
-        history.splice(place, 1);
+        history.splice(earlier + place, 1);
         show();
       })
     )
   );
+  at("earlier").textContent = `and ${earlier.toLocaleString("en")} earlier`;
+  at("earlier").hidden = earlier === 0;
   at("history-empty").hidden = history.length > 0;
   at("clear").hidden = history.length === 0;
   recommend();
@@ -154,7 +158,14 @@ at("query").addEventListener("keydown", (event) => {
   mark();
 });
 at("clear").addEventListener("click", () => {
+  if (reading) reading.abort();
   history.length = 0;
+  for (const id of ["user", "query", "category"]) at(id).value = "";
+  at("reasoning").replaceChildren();
+  at("answer").hidden = true;
+  at("reason-empty").hidden = false;
+  fail("");
+  close();
   show();
 });
 at("unseen").addEventListener("change", recommend);

@@ -5,7 +5,7 @@ It is registered everywhere and detected nowhere: verl takes it only when the en
 """
 
 import os
-from contextlib import contextmanager
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -64,20 +64,14 @@ class _CpuModule(ModuleType):
 class CpuPlatform(PlatformBase):
     """gloo between processes; the Ray resource is a *logical* GPU that the recipe declares."""
 
-    def __init__(self) -> None:
-        self.module = _CpuModule()
+    device_name = vendor_name = NAME
+    device_module = _CpuModule()
 
-    @property
-    def device_name(self) -> str:
-        return NAME
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        return
 
-    @property
-    def vendor_name(self) -> str:
-        return NAME
-
-    @property
-    def device_module(self) -> ModuleType:
-        return self.module
+    set_device = synchronize = set_allocator_settings = empty_cache = _nothing
+    profiler_start = profiler_stop = cudart = _nothing
 
     def is_available(self) -> bool:
         return True
@@ -93,22 +87,10 @@ class CpuPlatform(PlatformBase):
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None:
-        return
-
-    def synchronize(self, device_index: int | None = None) -> None:
-        return
-
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
     manual_seed_all = manual_seed
-
-    def set_allocator_settings(self, settings: str) -> None:
-        return
-
-    def empty_cache(self) -> None:
-        return
 
     def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
         return None, None
@@ -119,15 +101,8 @@ class CpuPlatform(PlatformBase):
     def visible_devices_envvar(self) -> str:
         return "CUDA_VISIBLE_DEVICES"
 
-    @contextmanager
     def nvtx_range(self, msg: str) -> Any:
-        yield
-
-    def profiler_start(self) -> None:
-        return
-
-    def profiler_stop(self) -> None:
-        return
+        return nullcontext()
 
     def ray_resource_name(self) -> str:
         return "GPU"
@@ -137,9 +112,6 @@ class CpuPlatform(PlatformBase):
 
     def is_ipc_supported(self) -> bool:
         return False
-
-    def cudart(self) -> Any:
-        return None
 
 
 def register() -> None:

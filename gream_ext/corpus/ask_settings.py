@@ -1,10 +1,8 @@
-"""The options of every stage that asks an LLM."""
+"""The options of every stage that may ask an LLM."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from gream_ext.errors import GreamError
-from gream_ext.extras.ask.endpoint import Endpoint
 from gream_ext.stage import option
 
 
@@ -21,21 +19,13 @@ class AskSettings:
     timeout: float = option(120.0, above=0, help="seconds for one request")
     attempts: int = option(6, least=1, help="how often a request is sent while the endpoint fails, stalls or says 429")
     rejections: int = option(3, least=1, help="rejected answers that one question may cost")
+    extra: dict[str, Any] = option(
+        {}, help="further fields of the request, e.g. 'chat_template_kwargs={enable_thinking: false}'"
+    )
     tolerate: float = option(
         0.05, least=0, most=1, help="share of the questions that may stay without an answer; more is an error"
     )
     dry_run: bool = option(False, help="only say how many requests and tokens an LLM would take")
 
 
-ENDPOINT_KEYS = (
-    "base_url", "model", "api_key_env", "max_tokens", "temperature", "concurrency", "timeout", "attempts", "rejections",
-)  # fmt: skip
-
-
-def endpoint_of(settings: AskSettings, **other: Any) -> Endpoint:
-    """The endpoint that the settings name; ``other`` takes the place of some of them."""
-    chosen = {name: getattr(settings, name) for name in ENDPOINT_KEYS} | other
-    for name in ("base_url", "model"):
-        if not chosen[name]:
-            raise GreamError(f"an LLM needs --{name.replace('_', '-')}")
-    return Endpoint(**chosen)
+ENDPOINT_KEYS = tuple(field.name for field in fields(AskSettings) if field.name not in ("tolerate", "dry_run"))

@@ -1,7 +1,7 @@
-"""What an LLM told of users and items: preference summaries and search queries, in ``preferences.jsonl``."""
+"""What an LLM wrote of users and items: preference summaries and search queries, in ``preferences.jsonl``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,28 +11,28 @@ from gream_ext.workspace import Workspace
 
 @dataclass(frozen=True)
 class Summary:
-    """A user's taste in words, told from the ``shown`` items before ``place`` of the training history."""
+    """A user's taste in words, from the ``shown`` items before ``position`` of the training history."""
 
-    place: int
+    position: int
     shown: int
     text: str
 
 
 @dataclass(frozen=True)
-class Told:
-    """Summaries by user_id, queries by item_id; whoever is missing is told of by the template teacher."""
+class Preferences:
+    """Summaries by user_id, queries by item_id; the template teacher writes those of everybody else."""
 
     summaries: Mapping[str, tuple[Summary, ...]] = field(default_factory=dict)
     queries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def told_path(workspace: Workspace) -> Path:
+def preferences_path(workspace: Workspace) -> Path:
     return workspace.path("preferences.jsonl")
 
 
-def load_told(workspace: Workspace, histories: Mapping[str, object]) -> Told:
+def load_preferences(workspace: Workspace, histories: Mapping[str, Sized]) -> Preferences:
     """What `gream corpus preferences` wrote; empty without it. `GreamError` for a damaged line or other histories."""
-    path = told_path(workspace)
+    path = preferences_path(workspace)
     summaries: dict[str, list[Summary]] = {}
     queries: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), start=1):
@@ -42,11 +42,11 @@ def load_told(workspace: Workspace, histories: Mapping[str, object]) -> Told:
                 queries[row["item_id"]] = tuple(str(query) for query in row["queries"])
             else:
                 summary = Summary(int(row["place"]), int(row["shown"]), str(row["text"]))
-                if summary.place > len(histories[row["user_id"]]):  # type: ignore[arg-type]
-                    raise ValueError("its history is shorter now")
+                if not 0 < summary.shown <= summary.position <= len(histories[row["user_id"]]):
+                    raise ValueError("its history is another one now")
                 summaries.setdefault(row["user_id"], []).append(summary)
         except (ValueError, KeyError, TypeError) as error:
             raise GreamError(
                 f"{path}, line {number} is damaged or of other data ({error!r}): run `gream corpus preferences` again"
             ) from None
-    return Told({user: tuple(own) for user, own in summaries.items()}, queries)
+    return Preferences({user: tuple(own) for user, own in summaries.items()}, queries)
