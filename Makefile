@@ -4,7 +4,9 @@
 # make test-sglang  the SGLang engine against the transformers engine, and Verl's SGLang rollout, in .venv-sglang
 # make test-gpu-env   the environments for GPUs, made from their lock files: two steps of SFT, Verl's SGLang rollout imported
 # make gpu-smoke    SFT, RL with SGLang rollout and both modes on this machine's GPU, in about ten minutes
+# make docs         the site, into site/; broken links fail
 # make check        style, types, architecture
+# make release-check  build, check and install what would be released, in an empty environment
 # make clean        remove what make built, but not runs/ and .cache/
 SHELL := /bin/bash
 VENV ?= .venv
@@ -16,7 +18,8 @@ PY312_VENV ?= .venv-312
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang test-gpu-env test-unit-312 gpu-smoke check clean
+.PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang test-gpu-env test-unit-312 \
+	gpu-smoke check docs release-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -70,5 +73,11 @@ check: environment
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
 
+docs: environment
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict --quiet
+
+release-check:
+	@scripts/release_check.sh
+
 clean:
-	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" "$(SFT_VENV)" "$(RL_VENV)" "$(PY312_VENV)" dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" "$(SFT_VENV)" "$(RL_VENV)" "$(PY312_VENV)" dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -42,8 +42,8 @@ def group_bonus(correct_count: int, group_size: int, k: int) -> tuple[float, flo
     sigma = sqrt(float(miss * (1 - miss)))
     if sigma == 0.0:
         return 0.0, 0.0
-    drawn = min(k, group_size)
-    delta = Fraction(comb(group_size - correct_count - 1, drawn - 1), comb(group_size - 1, drawn - 1))
+    # σ is above 0, so k fits into the wrong ones.
+    delta = Fraction(comb(group_size - correct_count - 1, k - 1), comb(group_size - 1, k - 1))
     return float(miss) / sigma, float(miss - delta) / sigma
 
 

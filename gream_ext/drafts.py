@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all, and what a killed writer leaves of them."""
 
+import errno
 import fcntl
 import os
 import re
@@ -10,9 +11,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DRAFT = ".part"
+RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 DRAFTS = re.compile(r"\..+\.part")
 REPLACED = ".replaced"
 """Where a folder waits for the one that takes its place."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What goes wrong on the disk, a full one above all, is an `OSError` that names ``path``.
+
+    A failed write names no file, libraries in Rust (Polars, safetensors) raise errors of their own, and NumPy says how
+    much it wrote.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = RUST_ERROR.search(str(error))
+        if getattr(error, "filename", None) is not None or not (said or isinstance(error, OSError)):
+            raise
+        number = int(said[1]) if said else getattr(error, "errno", None)
+        raise OSError(number or errno.EIO, os.strerror(number) if number else str(error), str(path)) from error
 
 
 @contextmanager
@@ -26,7 +45,8 @@ def whole(path: Path) -> Iterator[Path]:
     folder, held = _draft_folder(path)
     draft = folder / path.name
     try:
-        yield draft
+        with naming(path):
+            yield draft
         if draft.is_dir() and path.is_dir():
             os.replace(path, folder / REPLACED)
         os.replace(draft, path)

@@ -4,7 +4,6 @@ A workspace is one folder. Every stage reads files in it and writes files in it;
 is the only place that knows their names and their columns.
 """
 
-import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -172,10 +171,7 @@ def write_table(frame: "pl.DataFrame", path: Path, schema: Schema, metadata: Map
     table = frame.select(pl.col(name).cast(_polars_type(kind)) for name, kind in schema.columns.items())
     about = {"kind": schema.kind, "version": schema.version, "gream_ext": __version__, **(metadata or {})}
     with whole(path) as draft:
-        try:
-            table.write_parquet(draft, metadata={"gream": json.dumps(about)})
-        except (OSError, pl.exceptions.PolarsError) as error:  # polars names no file
-            raise OSError(errno.EIO, str(error).partition("\n")[0], str(path)) from None
+        table.write_parquet(draft, metadata={"gream": json.dumps(about)})
 
 
 def read_metadata(path: Path, schema: Schema, made_by: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.corpus.teacher import Question, TemplateTeacher
 from gream_ext.curriculum import KINDS, PHASES, CurriculumSettings, plan_epoch
 from gream_ext.data.histories import Case, evaluation_cases
-from gream_ext.evaluation.protocol import SAMPLED, stem, summarise, write_evaluation
+from gream_ext.evaluation.files import SAMPLED, stem, write_evaluation
+from gream_ext.evaluation.protocol import summarise
 from gream_ext.items.index import ItemIndex
 from gream_ext.plugins.llamafactory.log import LOG_NAME, append_log
 from gream_ext.rewards import compute_score

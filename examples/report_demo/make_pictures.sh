@@ -19,6 +19,6 @@ picture() { # name, height, what to show of the page (a CSS selector; nothing: a
     chromium --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
         --user-data-dir="$work/browser" --window-size="1180,$2" --screenshot="$images/$1.png" "file://$page" 2>/dev/null
 }
-picture report 1640
-picture report-training 1600 "#sft, #rl"
-picture report-users 1145 "#users"
+picture report 1900
+picture report-training 1680 "#sft, #rl"
+picture report-users 1280 "#users"

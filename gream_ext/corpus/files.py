@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from gream_ext.errors import GreamError
-from gream_ext.workspace import Workspace, whole, write_json
+from gream_ext.workspace import Workspace, read_json, whole, write_json
 
 Kind = Literal["align", "reason"]
 Row = dict[str, Any]
@@ -22,8 +24,6 @@ TAGS = {
 
 def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:
     """Stream rows to a JSON lines file, whole or not at all, with a progress bar; returns how many."""
-    from tqdm import tqdm
-
     count = 0
     with whole(path) as draft, draft.open("w", encoding="utf-8") as file:
         for row in tqdm(rows, total=total, desc=label, unit=" rows", file=sys.stderr, mininterval=0.5):
@@ -60,7 +60,7 @@ def rejected_path(workspace: Workspace) -> Path:
 
 
 def write_dataset_info(workspace: Workspace) -> None:
-    """List both data sets for LLaMA-Factory; always the same, so that each stage may write it.
+    """List both data sets for LLaMA-Factory, always in the same words; what the user lists beside them stays.
 
     The converters ``gream_align`` and ``gream_reason`` find the field ``epoch`` of a row by themselves.
     """
@@ -73,7 +73,9 @@ def write_dataset_info(workspace: Workspace) -> None:
         }
         for kind in ("align", "reason")
     }
-    write_json(dataset_info_path(workspace), entries)
+    path = dataset_info_path(workspace)
+    others = read_json(path, "corpus align") if path.exists() else {}
+    write_json(path, {**others, **entries})
 
 
 def row(kind: Kind, task: str, epoch: int | None, messages: list[dict[str, str]], **more: str) -> Row:

@@ -70,6 +70,21 @@ def wish(history: Sequence[Item], target: Item, limit: int = 3) -> tuple[str, ..
     return tuple(trait for trait in target.traits if trait in supported)[:limit]
 
 
+def likely_wishes(history: Sequence[Item], target: Item, count: int = 1) -> list[tuple[str, ...]]:
+    """At most ``count`` wishes that the history makes likely, the likeliest first, `wish` of the target among them.
+
+    The others are what single items of the history stand for, the likelier the more items carry all of it, of equal
+    ones the last. None where the target's own wish is empty. The order does not say which is the true one.
+    """
+    true = wish(history, target)
+    if not true:
+        return []
+    others = dict.fromkeys(wish(history, item) for item in reversed(history) if item.traits)
+    carried = {one: sum(set(one) <= set(item.traits) for item in history) for one in (*others, true)}
+    chosen = sorted((one for one in others if one != true), key=lambda one: -carried[one])[: count - 1]
+    return sorted([*chosen, true], key=lambda one: (-carried[one], one))
+
+
 def listed(traits: Sequence[str]) -> str:
     """Traits as they stand in a sentence.
 

@@ -87,6 +87,9 @@ class ReasonSettings(AskSettings):
         0.0, least=0, most=1, help="share of the prompts whose history is cut to a random shorter length"
     )
     most_kept: int = option(WINDOW, least=1, help="longest rewritten history, in items")
+    wishes: int = option(
+        1, least=1, help="likely wishes that the template teacher's intent names, the true one among them"
+    )
     max_words: int = option(MAX_WORDS, least=1, help="longest thinking, in words; a longer answer is rejected")
     canonical_share: float = option(0.5, least=0, most=1, help="share of prompts and sentences in the first wording")
     seed: int = option(0, help="seed of every draw")
@@ -128,8 +131,7 @@ class RlSettings:
 
 def corpus_reads(workspace: Workspace) -> list[Path]:
     """The files that training text is made of."""
-    enriched = [workspace.enriched] if workspace.enriched.exists() else []
-    return [workspace.interactions, workspace.items, workspace.item_index, *enriched]
+    return [workspace.interactions, workspace.items, workspace.item_index, *_existing(workspace.enriched)]
 
 
 def run_align(workspace: Workspace, settings: AlignSettings) -> None:
@@ -165,10 +167,8 @@ def teachers_of(settings: ReasonSettings, workspace: Workspace) -> list[Weighted
     made = []
     for name, given in settings.teachers.items():
         own = {key: value for key, value in given.items() if key != "weight"}
-        kind = TEMPLATE if name == TEMPLATE else "llm"
-        made.append(
-            Weighted(make_teacher(kind, name, replace(settings, teachers={}, **own), workspace), given.get("weight", 1))
-        )
+        kind, changed = TEMPLATE if name == TEMPLATE else "llm", replace(settings, teachers={}, **own)
+        made.append(Weighted(make_teacher(kind, name, changed, workspace), given.get("weight", 1)))
     return made
 
 

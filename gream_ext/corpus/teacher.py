@@ -6,6 +6,7 @@ from random import Random
 from typing import Any, Protocol
 
 import numpy as np
+import polars as pl
 
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.denoise import kept_positions, nearest_position
@@ -75,6 +76,8 @@ class TemplateTeacher:
     canonical_share: float = 1.0
     seed: int = 0
     words: Words = PRODUCT
+    wishes: int = 1
+    """Likely wishes that the intent names, the true one among them."""
     name: str = "template"
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
@@ -101,7 +104,7 @@ class TemplateTeacher:
         return Reasoning(
             evidence=wording("evidence").format_map(slots),
             preferences=wording("preferences_trend" if known.trend else "preferences").format_map(slots),
-            intent=intent_text(history, target, wording),
+            intent=intent_text(history, target, wording, self.wishes),
             kept=joined([others[position] for position in kept]),
             justification=wording("justification").format(anchor=anchor.identifier),
             answer=target.identifier,
@@ -110,16 +113,14 @@ class TemplateTeacher:
 
 def template_teacher(name: str, settings: Any, workspace: Workspace) -> TemplateTeacher:
     """The teacher that ``ReasonSettings`` describe, with the workspace's embeddings."""
-    words = words_of(settings.domain)
+    vectors, words = load_embeddings(workspace), words_of(settings.domain)
     return TemplateTeacher(
-        load_embeddings(workspace), settings.most_kept, settings.canonical_share, settings.seed, words
+        vectors, settings.most_kept, settings.canonical_share, settings.seed, words, wishes=settings.wishes
     )
 
 
 def load_embeddings(workspace: Workspace) -> np.ndarray:
     """The item embeddings, float32 [items, width], mapped rather than read; as many rows as items.parquet."""
-    import polars as pl
-
     path = workspace.embeddings
     try:
         embeddings = np.load(path, mmap_mode="r", allow_pickle=False)

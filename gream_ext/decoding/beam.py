@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gream_ext.decoding.checks import check_numbers
-from gream_ext.decoding.continuation import start
+from gream_ext.decoding.beam_step import IMPOSSIBLE, Children, deciding_levels, expand, select, settle
+from gream_ext.decoding.checks import NOTHING_ALLOWED, check_numbers
+from gream_ext.decoding.continuation import Prompts, start
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
-
-_IMPOSSIBLE = float("-inf")
+from gream_ext.errors import GreamError
 
 
 @torch.inference_mode()
@@ -25,22 +25,107 @@ def search(
     beams: int,
     parts: Sequence[SubCatalogue | None] | None = None,
     normalisation: Normalisation = "catalogue",
+    static: bool | None = None,
 ) -> list[Ranking]:
     """The ``beams`` likeliest items after each prompt (token ids, none empty).
 
     Each prompt is computed once. ``parts`` limits each request to a sub-catalogue; one that holds
-    nothing fails alone, the others are answered.
+    nothing fails alone, the others are answered. `GreamError` where the logits are no numbers, or give no allowed item
+    any probability.
+
+    ``static``: all beams are computed, so that shapes are known beforehand and nothing is read back between the
+    prompts and the end: what a GPU wants, and there a search that is asked for again is captured as a CUDA graph.
+    Otherwise what is certain is not computed, which on a CPU is less work. None: as the device wants it. Both give the
+    same items, in float32 with the same scores within rounding; in bfloat16 scores depend a little on which requests
+    stand together, and near ties may change places.
     """
-    restrictions = Restrictions(trie, parts if parts is not None else [None] * len(prompts))
-    served = np.flatnonzero(restrictions.sizes() > 0)
-    answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one") for _ in prompts]
-    if len(served):
-        run = _Search(model, trie, restrictions, served, beams, normalisation)
-        nodes, scores = run.best([prompts[request] for request in served.tolist()])
-        for request, own_nodes, own_scores in zip(served.tolist(), nodes, scores, strict=True):
-            real = own_nodes != NOWHERE
-            answers[request] = Ranking(trie.row_of(own_nodes[real]), own_scores[real])
+    trie = trie.to(model.device)
+    parts = list(parts) if parts is not None else [None] * len(prompts)
+    sizes = Restrictions.of(trie, parts).sizes
+    served = np.flatnonzero(sizes > 0).tolist()
+    answers = [Ranking.failed(NOTHING_ALLOWED) for _ in prompts]
+    if not served:
+        return answers
+    asked = Asked(
+        [prompts[request] for request in served], [parts[request] for request in served], beams, normalisation
+    )
+    if static is None:
+        static = model.device.type != "cpu" and model.traits.shares_prompts
+    if static and model.device.type == "cuda":
+        from gream_ext.decoding.graphs import captured_search  # only where there are graphs
+
+        nodes, scores = captured_search(model, trie, asked)
+    else:
+        nodes, scores = decode(model, trie, *asked.tensors(trie), beams, normalisation, static)
+    rows, found = trie.rows[trie.begin[nodes.clamp(min=0)]].cpu().numpy(), scores.cpu().numpy()
+    check_numbers(not np.isnan(found).any())
+    for place, request in enumerate(served):
+        real = found[place] != IMPOSSIBLE
+        if not real.any():
+            raise GreamError(
+                "the model's logits are minus infinity for every allowed item: its training diverged, or its weights "
+                "are damaged"
+            )
+        answers[request] = Ranking(rows[place][real].astype(np.int64), found[place][real])
     return answers
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is searched for: requests whose sub-catalogues hold something."""
+
+    prompts: Sequence[Sequence[int]]
+    parts: Sequence[SubCatalogue | None]
+    beams: int
+    normalisation: Normalisation
+
+    def tensors(self, trie: ItemTrie) -> tuple[Prompts, Restrictions]:
+        """On the trie's device."""
+        return Prompts.of(self.prompts, trie.device), Restrictions.of(trie, self.parts)
+
+
+def decode(
+    model: LanguageModel,
+    trie: ItemTrie,
+    prompts: Prompts,
+    restrictions: Restrictions,
+    beams: int,
+    normalisation: Normalisation,
+    static: bool,
+) -> tuple[Tensor, Tensor]:
+    """Complete nodes int64 and scores float32 [requests, beams], best first, `NOWHERE` where there is none.
+
+    With ``static`` nothing is read back to the host.
+    """
+    run = _Search(model, trie, restrictions, normalisation, static)
+    levels = deciding_levels(trie, normalisation)
+    continuation = start(model, prompts, capacity=max(1, levels - 1))
+    hidden = continuation.first
+    nodes = torch.full((len(prompts), 1), ROOT, dtype=torch.int64, device=trie.device)
+    nodes = settle(trie, nodes, normalisation)
+    scores = torch.zeros(len(prompts), 1, device=trie.device)
+    asking = run.asking(nodes)
+    for level in range(levels):
+        if asking is not None and not len(asking):
+            break
+        width = nodes.shape[1]
+        step = select(trie, nodes, scores, run.children(hidden, nodes, asking, level), beams)
+        nodes, scores = settle(trie, step.nodes, normalisation), step.scores
+        if level + 1 == levels:
+            break
+        rows = torch.arange(len(prompts), device=trie.device)[:, None] * width + step.parents
+        tokens = trie.tokens[nodes.clamp(min=0)].long().clamp(min=0)
+        if asking is None:
+            continuation.select(rows.flatten(), nodes.shape[1])
+            hidden = continuation.advance(tokens.flatten())
+            continue
+        place = torch.empty(len(prompts) * width, dtype=torch.int64, device=trie.device)
+        place[asking] = torch.arange(len(asking), device=trie.device)
+        asking = run.asking(nodes)
+        if asking is not None and len(asking):
+            continuation.select(place[rows.flatten()[asking]])
+            hidden = continuation.advance(tokens.flatten()[asking])
+    return nodes, scores
 
 
 @dataclass
@@ -48,79 +133,29 @@ class _Search:
     model: LanguageModel
     trie: ItemTrie
     restrictions: Restrictions
-    requests: np.ndarray
-    beams: int
     normalisation: Normalisation
+    static: bool
 
-    def best(self, prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Complete nodes int64 and scores float32 [requests, beams], best first, `NOWHERE` where there is none."""
-        trie, device = self.trie, self.model.device
-        count = len(prompts)
-        continuation = start(self.model, prompts, list(range(count)), room=max(1, trie.levels - 1))
-        features = continuation.first
-        nodes = self._settled(np.full((count, 1), ROOT, dtype=np.int64))
-        scores = torch.zeros(count, 1, device=device)
-        asking = self._asking(nodes)
-        for level in range(trie.levels):
-            if not len(asking):
-                break
-            width, tokens = nodes.shape[1], len(trie.level_tokens[level])
-            gains, children = self._follow(features, nodes, asking, level)
-            candidates = torch.cat([(scores[:, :, None] + gains).flatten(1), self._kept(scores, nodes)], dim=1)
-            scores, chosen = candidates.topk(min(self.beams, candidates.shape[1]), dim=1)
-            picked = chosen.cpu().numpy()
-            parent = np.where(picked < width * tokens, picked // tokens, picked - width * tokens)
-            flat = np.concatenate([children.reshape(count, -1), nodes], axis=1)
-            reached = np.take_along_axis(flat, picked, axis=1)
-            nodes = self._settled(np.where(torch.isinf(scores).cpu().numpy(), NOWHERE, reached))
+    def asking(self, nodes: Tensor) -> Tensor | None:
+        """Which beams' next token the model is asked for, int64: those neither dead nor complete. None: all of them."""
+        if self.static:
+            return None
+        return ((nodes != NOWHERE) & ~self.trie.is_complete(nodes)).flatten().nonzero()[:, 0]
 
-            place = np.empty(count * width, dtype=np.int64)
-            place[asking] = np.arange(len(asking))
-            asking = self._asking(nodes)
-            if level + 1 < trie.levels and len(asking):
-                from_beam = (np.arange(count)[:, None] * width + parent).ravel()[asking]
-                continuation.select(torch.from_numpy(place[from_beam]).to(device))
-                features = continuation.advance(torch.from_numpy(trie.tokens[nodes.ravel()[asking]]).to(device))
-        check_numbers(not bool(torch.isnan(scores).any()))
-        return nodes, scores.cpu().numpy()
-
-    def _settled(self, nodes: np.ndarray) -> np.ndarray:
-        """Over the catalogue the rest of an item that alone stands below a node has probability 1: go to its end."""
-        return self.trie.settled(nodes) if self.normalisation == "catalogue" else nodes
-
-    def _asking(self, nodes: np.ndarray) -> np.ndarray:
-        """Places of the beams whose next token the model is asked for: neither dead nor complete, int64."""
-        return np.flatnonzero((nodes != NOWHERE) & ~self.trie.complete[nodes])
-
-    def _follow(self, features: Tensor, nodes: np.ndarray, asking: np.ndarray, level: int) -> tuple[Tensor, np.ndarray]:
-        """Log-probability and node of each token of this level after each beam, [requests, width, tokens].
-
-        ``features`` are those of the ``asking`` beams. Minus infinity where the token leads to no item of the request.
-        """
-        trie, device = self.trie, self.model.device
+    def children(self, hidden: Tensor, nodes: Tensor, asking: Tensor | None, level: int) -> Children:
+        """What may follow each beam; ``hidden`` are the states of the ``asking`` ones."""
+        trie = self.trie
         tokens = trie.level_tokens[level]
-        owner, below = trie.below(nodes.ravel()[asking])
-        slot, place = asking[owner], trie.token_place[below]
-        request = self.requests[slot // nodes.shape[1]]
-        allowed = self.restrictions.left(request, trie.begin[below], trie.end[below]) > 0
-        real = np.zeros((len(asking), len(tokens)), dtype=bool)
-        real[owner, place] = True
-        children = np.full((nodes.size, len(tokens)), NOWHERE, dtype=np.int64)
-        children[slot[allowed], place[allowed]] = below[allowed]
-
-        scored = torch.from_numpy(tokens).to(device)
         if self.normalisation == "catalogue":
-            logits = self.model.logits_of(features, scored)
-            total = logits.masked_fill(~torch.from_numpy(real).to(device), _IMPOSSIBLE).logsumexp(-1, keepdim=True)
+            logits, total = self.model.logits_of(hidden, tokens), None
         else:
-            logits, total = self.model.logits_and_total(features, scored)
-        gains = logits.new_full(children.shape, _IMPOSSIBLE)
-        gains[torch.from_numpy(asking).to(device)] = logits - total
-        gains.masked_fill_(torch.from_numpy(children == NOWHERE).to(device), _IMPOSSIBLE)
-        shape = (*nodes.shape, len(tokens))
-        return gains.view(shape), children.reshape(shape)
-
-    def _kept(self, scores: Tensor, nodes: np.ndarray) -> Tensor:
-        """The scores of the beams that are complete already, [requests, width]; the others must go on."""
-        done = (nodes != NOWHERE) & self.trie.complete[nodes]
-        return scores.masked_fill(~torch.from_numpy(done).to(scores.device), _IMPOSSIBLE)
+            logits, total = self.model.logits_and_total(hidden, tokens)
+        beams = torch.arange(nodes.numel(), device=trie.device) if asking is None else asking
+        requests = beams // nodes.shape[1]
+        at = nodes.flatten()[beams]
+        found = expand(trie, at, requests, self.restrictions, level, logits, trie.token_rank, total)
+        if asking is None:
+            return found
+        shape = (nodes.numel(), found.nodes.shape[1])
+        below = found.nodes.new_full(shape, NOWHERE).index_copy(0, asking, found.nodes)
+        return Children(below, found.gains.new_full(shape, IMPOSSIBLE).index_copy(0, asking, found.gains))

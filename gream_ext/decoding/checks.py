@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from gream_ext.errors import GreamError
 
+NOTHING_ALLOWED = "the sub-catalogue of this request holds no item: allow at least one"
+
 
 def check_prompts(prompts: Sequence[Sequence[int]]) -> None:
     """`GreamError` when one of the prompts (token ids) is empty."""

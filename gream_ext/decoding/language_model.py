@@ -1,197 +1,187 @@
 """What decoding needs of a Hugging Face causal language model, whichever it is.
 
 The output head is applied apart from the layers below it, so that a caller can score the
-tokens that may follow and no others. Models whose logits are more than their head's output
-(scaled, capped) are noticed and run whole.
+tokens that may follow and no others. What a model allows is found out once, by `probe`.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Union, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+
+from gream_ext.decoding.continuation import Prompts, Shared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from gream_ext.decoding.shared_prompt import SharedPromptCache
 
-ROWS_OF_LOGITS = 64
-"""Rows whose logits over the whole vocabulary stand in memory at once."""
+LOGITS_AT_ONCE = {"cpu": 64}
+"""Rows whose logits over the whole vocabulary stand in memory at once; on a GPU 1,024."""
 
-_PROBE = ((1, 2, 3), (3, 1))
+_PROBE = ((1, 2, 3, 1, 2), (1, 2, 3, 2, 2), (3, 1, 3, 1, 3))
+"""Three texts; `probe` takes the first two for continuations of one prompt."""
 
 
-@dataclass
-class _Traits:
-    """What is known of a model, and the lock that lets one thread at a time run it."""
+@dataclass(frozen=True)
+class Traits:
+    """What a model allows."""
 
     plain_head: bool = False
+    """Its logits are what its head makes of its last hidden states, not scaled, not capped."""
     shares_prompts: bool = False
-    lock: Any = field(default_factory=threading.RLock)
-
-
-_traits: "WeakKeyDictionary[torch.nn.Module, _Traits]" = WeakKeyDictionary()
+    """Rows that continue one prompt may attend to a single copy of its keys and values."""
+    fused_attention: bool = False
+    """… with torch's own attention kernels."""
+    narrow_end: bool = False
+    """Of its last layer's feed-forward network only the position that is read need be computed."""
 
 
 class LanguageModel:
-    """A causal language model as a pair of functions: tokens to features, features to logits.
+    """A causal language model as a pair of functions: tokens to hidden states, hidden states to logits.
 
-    Features are the last hidden states, [rows, width], or the logits themselves where the head
-    cannot be told apart. ``shares_prompts`` says whether rows that continue one prompt can
-    attend to a single copy of its keys and values; both are tried out once for each model.
+    Hidden states are the last layer's, [rows, width], or the logits themselves where the head cannot be told apart.
+    One thread at a time runs it. Without ``traits`` they are found out by `probe`.
     """
 
-    def __init__(self, model: "PreTrainedModel"):
+    def __init__(self, model: "PreTrainedModel", traits: Traits | None = None):
         given: Any = model
         # LoRA layers stand inside the model they adapt.
         whole = given.get_base_model() if hasattr(given, "peft_config") else given
         self.model: PreTrainedModel = whole
         self.head: Any = whole.get_output_embeddings()
         self.device = self.model.device
-        known = _traits.get(self.model)
-        self._traits = known or _Traits()
-        if known is None:
-            with torch.inference_mode():
-                self._traits.plain_head = self._head_explains_logits()
-                self._traits.shares_prompts = self._shared_attention_agrees()
-                logits = self._probed_logits()
-            weighed = bool(torch.isfinite(logits).all() and logits.any())
-            # Weights that are not there yet, or broken, tell nothing for later.
-            if weighed:
-                _traits[self.model] = self._traits
+        self._lock = threading.RLock()
+        self.graphs: dict[Any, Any] = {}
+        """Searches captured as CUDA graphs, see `gream_ext.decoding.graphs`."""
+        self.traits = traits or Traits()
+        if traits is None:
+            self.traits = probe(self)
 
     @classmethod
     def of(cls, model: Union["PreTrainedModel", "LanguageModel"]) -> "LanguageModel":
         return model if isinstance(model, cls) else cls(cast("PreTrainedModel", model))
 
-    @property
-    def plain_head(self) -> bool:
-        return self._traits.plain_head
-
-    @property
-    def shares_prompts(self) -> bool:
-        return self._traits.shares_prompts
-
     def run(
         self, shared_prompt: "SharedPromptCache | None" = None, read_at: Tensor | None = None, **inputs: Any
     ) -> tuple[Tensor, Any]:
-        """Features [batch, positions, …] and the cache of one forward call of the model.
+        """Hidden states [batch, …] at one position of each row, and the cache, of one forward call of the model.
 
-        With ``read_at``, int64 [batch], only the features at that position of each row are to be read: the others may
-        be anything.
+        The position is ``read_at``, int64 [batch], or the last.
         """
-        runs = self.model.base_model if self.plain_head else self.model
-        with self._traits.lock, ExitStack() as within:
-            if read_at is not None:
-                within.enter_context(self._last_feed_forward_at(read_at))
+        runs = self.model.base_model if self.traits.plain_head else self.model
+        with self._lock, ExitStack() as within:
+            if read_at is not None and self.traits.narrow_end:
+                within.enter_context(_computed_only_at(self._last_feed_forward(), read_at))
             if shared_prompt is not None:
                 within.enter_context(shared_prompt.attending(self.model))
                 inputs["shared_prompt"] = shared_prompt
             output = runs(**inputs)
-        return output.last_hidden_state if self.plain_head else output.logits, output.past_key_values
+        hidden = output.last_hidden_state if self.traits.plain_head else output.logits
+        if read_at is None:
+            return hidden[:, -1], output.past_key_values
+        return hidden[torch.arange(len(hidden), device=hidden.device), read_at], output.past_key_values
 
-    @contextmanager
-    def _last_feed_forward_at(self, places: Tensor) -> Iterator[None]:
-        """Let the last layer's feed-forward network compute one position of each row, and add nothing elsewhere.
-
-        No key or value depends on what it gives. Where the model has no such module it stays as it is.
-        """
+    def _last_feed_forward(self) -> Any:
         layers = getattr(self.model.base_model, "layers", None)
-        module = getattr(layers[-1], "mlp", None) if layers else None
-        if module is None or "forward" in vars(module):  # somebody else has put something in its place
-            yield
-            return
-        whole = module.forward
+        return getattr(layers[-1], "mlp", None) if layers else None
 
-        def forward(hidden: Tensor, *more: Any, **options: Any) -> Any:
-            rows = torch.arange(len(hidden), device=hidden.device)
-            found = whole(hidden[rows, places][:, None], *more, **options)
-            if not isinstance(found, Tensor):
-                return whole(hidden, *more, **options)
-            spread = torch.zeros_like(hidden)
-            spread[rows, places] = found[:, 0]
-            return spread
-
-        module.forward = forward
-        try:
-            yield
-        finally:
-            del module.forward
-
-    def logits(self, features: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
         """float32 [rows, vocabulary]."""
-        return (self.head(features) if self.plain_head else features).float()
+        return (self.head(hidden) if self.traits.plain_head else hidden).float()
 
-    def logits_of(self, features: Tensor, token_ids: Tensor) -> Tensor:
+    def logits_of(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
         """float32 [rows, tokens]: the logits of these tokens only."""
-        if not self.plain_head or type(self.head) is not torch.nn.Linear:
-            return self.logits(features)[:, token_ids]
+        if not self.traits.plain_head or type(self.head) is not torch.nn.Linear:
+            return self.logits(hidden)[:, token_ids]
         bias = None if self.head.bias is None else self.head.bias[token_ids]
-        return torch.nn.functional.linear(features, self.head.weight[token_ids], bias).float()
+        return torch.nn.functional.linear(hidden, self.head.weight[token_ids], bias).float()
 
-    def logits_and_total(self, features: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_total(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of these tokens, float32 [rows, tokens], and the logsumexp of all, float32 [rows, 1].
 
         Some rows at a time: all logits of twenty beams of each prompt would take more memory than everything else.
         """
         chosen, totals = [], []
-        for part in features.split(ROWS_OF_LOGITS):
+        for part in hidden.split(LOGITS_AT_ONCE.get(hidden.device.type, 1024)):
             every = self.logits(part)
             chosen.append(every[:, token_ids])
             totals.append(every.logsumexp(-1, keepdim=True))
         return torch.cat(chosen), torch.cat(totals)
 
-    def _probe(self) -> Tensor:
-        return torch.tensor([_PROBE[0]], device=self.device)
 
-    def _probed_logits(self) -> Tensor:
-        return cast(Tensor, self.model(input_ids=self._probe()).logits)
+@contextmanager
+def _computed_only_at(module: Any, places: Tensor) -> Iterator[None]:
+    """Let a feed-forward network compute one position of each row, and add nothing elsewhere.
 
-    def _head_explains_logits(self) -> bool:
-        if self.head is None or self.model.base_model is self.model:
-            return False
-        expected = self._probed_logits()
-        hidden = getattr(self.model.base_model(input_ids=self._probe()), "last_hidden_state", None)
-        if hidden is None or hidden.shape[:2] != expected.shape[:2]:
-            return False
-        return _close(self.head(hidden), expected)
+    In the last layer no key or value depends on what it gives.
+    """
+    rows = torch.arange(len(places), device=places.device)
 
-    def _shared_attention_agrees(self) -> bool:
-        from gream_ext.decoding.continuation import Copied, Shared
+    def narrow(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        narrow.shape = inputs[0].shape  # type: ignore[attr-defined]
+        return (inputs[0][rows, places][:, None], *inputs[1:])
 
-        if not getattr(self.model, "_supports_attention_backend", False):
-            return False
-        copied = Copied(self, _PROBE, [0, 0, 1])
+    def spread(_: Any, inputs: Any, output: Tensor) -> Tensor:
+        whole = output.new_zeros(narrow.shape)  # type: ignore[attr-defined]
+        whole[rows, places] = output[:, 0]
+        return whole
+
+    hooks = module.register_forward_pre_hook(narrow), module.register_forward_hook(spread)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.inference_mode()
+def probe(model: LanguageModel) -> Traits:
+    """Try out what a model allows: a trait is kept only where the model then gives the logits that it gives alone."""
+    texts = torch.tensor(_PROBE, device=model.device)
+    expected = model.model(input_ids=texts).logits[:, 2:]
+    traits = Traits(plain_head=_head_explains_logits(model, texts, expected))
+    if not getattr(model.model, "_supports_attention_backend", False):
+        return traits
+    for fused, narrow in ((True, True), (False, True), (True, False), (False, False)):
+        more = replace(traits, shares_prompts=True, fused_attention=fused, narrow_end=narrow)
+        if _agrees(LanguageModel(model.model, more), expected):
+            return more
+    return traits
+
+
+def _head_explains_logits(model: LanguageModel, texts: Tensor, expected: Tensor) -> bool:
+    if model.head is None or model.model.base_model is model.model:
+        return False
+    hidden = getattr(model.model.base_model(input_ids=texts), "last_hidden_state", None)
+    if hidden is None or hidden.shape[:2] != texts.shape:
+        return False
+    return _close(model.head(hidden[:, 2:]), expected)
+
+
+def _agrees(model: LanguageModel, expected: Tensor) -> bool:
+    """Whether rows that continue prompts of three tokens, padded and not, get the ``expected`` logits."""
+    rows = torch.tensor([0, 0, 1], device=model.device)
+    for longest in (16,) if model.device.type == "cpu" else (16, 3):
         try:
-            shared = Shared(self, _PROBE, [0, 0, 1])
-            for step in ([1, 2, 3], [2, 2, 1]):
-                tokens = torch.tensor(step, device=self.device)
-                if not _close(shared.advance(tokens), copied.advance(tokens)):
-                    return False
-        except (AttributeError, KeyError, NotImplementedError, TypeError):
-            # An architecture that keeps its memory in another form.
+            shared = Shared(model, Prompts.of([_PROBE[0][:3], _PROBE[2][:3]], model.device, longest=longest), 2)
+            steps = [shared.first[rows]]
+            shared.select(rows)
+            for place in (3, 4):
+                steps.append(shared.advance(torch.tensor([text[place] for text in _PROBE], device=model.device)))
+        except (AttributeError, KeyError, IndexError, NotImplementedError, RuntimeError, TypeError):
+            # An architecture that keeps its memory in another form, or a device without that kernel.
             return False
-        return _close(shared.first, copied.first)
+        if not _close(model.logits(torch.stack(steps, dim=1)), expected):
+            return False
+    return True
 
 
 def _close(ours: Tensor, theirs: Tensor) -> bool:
     scale = max(float(theirs.abs().max()), 1e-6)
     tolerance = 1e-4 if theirs.dtype == torch.float32 else 5e-2
     return float((ours.float() - theirs.float()).abs().max()) <= tolerance * scale
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int, left: bool) -> tuple[Tensor, Tensor]:
-    """Token rows as int64 [rows, longest] and a bool mask of the same shape, True where a token is."""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), fill, dtype=torch.int64)
-    mask = torch.zeros((len(rows), longest), dtype=torch.bool)
-    for number, row in enumerate(rows):
-        place = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[number, place] = torch.as_tensor(row, dtype=torch.int64)
-        mask[number, place] = True
-    return ids, mask

@@ -26,35 +26,38 @@ class _Constraint(LogitsProcessor):
     stand together. One that holds nothing is an error here, before anything is generated.
     """
 
-    def __init__(self, trie: ItemTrie, parts: Sequence[SubCatalogue | None] | None, rows_per_request: int):
+    def __init__(
+        self, trie: ItemTrie, end_token_id: int, parts: Sequence[SubCatalogue | None] | None, rows_per_request: int
+    ):
         self.trie = trie
+        self.end_token_id = end_token_id
         self.rows_per_request = rows_per_request
-        self._restrictions = Restrictions(trie, parts) if parts is not None else None
-        if self._restrictions is not None and (empty := np.flatnonzero(self._restrictions.sizes() == 0)).size:
+        self._parts = list(parts) if parts is not None else []
+        self._restrictions = Restrictions.of(trie, self._parts)
+        if (empty := np.flatnonzero(self._restrictions.sizes == 0)).size:
             raise GreamError(f"the sub-catalogue of request {empty[0]} holds no item: allow at least one")
 
-    def _follow(self, nodes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of ``nodes`` and the token, for every token that leads on to an item of the row's request."""
-        owner, below = self.trie.below(nodes)
-        if self._restrictions is not None:
-            requests = rows[owner] // self.rows_per_request
-            kept = self._restrictions.left(requests, self.trie.begin[below], self.trie.end[below]) > 0
-            owner, below = owner[kept], below[kept]
-        return owner, self.trie.tokens[below]
+    def _on(self, device: torch.device) -> ItemTrie:
+        """The trie where the scores are."""
+        if self.trie.device != device:
+            self.trie = self.trie.to(device)
+            self._restrictions = Restrictions.of(self.trie, self._parts)
+        return self.trie
 
+    def _only(self, scores: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
+        """``scores`` [rows, vocabulary] with nothing possible but what leads on to an item of the row's request.
 
-def _only(scores: Tensor, constrained: np.ndarray, rows: np.ndarray, tokens: np.ndarray) -> Tensor:
-    """``scores`` with, in the ``constrained`` rows, nothing possible but ``tokens`` in ``rows``."""
-    device = scores.device
-    at = (torch.from_numpy(rows).to(device), torch.from_numpy(tokens).to(device))
-    kept = scores[at]
-    if len(constrained) == len(scores):
-        scores = torch.full_like(scores, float("-inf"))
-    else:
-        scores = scores.clone()
-        scores[torch.from_numpy(constrained).to(device)] = float("-inf")
-    scores[at] = kept
-    return scores
+        Where nothing does, as after a complete identifier and on no node at all, that is the end token.
+        """
+        trie = self.trie
+        below, real = trie.children_of(nodes, max(trie.fanout))
+        requests = (rows // self.rows_per_request)[:, None]
+        allowed = real & (self._restrictions.left(requests, trie.begin[below], trie.end[below]) > 0)
+        ends = torch.zeros_like(allowed)
+        ends[:, 0] = ~allowed.any(1)
+        tokens = trie.tokens[below].long().masked_fill(~allowed, self.end_token_id)
+        kept = scores.gather(1, tokens).masked_fill(~(allowed | ends), float("-inf"))
+        return torch.full_like(scores, float("-inf")).scatter_reduce_(1, tokens, kept, "amax")
 
 
 class ItemProcessor(_Constraint):
@@ -72,21 +75,12 @@ class ItemProcessor(_Constraint):
         parts: Sequence[SubCatalogue | None] | None = None,
         rows_per_request: int = 1,
     ):
-        super().__init__(trie, parts, rows_per_request)
+        super().__init__(trie, end_token_id, parts, rows_per_request)
         self.prompt_length = prompt_length
-        self.end_token_id = end_token_id
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        written = input_ids[:, self.prompt_length :][:, : self.trie.levels + 1].cpu().numpy()
-        nodes = np.full(len(input_ids), ROOT, dtype=np.int64)
-        for column in written.T:
-            nodes = self.trie.step(nodes, column)
-        on = np.flatnonzero(nodes != NOWHERE)
-        owner, tokens = self._follow(nodes[on], on)
-        rows = on[owner]
-        ends = np.setdiff1d(np.arange(len(input_ids)), rows)
-        rows, tokens = np.append(rows, ends), np.append(tokens, np.full(len(ends), self.end_token_id))
-        return _only(scores, np.arange(len(input_ids)), rows, tokens)
+        nodes = self._on(scores.device).walk(input_ids[:, self.prompt_length :][:, : self.trie.levels])
+        return self._only(scores, nodes, torch.arange(len(scores), device=scores.device))
 
 
 class AnswerProcessor(_Constraint):
@@ -104,9 +98,8 @@ class AnswerProcessor(_Constraint):
         parts: Sequence[SubCatalogue | None] | None = None,
         rows_per_request: int = 1,
     ):
-        super().__init__(trie, parts, rows_per_request)
+        super().__init__(trie, end_token_id, parts, rows_per_request)
         self.begin_token_id = begin_token_id
-        self.end_token_id = end_token_id
         self._rows: np.ndarray | None = None
 
     @classmethod
@@ -128,32 +121,33 @@ class AnswerProcessor(_Constraint):
         return some
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        recent = input_ids[:, -(self.trie.levels + 1) :].cpu().numpy()
+        recent = input_ids[:, -(self.trie.levels + 1) :]
         begun = recent == self.begin_token_id
-        in_answer = np.flatnonzero(begun.any(1))
+        in_answer = begun.any(1).nonzero()[:, 0]
         if not len(in_answer):
             return scores
-        recent = recent[in_answer]
-        length = recent.shape[1]
-        opened = length - 1 - begun[in_answer][:, ::-1].argmax(1)
-        nodes = np.full(len(recent), ROOT, dtype=np.int64)
+        trie = self._on(scores.device)
+        recent, length = recent[in_answer], recent.shape[1]
+        opened = length - 1 - begun[in_answer].flip(1).int().argmax(1)
+        nodes = torch.full((len(recent),), ROOT, dtype=torch.int64, device=recent.device)
         for column in range(length):
-            nodes = np.where(column > opened, self.trie.step(nodes, recent[:, column]), nodes)
+            nodes = torch.where(column > opened, trie.step(nodes, recent[:, column]), nodes)
         in_answer, nodes = in_answer[nodes != NOWHERE], nodes[nodes != NOWHERE]
         if not len(in_answer):
             return scores
-        numbers = in_answer if self._rows is None else self._rows[in_answer]
-        owner, tokens = self._follow(nodes, numbers)
-        complete = in_answer[self.trie.complete[nodes]]
-        rows = np.append(in_answer[owner], complete)
-        tokens = np.append(tokens, np.full(len(complete), self.end_token_id))
-        return _only(scores, in_answer, rows, tokens)
+        rows = in_answer if self._rows is None else torch.from_numpy(self._rows).to(in_answer.device)[in_answer]
+        return scores.index_copy(0, in_answer, self._only(scores[in_answer], nodes, rows))
 
 
 def answer_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, int]:
     """Token ids of ``<answer>`` and ``</answer>``; `GreamError` unless each is a token of its own."""
-    found = [tokenizer.encode(token, add_special_tokens=False) for token in ANSWER]
-    for token, ids in zip(ANSWER, found, strict=True):
-        if len(ids) != 1:
-            raise GreamError(f"the tokenizer has no token {token}: make the model with `gream base-model`")
-    return found[0][0], found[1][0]
+    begin, end = (single_token(tokenizer, token) for token in ANSWER)
+    return begin, end
+
+
+def single_token(tokenizer: "PreTrainedTokenizerBase", token: str) -> int:
+    """The id of a marker; `GreamError` unless it is a token of its own."""
+    ids = tokenizer.encode(token, add_special_tokens=False)
+    if len(ids) != 1:
+        raise GreamError(f"the tokenizer has no token {token}: make the model with `gream base-model`")
+    return ids[0]

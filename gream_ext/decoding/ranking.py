@@ -1,5 +1,6 @@
 """What direct mode answers, whichever engine computes it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,21 @@ class Ranking:
     rows: np.ndarray
     scores: np.ndarray
     error: str | None = None
+
+    @classmethod
+    def merged(cls, rankings: "Sequence[Ranking]", most: int) -> "Ranking":
+        """The ``most`` likeliest items over several rankings of one request, such as one after each of its reasonings.
+
+        An item's score is the logarithm of its mean probability; where a ranking does not hold it that is 0. With none
+        to merge there is nothing in it.
+        """
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *(one.rows for one in rankings)])
+        scores = np.concatenate([np.zeros(0), *(one.scores.astype(np.float64) for one in rankings)])
+        items, places = np.unique(rows, return_inverse=True)
+        totals = np.full(len(items), -np.inf)
+        np.logaddexp.at(totals, places, scores)
+        best = np.argsort(-totals, kind="stable")[:most]
+        return cls(items[best], (totals[best] - np.log(max(1, len(rankings)))).astype(np.float32))
 
     @classmethod
     def failed(cls, error: str) -> "Ranking":

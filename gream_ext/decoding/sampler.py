@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gream_ext.decoding.chance import draw, logprobs_of, row_seeds
 from gream_ext.decoding.checks import check_prompts, check_ranges
-from gream_ext.decoding.continuation import start
-from gream_ext.decoding.language_model import LanguageModel, padded
+from gream_ext.decoding.continuation import Prompts, start
+from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.rng import draw, logprobs_of, row_seeds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -146,17 +146,18 @@ class _Batch:
         self.seeds = seeds
         self.numbers = np.array(numbers)
         self.processors = processors
-        self.so_far = padded(prompts, pad_token_id, left=True)[0].to(model.device) if processors else None
+        self.so_far = padded(prompts, pad_token_id).to(model.device) if processors else None
 
     @torch.inference_mode()
     def steps(self, temperature: float, top_p: float, max_new_tokens: int, ends: Sequence[int]) -> Iterator[Step]:
         place = {prompt: place for place, prompt in enumerate(dict.fromkeys(self.prompts))}
-        prompt_of_row = [place[prompt] for prompt in self.prompts]
-        continuation = start(self.model, list(place), prompt_of_row)
-        features = continuation.first[prompt_of_row]
+        rows = torch.tensor([place[prompt] for prompt in self.prompts], device=self.model.device)
+        continuation = start(self.model, Prompts.of(list(place), self.model.device))
+        continuation.select(rows)
+        hidden = continuation.first[rows]
         going_on = np.ones(len(self.prompts), dtype=bool)
         for step in range(max_new_tokens):
-            tokens, logprobs = self._draw(features, temperature, top_p, step)
+            tokens, logprobs = self._draw(hidden, temperature, top_p, step)
             drawn, drawn_logprobs = tokens.cpu().numpy(), logprobs.cpu().numpy()
             ended = np.isin(drawn, ends)
             for row in np.flatnonzero(going_on).tolist():
@@ -173,10 +174,10 @@ class _Batch:
                 going_on = going_on[going_on]
             if self.so_far is not None:
                 self.so_far = torch.cat([self.so_far, tokens[:, None]], dim=1)
-            features = continuation.advance(tokens)
+            hidden = continuation.advance(tokens)
 
-    def _draw(self, features: Tensor, temperature: float, top_p: float, step: int) -> tuple[Tensor, Tensor]:
-        logits = self.model.logits(features)
+    def _draw(self, hidden: Tensor, temperature: float, top_p: float, step: int) -> tuple[Tensor, Tensor]:
+        logits = self.model.logits(hidden)
         if self.so_far is None:
             return draw(logits, temperature, top_p, self.seeds, step)
         processed = logits
@@ -192,3 +193,9 @@ class _Batch:
         if len(changed):
             logprobs[changed] = logprobs_of(logits[changed], temperature, tokens[changed])
         return tokens, logprobs
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Token rows as int64 [rows, longest], ``fill`` on the left."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[fill] * (longest - len(row)) + list(row) for row in rows])

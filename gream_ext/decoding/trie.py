@@ -1,17 +1,22 @@
-"""The catalogue as a trie of token ids: which tokens may follow, so that only real items come out.
+"""The catalogue as a trie of token ids on one device: which tokens may follow, so that only real items come out.
 
-All arrays are flat. Nodes are numbered level by level, the root 0; the children of a node stand
-side by side in the order of their tokens, and those of consecutive nodes too. Items stand in the
-order of their identifiers, so that every node covers a range of them: whether something of a
-sub-catalogue is left below a node is a matter of counting within a range.
+All tensors are flat. Nodes are numbered level by level, the root 0, so that the first level is dense: its nodes are
+1, 2, … in the order of their tokens. Deeper levels are CSR: the children of a node stand side by side in the order of
+their tokens, those of consecutive nodes too. Items stand in the order of their identifiers, so that every node covers a
+range of them: whether something of a sub-catalogue is left below a node is a matter of counting within a range.
+
+One trie serves direct mode, the logits processors and SGLang's plug-in, on a CPU and on a GPU. What `children_of` and
+`settled` compute has shapes that depend on the catalogue and on how many nodes are asked for, never on which.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from gream_ext.errors import GreamError
 from gream_ext.items.index import NO_CODE
@@ -22,36 +27,37 @@ if TYPE_CHECKING:
 
     from gream_ext.items.index import ItemIndex
 
-KIND, VERSION = "item_trie", "1"
+KIND, VERSION = "item_trie", "2"
+READABLE = ("1", VERSION)
+"""Version 1 has the same arrays in int64."""
 ROOT, NOWHERE = 0, -1
 
 
 @dataclass(frozen=True, eq=False)
 class ItemTrie:
-    """Real identifiers and nothing else.
+    """Real identifiers and nothing else. All tensors int32 on one device.
 
-    ``tokens`` int64 [nodes] leads to each node (-1 to the root); ``children`` int64 [nodes + 1]: those
-    of node ``n`` are ``children[n]``…``children[n + 1]``, none for a complete identifier;
-    ``begin``, ``end`` int64 [nodes]: the places of the items below a node; ``rows`` int64 [items]:
-    the row of the item index at each place.
+    ``tokens`` [nodes] leads to each node (-1 to the root); ``children`` [nodes + 1]: those of node ``n`` are
+    ``children[n]``…``children[n + 1]``, none for a complete identifier; ``begin``, ``end`` [nodes]: the ranks of the
+    items below a node; ``rows`` [items]: the row of the item index at each rank.
     """
 
-    tokens: np.ndarray
-    children: np.ndarray
-    begin: np.ndarray
-    end: np.ndarray
-    rows: np.ndarray
+    tokens: Tensor
+    children: Tensor
+    begin: Tensor
+    end: Tensor
+    rows: Tensor
     levels: int
     """Tokens of the longest identifier."""
 
     @classmethod
     def from_index(cls, index: "ItemIndex", tokenizer: "PreTrainedTokenizerBase") -> "ItemTrie":
-        """The trie of an item index in the token ids of this tokenizer."""
+        """The trie of an item index in the token ids of this tokenizer, on the CPU."""
         return cls.build(index.token_ids(tokenizer))
 
     @classmethod
     def build(cls, token_ids: np.ndarray) -> "ItemTrie":
-        """From token ids [items, levels], padded at the end with `NO_CODE`.
+        """From token ids int [items, levels], padded at the end with `NO_CODE`; on the CPU.
 
         `GreamError` when there is no item, two are equal, or one is the prefix of another. Takes about
         the time that numpy's lexsort of the rows takes.
@@ -61,7 +67,8 @@ class ItemTrie:
         if items == 0 or levels == 0 or (ids[:, 0] == NO_CODE).any():
             raise GreamError("item trie: there is no item, or one has no token: build the item index again")
         rows, columns = _sorted(ids)
-        # Places at which the identifier differs from the one before in one of its first levels.
+        _check_prefix_free(rows, columns)
+        # Ranks at which the identifier differs from the one before in one of its first levels.
         fresh = np.ones(items, dtype=bool)
         fresh[1:] = False
         tokens, begins, ends = [np.array([NOWHERE])], [np.array([0])], [np.array([items])]
@@ -77,69 +84,54 @@ class ItemTrie:
         # Every node ends where its own children, the nodes below it, end in the next level.
         children = [offsets[level + 1] + np.searchsorted(begins[level + 1], begins[level]) for level in range(levels)]
         after = np.full(len(tokens[levels]) + 1, offsets[-1])
-        trie = cls(
-            tokens=np.concatenate(tokens),
-            children=np.concatenate([*children, after]),
-            begin=np.concatenate(begins),
-            end=np.concatenate(ends),
-            rows=rows,
-            levels=levels,
-        )
-        trie._check(columns)
-        return trie
-
-    def _check(self, columns: np.ndarray) -> None:
-        crowded = np.flatnonzero(self.complete & (self.end - self.begin > 1))
-        short = columns[-1] == NO_CODE
-        if short.any() and not len(crowded):
-            # An identifier that stops where others go on.
-            node = self.walk(columns.T)
-            crowded = node[~self.complete[node]]
-        if len(crowded):
-            place = int(self.begin[crowded[0]])
-            raise GreamError(
-                f"item trie: the identifiers of rows {self.rows[place]} and {self.rows[place + 1]} of the item index "
-                "are equal or one is the prefix of the other: build it with a conflict slot"
-            )
+        arrays = (tokens, [*children, after], begins, ends, [rows])
+        flat = (torch.from_numpy(np.concatenate(parts).astype(np.int32)) for parts in arrays)
+        return cls(**dict(zip(_TENSORS, flat, strict=True)), levels=levels)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    def to(self, device: torch.device | str) -> "ItemTrie":
+        """The same trie on another device, copied there once; itself where it is there already."""
+        there = torch.device(device)
+        if self.device == there:
+            return self
+        if there not in self._copies:
+            tensors = {name: getattr(self, name).to(there) for name in _TENSORS}
+            self._copies[there] = ItemTrie(**tensors, levels=self.levels)
+        return self._copies[there]
+
     @cached_property
-    def complete(self) -> np.ndarray:
+    def _copies(self) -> dict[torch.device, "ItemTrie"]:
+        return {}
+
+    @cached_property
+    def complete(self) -> Tensor:
         """bool [nodes]: the node is a whole identifier."""
         return self.children[1:] == self.children[:-1]
 
     @cached_property
-    def leaf(self) -> np.ndarray:
-        """int64 [items]: the complete node of the item at each place."""
-        leaves = np.flatnonzero(self.complete)
-        found = np.empty_like(self.rows)
-        found[self.begin[leaves]] = leaves
+    def leaf(self) -> Tensor:
+        """int32 [items]: the complete node of the item at each rank."""
+        leaves = self.complete.nonzero()[:, 0]
+        found = torch.empty_like(self.rows)
+        found[self.begin[leaves]] = leaves.to(torch.int32)
         return found
 
     @cached_property
-    def place_of_row(self) -> np.ndarray:
-        """int64 [items]: where each row of the item index stands in the order of identifiers."""
-        places = np.empty_like(self.rows)
-        places[self.rows] = np.arange(len(self.rows))
-        return places
+    def rank_of_row(self) -> Tensor:
+        """int32 [items]: where each row of the item index stands in the order of identifiers."""
+        ranks = torch.empty_like(self.rows)
+        ranks[self.rows] = torch.arange(len(self), dtype=torch.int32, device=self.device)
+        return ranks
 
     @cached_property
-    def level_tokens(self) -> tuple[np.ndarray, ...]:
-        """The distinct tokens of each level, ascending."""
-        return tuple(np.unique(self.tokens[begin:end]) for begin, end in self._level_bounds)
-
-    @cached_property
-    def token_place(self) -> np.ndarray:
-        """int64 [nodes]: where a node's token stands in `level_tokens` of its level."""
-        parts = [np.array([NOWHERE])]
-        for (begin, end), tokens in zip(self._level_bounds, self.level_tokens, strict=True):
-            parts.append(np.searchsorted(tokens, self.tokens[begin:end]))
-        return np.concatenate(parts)
-
-    @cached_property
-    def _level_bounds(self) -> tuple[tuple[int, int], ...]:
+    def level_bounds(self) -> tuple[tuple[int, int], ...]:
+        """First node of each level and of the one after it."""
         bounds, begin, end = [], 0, 1
         for _ in range(self.levels):
             begin, end = int(self.children[begin]), int(self.children[end])
@@ -147,80 +139,142 @@ class ItemTrie:
         return tuple(bounds)
 
     @cached_property
-    def _edges(self) -> np.ndarray:
-        """Parent and token of every node but the root as one number, ascending."""
-        parents = np.repeat(np.arange(len(self.tokens)), np.diff(self.children))
+    def level_tokens(self) -> tuple[Tensor, ...]:
+        """The distinct tokens of each level, int64, ascending."""
+        return tuple(self.tokens[begin:end].unique().long() for begin, end in self.level_bounds)
+
+    @cached_property
+    def token_rank(self) -> Tensor:
+        """int32 [nodes]: where a node's token stands in `level_tokens` of its level."""
+        ranks = torch.full_like(self.tokens, NOWHERE)
+        for (begin, end), tokens in zip(self.level_bounds, self.level_tokens, strict=True):
+            ranks[begin:end] = torch.searchsorted(tokens, self.tokens[begin:end].long(), out_int32=True)
+        return ranks
+
+    @cached_property
+    def fanout(self) -> tuple[int, ...]:
+        """The most children that a node has, by its level; the root's is the first."""
+        counts = self.children.diff()
+        above = ((0, 1), *self.level_bounds[:-1])
+        return tuple(int(counts[begin:end].max()) if end > begin else 0 for begin, end in above)
+
+    def children_of(self, nodes: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """The children of ``nodes`` (any shape, `NOWHERE` among them), in their order, and which of them are real.
+
+        int64 and bool [..., most]; ``most`` is `fanout` of the nodes' level, or the largest. Where there is no child
+        stands some node.
+        """
+        at = nodes.clamp(min=0)
+        first = self.children[at][..., None]
+        below = first + torch.arange(most, device=nodes.device)
+        real = (below < self.children[at + 1][..., None]) & (nodes != NOWHERE)[..., None]
+        return below.clamp(max=len(self.tokens) - 1), real
+
+    def settled(self, nodes: Tensor) -> Tensor:
+        """``nodes`` of any shape, with that item's complete node for each that leads to a single item.
+
+        The same shape and type; `NOWHERE` stays.
+        """
+        at = nodes.clamp(min=0)
+        first = self.begin[at]
+        certain = (nodes != NOWHERE) & (self.end[at] - first == 1)
+        return torch.where(certain, self.leaf[first].to(nodes.dtype), nodes)
+
+    def is_complete(self, nodes: Tensor) -> Tensor:
+        """bool, of the shape of ``nodes``; False for `NOWHERE`."""
+        return (nodes != NOWHERE) & self.complete[nodes.clamp(min=0)]
+
+    @cached_property
+    def _edges(self) -> Tensor:
+        """Parent and token of every node but the root as one number, int64, ascending."""
+        parents = torch.repeat_interleave(self.children.diff().long())
         return parents * self._span + self.tokens[1:]
 
     @cached_property
     def _span(self) -> int:
         return int(self.tokens.max()) + 1
 
-    def step(self, nodes: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The child of each node by each token, int64 [rows]; `NOWHERE` where there is none."""
+    def step(self, nodes: Tensor, tokens: Tensor) -> Tensor:
+        """The child of each node by each token, int64, broadcast; `NOWHERE` where there is none."""
         real = (nodes >= 0) & (tokens >= 0) & (tokens < self._span)
-        wanted = np.where(real, nodes * self._span + tokens, 0)
-        found = np.minimum(np.searchsorted(self._edges, wanted), len(self._edges) - 1)
-        return np.where(real & (self._edges[found] == wanted), found + 1, NOWHERE)
+        wanted = torch.where(real, nodes * self._span + tokens, 0)
+        found = torch.searchsorted(self._edges, wanted).clamp(max=len(self._edges) - 1)
+        return torch.where(real & (self._edges[found] == wanted), found + 1, NOWHERE)
 
-    def walk(self, tokens: np.ndarray) -> np.ndarray:
-        """The node that each row of tokens, int64 [rows, levels] padded with `NO_CODE`, leads to."""
-        nodes = np.full(len(tokens), ROOT, dtype=np.int64)
+    def walk(self, tokens: Tensor) -> Tensor:
+        """The node that each row of tokens (int64 [rows, any]) leads to, int64 [rows].
+
+        What stands after a complete identifier, such as `NO_CODE`, is passed over.
+        """
+        nodes = torch.full((len(tokens),), ROOT, dtype=torch.int64, device=tokens.device)
         for column in tokens.T:
-            nodes = np.where(column == NO_CODE, nodes, self.step(nodes, column))
+            nodes = torch.where(self.is_complete(nodes), nodes, self.step(nodes, column))
         return nodes
 
-    def below(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All children of ``nodes``, int64 [rows] without `NOWHERE`, in their order.
-
-        Returns which of ``nodes`` each child belongs to, as its place there, and the child; both int64 [children].
-        """
-        counts = self.children[nodes + 1] - self.children[nodes]
-        owner = np.repeat(np.arange(len(nodes)), counts)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return owner, self.children[nodes][owner] + within
-
-    def settled(self, nodes: np.ndarray) -> np.ndarray:
-        """``nodes``, int64 of any shape, with that item's complete node for each that leads to a single item.
-
-        int64 of the same shape; `NOWHERE` stays.
-        """
-        certain = (nodes != NOWHERE) & (self.end[nodes] - self.begin[nodes] == 1)
-        return np.where(certain, self.leaf[np.where(certain, self.begin[nodes], 0)], nodes)
-
-    def row_of(self, nodes: np.ndarray) -> np.ndarray:
-        """The row of the item index that each of ``nodes`` names, int64 [rows] as they are.
+    def row_of(self, nodes: Tensor) -> Tensor:
+        """The row of the item index that each of ``nodes`` names, int64, the same shape.
 
         `GreamError` when one is not a complete identifier.
         """
-        if not self.complete[nodes].all():
+        if not bool(self.is_complete(nodes).all()):
             raise GreamError("item trie: an identifier that is not complete names no item")
-        return self.rows[self.begin[nodes]]
+        return self.rows[self.begin[nodes]].long()
+
+    def identifiers(self, rows: Tensor) -> Tensor:
+        """The token ids of items by their rows of the item index: int64 [rows, levels], padded with `NO_CODE`."""
+        ranks = self.rank_of_row[rows][:, None]
+        nodes, columns = torch.full_like(rows, ROOT), []
+        for fanout in self.fanout:
+            below, real = self.children_of(nodes, max(1, fanout))
+            on_the_way = real & (self.begin[below] <= ranks) & (ranks < self.end[below])
+            goes_on = on_the_way.any(1)
+            child = below.gather(1, on_the_way.int().argmax(1, keepdim=True))[:, 0]
+            nodes = torch.where(goes_on, child, nodes)
+            columns.append(torch.where(goes_on, self.tokens[nodes], NO_CODE).long())
+        return torch.stack(columns, dim=1)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole."""
-        from safetensors.numpy import save_file
+        from safetensors.torch import save_file
 
-        arrays = {name: getattr(self, name) for name in ("tokens", "children", "begin", "end", "rows")}
+        tensors = {name: getattr(self, name).cpu() for name in _TENSORS}
         with whole(path) as draft:
-            save_file(arrays, draft, metadata={"kind": KIND, "version": VERSION, "levels": str(self.levels)})
+            save_file(tensors, draft, metadata={"kind": KIND, "version": VERSION, "levels": str(self.levels)})
 
     @classmethod
     def load(cls, path: Path) -> "ItemTrie":
-        """Read what `save` wrote."""
+        """Read what `save` wrote, onto the CPU."""
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                if (about.get("kind"), about.get("version")) != (KIND, VERSION):
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("kind") != KIND or metadata.get("version") not in READABLE:
                     raise GreamError(f"{path} is not an item trie of version {VERSION}: export it again")
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(**arrays, levels=int(about["levels"]))
+                tensors = {name: file.get_tensor(name).to(torch.int32) for name in file.keys()}  # noqa: SIM118
+            return cls(**tensors, levels=int(metadata["levels"]))
         except FileNotFoundError:
             raise GreamError(f"{path} is missing: export it again") from None
         except (SafetensorError, TypeError, ValueError) as error:
             raise GreamError(f"{path} is damaged ({error}): export it again") from None
+
+
+_TENSORS = tuple(field.name for field in fields(ItemTrie) if field.name != "levels")
+
+
+def _check_prefix_free(rows: np.ndarray, columns: np.ndarray) -> None:
+    """`GreamError` when two of the sorted identifiers are equal, or one stops where the next goes on."""
+    same = np.ones(len(rows) - 1, dtype=bool)
+    clash = np.zeros(len(rows) - 1, dtype=bool)
+    for column in columns:
+        clash |= same & (column[:-1] == NO_CODE)
+        same &= column[1:] == column[:-1]
+    crowded = np.flatnonzero(clash | same)
+    if len(crowded):
+        raise GreamError(
+            f"item trie: the identifiers of rows {rows[crowded[0]]} and {rows[crowded[0] + 1]} of the item index "
+            "are equal or one is the prefix of the other: build it with a conflict slot"
+        )
 
 
 def _sorted(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

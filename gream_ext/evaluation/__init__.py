@@ -1,1 +1,1 @@
-"""Metrics, protocol, baselines and the report."""
+"""Asking a model for every held-out user, its figures, baselines, and comparing two."""

@@ -4,74 +4,115 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from gream_ext.corpus.prompts import SystemPrompt
-from gream_ext.data.histories import Case
+from gream_ext.data.histories import Case, Split
+from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.protocol import SAMPLED
+from gream_ext.evaluation.files import ranked_rows
 from gream_ext.inference.engines.base import Sampling
+from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
+from gream_ext.inference.modes import Modes, Reasoning, Request, votes
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
 
-if TYPE_CHECKING:
-    from gream_ext.inference.modes import Modes, Reasoning
+NOTHING_LEFT = Reasoning("", None, "nothing_left", False, None, 0)
+"""In place of each sample of a user who has seen the whole catalogue, where seen items are excluded."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """All that an answer depends on beside the model and the user; it is written with the answers."""
+
+    mode: Literal["direct", "reason"]
+    split: Split
+    exclude_seen: bool
+    beams: int
+    n: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    constrained: bool
+    beta: float
+    window: int
+    system_prompt: SystemPrompt
+    seed: int | None
+    dtype: str
+    engine: EngineName
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the work is done and how it is cut up, which changes no answer."""
+
+    device: str
+    server: str | None
+    processes: int
+    threads: int | None
+    prompts_at_once: int
+    rows_at_once: int
 
 
 @dataclass(frozen=True)
 class Task:
-    """How to answer, with everything that a worker needs to begin."""
+    """Everything that a worker needs to begin."""
 
     model: Path
     item_index: Path
-    mode: Literal["direct", "reason"]
-    beams: int
-    sampling: Sampling
-    exclude_seen: bool
-    window: int
-    system_prompt: SystemPrompt
-    beta: float
-    seed: int
-    device: str
-    dtype: str
-    prompts_at_once: int
-    rows_at_once: int
-    threads: int | None = None
-    engine: EngineName = "transformers"
-    server: str | None = None
+    how: Decoding
+    machine: Machine
 
 
-def load(task: Task) -> "Modes":
+def load(task: Task) -> Modes:
     """The model behind both modes."""
     import torch
 
-    from gream_ext.decoding.trie import ItemTrie
-    from gream_ext.inference.engines.choose import open_engine
-    from gream_ext.inference.modes import Modes
-
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if task.device == "auto" else task.device
+    machine = task.machine
+    if machine.threads is not None:
+        torch.set_num_threads(machine.threads)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if machine.device == "auto" else machine.device
     index = ItemIndex.load(task.item_index)
     engine = open_engine(
-        task.engine,
+        task.how.engine,
         task.model,
         lambda tokenizer: ItemTrie.from_index(index, tokenizer),
         device,
-        task.dtype,
-        task.server,
-        prompts_at_once=task.prompts_at_once,
-        rows_at_once=task.rows_at_once,
+        task.how.dtype,
+        machine.server,
+        prompts_at_once=machine.prompts_at_once,
+        rows_at_once=machine.rows_at_once,
     )
-    return Modes(engine, index, task.window, task.system_prompt)
+    return Modes(engine, index, task.how.window, task.how.system_prompt)
 
 
-def answer(modes: "Modes", task: Task, cases: Sequence[Case]) -> pl.DataFrame:
-    """One row a case, see `gream_ext.evaluation.protocol.EVALUATION`; no case is left out."""
-    rows = (_direct if task.mode == "direct" else _reason)(modes, task, cases)
+def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
+    """One row a case, see `gream_ext.evaluation.files.EVALUATION`; no case is left out.
+
+    Whoever has seen the whole catalogue, where seen items are excluded, is asked nothing and counts as a miss.
+    """
+    how = task.how
+    asked = [case for case in cases if not (how.exclude_seen and len(set(case.history)) == len(modes.index))]
+    requests = [Request(case.history, exclude_seen=how.exclude_seen) for case in asked]
+    users = [case.user_id for case in asked]
+    if how.mode == "direct":
+        rankings = {}
+        for user, ranked in zip(users, modes.direct(requests, how.beams), strict=True):
+            if ranked.error:
+                raise GreamError(f"user {user!r}: {ranked.error}")
+            rankings[user] = [(one.item_id, one.score) for one in ranked.items]
+        return ranked_rows(cases, [rankings.get(case.user_id, []) for case in cases])
+    seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.capabilities.seeds else None
+    samples = dict(zip(users, modes.reason(requests, how.sampling, seeds), strict=True))
+    nothing = [NOTHING_LEFT] * how.n
+    rows = [reasoned_row(modes.index, case, samples.get(case.user_id, nothing), how.beta) for case in cases]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -80,40 +121,8 @@ def user_seed(seed: int, user_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{user_id}".encode()).digest()[:8], "big")
 
 
-def _direct(modes: "Modes", task: Task, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    from gream_ext.inference.modes import Request
-
-    requests = [Request(case.history, exclude_seen=task.exclude_seen) for case in cases]
-    rows = []
-    for case, answered in zip(cases, modes.direct(requests, task.beams), strict=True):
-        if answered.error:
-            raise GreamError(f"user {case.user_id!r}: {answered.error}")
-        rows.append(
-            {
-                "user_id": case.user_id,
-                "target": case.target,
-                "recommendations": [one.item_id for one in answered.items],
-                "scores": [one.score for one in answered.items],
-                **{column: [] for column in SAMPLED},
-            }
-        )
-    return rows
-
-
-def _reason(modes: "Modes", task: Task, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    from gream_ext.inference.modes import Request
-
-    requests = [Request(case.history, exclude_seen=task.exclude_seen) for case in cases]
-    repeats = modes.engine.capabilities.seeds
-    seeds = [user_seed(task.seed, case.user_id) for case in cases] if repeats else None
-    sampled = modes.reason(requests, task.sampling, seeds)
-    return [reasoned_row(modes.index, case, samples, task.beta) for case, samples in zip(cases, sampled, strict=True)]
-
-
-def reasoned_row(index: ItemIndex, case: Case, samples: "Sequence[Reasoning]", beta: float) -> dict[str, Any]:
+def reasoned_row(index: ItemIndex, case: Case, samples: Sequence[Reasoning], beta: float) -> dict[str, Any]:
     """The row of a user: each sample scored as RL scores it, and the items that they name by votes."""
-    from gream_ext.inference.modes import votes
-
     shortest = index.length - int((index.codes[:, -1] == NO_CODE).any())
     target = index.text(case.target)
     scored = [
@@ -129,7 +138,9 @@ def reasoned_row(index: ItemIndex, case: Case, samples: "Sequence[Reasoning]", b
         "item": [one.item_id for one in samples],
         "matched_levels": [one["matched_levels"] for one in scored],
         "reward": [one["score"] for one in scored],
-        "status": [one["status"] for one in scored],
+        "status": [
+            one.status if one is NOTHING_LEFT else score["status"] for one, score in zip(samples, scored, strict=True)
+        ],
         "well_formed": [one["well_formed"] for one in scored],
         "truncated": [one.finish == "length" for one in samples],
         "tokens": [one.tokens for one in samples],

@@ -1,48 +1,36 @@
-"""Stage ``baselines``: what needs no model, on the same users: most popular, and first-order Markov.
+"""What a model is compared with: most popular, first-order Markov, and a model of another workspace.
 
-Both are fitted on training interactions and nothing else. They write the files that `evaluate`
-writes, under the names ``popular`` and ``markov``.
+The first two are fitted on training interactions and nothing else. All leave the files that `evaluate` leaves.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import polars as pl
+
+from gream_ext.data.histories import Case, Split, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
-from gream_ext.stage import Stage, option
-from gream_ext.workspace import Workspace
+from gream_ext.evaluation.files import files, ranked_rows, read_evaluation, stem, write_evaluation
+from gream_ext.evaluation.protocol import impossible_targets, summarise, summary_line
+from gream_ext.items.index import ItemIndex
+from gream_ext.workspace import Workspace, read_json
 
 Ranker = Callable[[Sequence[str], Collection[str], int], list[tuple[str, float]]]
-"""``(history, excluded, count) -> [(item, score)]``, best first."""
-
-
-@dataclass(frozen=True)
-class BaselinesSettings:
-    """Which split, and how many recommendations a user."""
-
-    split: Literal["test", "valid"] = option("test", help="the interaction that is asked for")
-    cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="places at which recall and NDCG are taken")
-    recommendations: int = option(20, least=1, help="items a user")
-
-    def __post_init__(self) -> None:
-        check_cutoffs(self.cutoffs, self.recommendations)
-
-
-def check_cutoffs(cutoffs: Sequence[int], most: int) -> None:
-    """`GreamError` unless there is a cutoff, all are from 1 to ``most`` and none stands there twice."""
-    if len(set(cutoffs)) < len(cutoffs):
-        raise GreamError(f"cutoffs {list(cutoffs)} name one twice: give each once")
-    if not cutoffs or not all(1 <= cutoff <= most for cutoff in cutoffs):
-        raise GreamError(f"cutoffs must be from 1 to {most} (as many as are recommended), not {list(cutoffs)}")
+"""``(history, excluded, count) -> [(item, score)]``, best first; empty where all items are excluded."""
 
 
 def popularity(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> dict[str, int]:
     """Training interactions of each item, most popular first; ties in the order of ``item_ids``."""
     counts = Counter(item for history in histories.values() for item in history)
     return {item: counts[item] for item in sorted(item_ids, key=lambda item: -counts[item])}
+
+
+def popular_items(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> list[str]:
+    """The most popular tenth of the catalogue."""
+    return list(popularity(histories, item_ids))[: max(1, len(item_ids) // 10)]
 
 
 def popular_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> Ranker:
@@ -63,7 +51,7 @@ def markov_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str
     order = popularity(histories, item_ids)
     total = sum(order.values()) + 1
     shares = {item: count / total for item, count in order.items()}
-    place = {item: number for number, item in enumerate(order)}
+    rank_of = {item: number for number, item in enumerate(order)}
     following: dict[str, Counter[str]] = defaultdict(Counter)
     for history in histories.values():
         for item, follower in pairwise(history):
@@ -71,7 +59,7 @@ def markov_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str
 
     def rank(history: Sequence[str], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
         after = following.get(history[-1], Counter()) if history else Counter()
-        seen_to_follow = sorted(after, key=lambda item: (-after[item], place[item]))
+        seen_to_follow = sorted(after, key=lambda item: (-after[item], rank_of[item]))
         rest = (item for item in order if item not in after)
         scored = ((item, after[item] + shares[item]) for part in (seen_to_follow, rest) for item in part)
         return _first(scored, excluded, count)
@@ -79,77 +67,75 @@ def markov_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str
     return rank
 
 
+def _first(scored: Iterable[tuple[str, float]], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
+    return list(islice((one for one in scored if one[0] not in excluded), count))
+
+
 RANKERS = {"popular": popular_ranker, "markov": markov_ranker}
 
 
-def _first(scored: Any, excluded: Collection[str], count: int) -> list[tuple[str, float]]:
-    found = []
-    for item, score in scored:
-        if item not in excluded:
-            found.append((item, score))
-            if len(found) == count:
-                break
-    return found
-
-
-def run(workspace: Workspace, settings: BaselinesSettings) -> None:
-    import polars as pl
-
-    from gream_ext.data.histories import evaluation_cases, training_histories
-    from gream_ext.evaluation.protocol import SAMPLED, stem, summarise, write_evaluation
-    from gream_ext.extras.report.data import write_results
-    from gream_ext.items.index import ItemIndex
-
+def measure_simple(workspace: Workspace, split: Split, cutoffs: Sequence[int], count: int) -> None:
+    """Fit, ask and measure most popular and Markov, with seen items allowed and excluded."""
     item_ids = ItemIndex.load(workspace.item_index).item_ids
-    histories = training_histories(workspace)
-    cases = evaluation_cases(workspace, settings.split)
+    histories, cases = training_histories(workspace), evaluation_cases(workspace, split)
     popular = popular_items(histories, item_ids)
     for name, make in RANKERS.items():
         rank = make(histories, item_ids)
         for exclude_seen in (False, True):
-            answers = [
-                rank(case.history, set(case.history) if exclude_seen else (), settings.recommendations)
-                for case in cases
-            ]
-            rows = pl.DataFrame(
-                {
-                    "user_id": [case.user_id for case in cases],
-                    "target": [case.target for case in cases],
-                    "recommendations": [[item for item, _ in answer] for answer in answers],
-                    "scores": [[score for _, score in answer] for answer in answers],
-                    **{column: [[] for _ in cases] for column in SAMPLED},
-                }
+            rankings = [rank(case.history, set(case.history) if exclude_seen else (), count) for case in cases]
+            path = stem(workspace, name, "direct", split, exclude_seen)
+            figures = write_baseline(
+                path, ranked_rows(cases, rankings), cases, exclude_seen, cutoffs, item_ids, popular
             )
-            about = {"model": name, "mode": "direct", "split": settings.split, "exclude_seen": exclude_seen}
-            figures = summarise(rows, "direct", settings.cutoffs, len(item_ids), popular)
-            path = stem(workspace, name, "direct", settings.split, exclude_seen)
-            write_evaluation(path, rows, {**about, **figures}, about)
-            shown = ", ".join(f"recall@{cutoff} {figures[f'recall@{cutoff}']:.3f}" for cutoff in settings.cutoffs)
-            print(f"baselines: {name}{', excluding seen' if exclude_seen else ''}: {shown} ({len(cases)} users)")
-    write_results(workspace)
+            print(f"baselines: {name}{', excluding seen' if exclude_seen else ''}: {figures}")
 
 
-def popular_items(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> list[str]:
-    """The most popular tenth of the catalogue."""
-    return list(popularity(histories, item_ids))[: max(1, len(item_ids) // 10)]
+def write_baseline(
+    path: Path,
+    rows: pl.DataFrame,
+    cases: Sequence[Case],
+    exclude_seen: bool,
+    cutoffs: Sequence[int],
+    item_ids: Sequence[str],
+    popular: Sequence[str],
+    **facts: Any,
+) -> str:
+    """Measure the rows of a baseline and write its two files, ``facts`` in the summary; returns a line about them."""
+    split = path.name.split("-")[1]
+    about = {"model": path.parent.name, "mode": "direct", "split": split, "exclude_seen": exclude_seen}
+    figures = summarise(rows, "direct", cutoffs, len(item_ids), popular)
+    if exclude_seen:
+        figures["impossible_targets"] = impossible_targets(cases)
+    write_evaluation(path, rows, {**about, **figures, **facts}, about)
+    return summary_line(figures, ["recall"], cutoffs)
 
 
-def _writes(workspace: Workspace, settings: BaselinesSettings) -> list[Path]:
-    from gream_ext.evaluation.protocol import files, stem
-
-    return [
-        file
-        for name in RANKERS
-        for exclude_seen in (False, True)
-        for file in files(stem(workspace, name, "direct", settings.split, exclude_seen))
-    ]
+def sources(source: Workspace, model: str, split: Split) -> dict[bool, Path]:
+    """The direct evaluations of a model that there are, by whether seen items are excluded."""
+    stems = {exclude_seen: stem(source, model, "direct", split, exclude_seen) for exclude_seen in (False, True)}
+    return {exclude_seen: path for exclude_seen, path in stems.items() if files(path)[0].exists()}
 
 
-STAGE = Stage(
-    name="baselines",
-    settings=BaselinesSettings,
-    run=run,
-    reads=lambda workspace, settings: [workspace.interactions, workspace.item_index],
-    writes=_writes,
-    label=lambda settings: "baselines" if settings.split == "test" else f"baselines {settings.split}",
-)
+def bring(workspace: Workspace, name: str, source: Workspace, model: str, split: Split) -> None:
+    """Copy the direct evaluations of another workspace's model as those of a baseline of this one.
+
+    `GreamError` unless there is one, and both workspaces have the same users and targets.
+    """
+    cases = evaluation_cases(workspace, split)
+    wanted = sorted((case.user_id, case.target) for case in cases)
+    found = sources(source, model, split)
+    for exclude_seen, path in found.items():
+        rows, about = read_evaluation(path), read_json(files(path)[1], "evaluate")
+        if sorted(rows.select("user_id", "target").rows()) != wanted:
+            raise GreamError(f"{files(path)[0]} has other users or targets than this workspace: prepare both alike")
+        told = {"model": name, "mode": "direct", "split": split, "exclude_seen": exclude_seen}
+        beams = {key: about[key] for key in ("beams",) if key in about}
+        here = stem(workspace, name, "direct", split, exclude_seen)
+        write_evaluation(here, rows, {**about, **told, "brought_from": model}, {**told, **beams})
+    if not found:
+        raise GreamError(
+            f"{source.root} has no direct evaluation of {model!r} on {split} users: run `gream evaluate --workspace "
+            f"{source.root} --model {model} --split {split}` first"
+        )
+    brought = ", ".join("seen items excluded" if exclude_seen else "all items" for exclude_seen in found)
+    print(f"baselines bring: {name}: {brought} ({len(wanted)} users)")

@@ -1,59 +1,44 @@
-"""Command ``compare``: two models over the same users, in any figure, with the interval of the difference."""
+"""Two evaluations over the same users, in any figures, as a table with the intervals of the differences."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from gream_ext.errors import GreamError
-from gream_ext.stage import Stage, option
-from gream_ext.workspace import Workspace
+from gream_ext.evaluation.files import files, model_name, read_evaluation, stem
+from gream_ext.evaluation.protocol import check_figure, compare, figure_of, values
+from gream_ext.workspace import Workspace, read_json
 
 
-@dataclass(frozen=True)
-class CompareSettings:
-    """Which two evaluations of a workspace, and in what."""
+def comparison_table(first: Path, second: Path, names: tuple[str, str], figures: Sequence[str], mode: str) -> str:
+    """Means of both evaluations (by their stems), second minus first, and its interval, one figure a line.
 
-    first: str = option(help="a model or baseline that has been evaluated, such as markov, SASRec or sft")
-    second: str = option(help="the other; differences are second minus first")
-    mode: Literal["direct", "reason"] = option("direct", help="of both")
-    split: Literal["test", "valid"] = option("test", help="whose interactions were asked for")
-    exclude_seen: bool = option(False, help="the evaluations that never recommend what stands in the user's history")
-    figures: tuple[str, ...] = option((), help="such as recall@10, ndcg@5, pass@1, first@10, reward; none: the usual")
-    other: str | None = option(None, help="workspace of the second, where it is another one")
-
-
-def run(workspace: Workspace, settings: CompareSettings) -> None:
-    from gream_ext.evaluation.protocol import check_figure, compare, read_evaluation, values
-
-    there = Workspace(settings.other) if settings.other else workspace
-    first, second = (
-        evaluation(place, model, settings) for place, model in ((workspace, settings.first), (there, settings.second))
-    )
+    Without ``figures`` those that both have of the mode's usual ones. `GreamError` for what cannot be taken.
+    """
     rows = read_evaluation(first), read_evaluation(second)
     # The usual figures were within bounds when they were measured: a small catalogue may have shorter lists.
-    for one, model in zip(rows, (settings.first, settings.second), strict=True):
-        for figure in settings.figures:
+    for one, model in zip(rows, names, strict=True):
+        for figure in figures:
             try:
                 check_figure(one, figure)
             except GreamError as error:
                 raise GreamError(f"{model!r}: {error}") from None
-    figures = settings.figures or usual_figures(first, second, settings.mode)
-    compared = [(figure, compare(first, second, figure)) for figure in figures]
-    names = max(len(figure) for figure in figures)
-    print(f"{'':<{names}}  {settings.first:>10} {settings.second:>10} {'difference':>11}  95 % interval")
-    for figure, found in compared:
-        means = [float(values(one, figure).mean()) for one in rows]
+    figures = figures or usual_figures(first, second, mode)
+    width = max(len(figure) for figure in figures)
+    lines = [f"{'':<{width}}  {names[0]:>10} {names[1]:>10} {'difference':>11}  95 % interval"]
+    for figure in figures:
+        found, means = compare(first, second, figure), [float(values(one, figure).mean()) for one in rows]
         sure = "" if found.low <= 0 <= found.high else " *"
         interval = f"[{found.low:+.4f}, {found.high:+.4f}]"
-        print(f"{figure:<{names}}  {means[0]:10.4f} {means[1]:10.4f} {found.difference:+11.4f}  {interval}{sure}")
-    print(f"{found.users} users, paired; * the interval leaves zero out")
+        lines.append(
+            f"{figure:<{width}}  {means[0]:10.4f} {means[1]:10.4f} {found.difference:+11.4f}  {interval}{sure}"
+        )
+    return "\n".join([*lines, f"{len(rows[0])} users, paired; * the interval leaves zero out"])
 
 
-def evaluation(workspace: Workspace, model: str, settings: CompareSettings) -> Path:
+def evaluation(workspace: Workspace, model: str, mode: str, split: str, exclude_seen: bool) -> Path:
     """The stem of a model's evaluation; `GreamError` says which models there are."""
-    from gream_ext.evaluation.protocol import files, stem
-
-    path = stem(workspace, model, settings.mode, settings.split, settings.exclude_seen)
+    name = model_name(workspace, model) if "/" in model else model
+    path = stem(workspace, name, mode, split, exclude_seen)
     if not files(path)[0].exists():
         there = sorted(one.parent.name for one in workspace.path("evaluation").glob(f"*/{path.name}.parquet"))
         raise GreamError(
@@ -75,21 +60,11 @@ def usual_figures(first: Path, second: Path, mode: str) -> tuple[str, ...]:
 
 def measured_figures(path: Path) -> dict[str, tuple[str, int]]:
     """The figures that stand in an evaluation's JSON, each with its name and cutoff."""
-    from gream_ext.evaluation.protocol import figure_of, files
-    from gream_ext.workspace import read_json
-
     about = files(path)[1]
     intervals = read_json(about, "evaluate").get("intervals", {})
     if not isinstance(intervals, dict):
         raise GreamError(f"{about} is damaged (its intervals are no JSON object): run `gream evaluate` again")
-    found = {}
-    for column in intervals:
-        figure = figure_of(column)
-        if figure is None:
-            raise GreamError(f"{about} is damaged ({column!r} is no figure): run `gream evaluate` again")
-        found[column] = figure
+    found = {column: figure for column in intervals if (figure := figure_of(column))}
+    if unknown := intervals.keys() - found.keys():
+        raise GreamError(f"{about} is damaged ({min(unknown)!r} is no figure): run `gream evaluate` again")
     return found
-
-
-STAGE = Stage(name="compare", settings=CompareSettings, run=run)
-"""A command: it writes nothing."""

@@ -1,8 +1,4 @@
-"""What an evaluation leaves behind, how its figures are taken from it, and how two are compared.
-
-One row a user, one file an evaluation, the same columns for models and baselines: any figure can
-be taken again later, and any two evaluations of the same users can be paired.
-"""
+"""How figures are taken from the rows of an evaluation, and how two evaluations are compared."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,59 +8,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
+from gream_ext.evaluation.files import EVALUATION, read_evaluation, table_of
 from gream_ext.evaluation.metrics import Comparison, bootstrap, first_k, ndcg_at, paired, pass_at_k, ranks, recall_at
-from gream_ext.workspace import Schema, Workspace, read_metadata, read_table, write_json, write_table
+from gream_ext.workspace import read_metadata
 
-EVALUATION = Schema(
-    "evaluation",
-    1,
-    {
-        "user_id": "String",
-        "target": "String",
-        "recommendations": "List(String)",  # item ids, best first; reasoning mode: by votes
-        "scores": "List(Float32)",  # direct mode: log-probability; reasoning mode: share of the samples
-        # Reasoning mode, one entry a sample, in the order of sampling; empty in direct mode.
-        "item": "List(String)",  # null where the sample names no real item
-        "matched_levels": "List(Int32)",
-        "reward": "List(Float32)",
-        "status": "List(String)",
-        "well_formed": "List(Boolean)",
-        "truncated": "List(Boolean)",
-        "tokens": "List(Int32)",
-        "text": "List(String)",
-    },
-)
-SAMPLED = tuple(EVALUATION.columns)[4:]
-DECODING = ("mode", "split", "exclude_seen", "n", "temperature", "top_p", "max_new_tokens", "constrained", "beams")
-"""Settings that two evaluations of one kind must share to be compared."""
+DECODING = {
+    "direct": ("mode", "split", "exclude_seen", "beams"),
+    "reason": ("mode", "split", "exclude_seen", "n", "temperature", "top_p", "max_new_tokens", "constrained"),
+}
+"""By mode the settings that two evaluations must share to be compared."""
 
 MEANS = ("reward", "matched_levels", "well_formed", "truncated", "tokens", "answered")
 """Figures that are means over a user's samples."""
 AT_CUTOFF = re.compile(r"(recall|ndcg|pass|first)@([1-9][0-9]{0,8})")
-
-
-def stem(workspace: Workspace, model: str, mode: str, split: str, exclude_seen: bool) -> Path:
-    """``evaluation/<model>/<mode>-<split>[-unseen]``, to which ``.parquet`` and ``.json`` are added."""
-    path = workspace.evaluation(model, mode, split)
-    return path.with_name(f"{path.name}-unseen") if exclude_seen else path
-
-
-def files(path: Path) -> list[Path]:
-    """The two files of an evaluation."""
-    return [path.with_name(f"{path.name}.parquet"), path.with_name(f"{path.name}.json")]
-
-
-def write_evaluation(path: Path, rows: pl.DataFrame, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Write both files of an evaluation, the rows with their ``settings``."""
-    table, about = files(path)
-    write_table(rows, table, EVALUATION, {"settings": dict(settings)})
-    write_json(about, dict(summary))
-
-
-def read_evaluation(path: Path) -> pl.DataFrame:
-    """The rows of an evaluation, by its stem or its Parquet file."""
-    return read_table(_table(path), EVALUATION, "evaluate")
 
 
 def figure_of(column: str) -> tuple[str, int] | None:
@@ -127,9 +85,6 @@ def compare(first: Path | pl.DataFrame, second: Path | pl.DataFrame, column: str
     ``compare(before, after, "reward")`` is the gain of RL in mean residual reward. `GreamError` unless
     both have the same users and targets, decoded the same way where both are of one mode.
     """
-    for one in (first, second):
-        if isinstance(one, Path):
-            read_metadata(_table(one), EVALUATION, "evaluate")
     if isinstance(first, Path) and isinstance(second, Path):
         _check_decoding(first, second)
     rows = [read_evaluation(one) if isinstance(one, Path) else one for one in (first, second)]
@@ -149,29 +104,35 @@ def summarise(
     catalogue that somebody is recommended, ``popular_share`` the popular items' share of what is
     recommended, both within the longest cutoff; ``validity`` the share of the answers that are real items.
     """
-    if mode == "direct":
-        columns = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in cutoffs]
-    else:
-        columns = [f"{name}@{cutoff}" for name in ("pass", "first") for cutoff in cutoffs]
+    names = ("recall", "ndcg") if mode == "direct" else ("pass", "first")
+    columns = [f"{name}@{cutoff}" for name in names for cutoff in cutoffs]
+    if mode == "reason":
         columns += ["well_formed", "answered", "truncated", "reward", "tokens"]
-    figures: dict[str, Any] = {"users": len(rows)}
-    intervals = {}
-    for column in columns:
-        interval = bootstrap(values(rows, column))
-        figures[column] = interval.mean
-        intervals[column] = [interval.low, interval.high]
-    recommended = [items_[: max(cutoffs)] for items_ in rows["recommendations"].to_list()]
-    emitted = [item for items_ in recommended for item in items_]
+    intervals = {column: bootstrap(values(rows, column)) for column in columns}
+    figures: dict[str, Any] = {"users": len(rows), **{column: one.mean for column, one in intervals.items()}}
+    emitted = [item for items_ in rows["recommendations"].to_list() for item in items_[: max(cutoffs)]]
     figures["coverage"] = len(set(emitted)) / items
     figures["popular_share"] = float(np.isin(emitted, list(popular)).mean()) if emitted and popular else None
+    figures["validity"] = 1.0
     if mode == "reason":
         figures["mean_reward"] = figures["reward"]
         figures["statuses"] = dict(sorted(rows["status"].explode().value_counts().rows()))
         named, real = int(rows["well_formed"].explode().sum() or 0), int(rows["item"].explode().count())
         figures["validity"] = real / named if named else None
-    else:
-        figures["validity"] = 1.0
-    return {**figures, "intervals": intervals}
+    return {**figures, "intervals": {column: [one.low, one.high] for column, one in intervals.items()}}
+
+
+def impossible_targets(cases: Sequence[Case]) -> float:
+    """The share of users whose target stands in their history: excluding seen items makes it impossible."""
+    return sum(case.target in case.history for case in cases) / len(cases)
+
+
+def summary_line(figures: Mapping[str, Any], names: Sequence[str], cutoffs: Sequence[int]) -> str:
+    """``recall@10 0.1234, … (943 users)``, and which targets were impossible, where there were such."""
+    shown = ", ".join(f"{name}@{cutoff} {figures[f'{name}@{cutoff}']:.4f}" for name in names for cutoff in cutoffs)
+    share = figures.get("impossible_targets", 0.0)
+    note = f"; {share:.1%} of the targets were seen before, so that excluding seen items makes them impossible"
+    return f"{shown} ({figures['users']} users){note if share else ''}"
 
 
 def _figure(column: str) -> tuple[str, int]:
@@ -184,13 +145,9 @@ def _figure(column: str) -> tuple[str, int]:
     return found
 
 
-def _table(path: Path) -> Path:
-    return path if path.suffix == ".parquet" else files(path)[0]
-
-
 def _check_decoding(first: Path, second: Path) -> None:
-    ours, theirs = (read_metadata(_table(one), EVALUATION, "evaluate").get("settings", {}) for one in (first, second))
-    for name in DECODING:
+    ours, theirs = (read_metadata(table_of(one), EVALUATION, "evaluate").get("settings", {}) for one in (first, second))
+    for name in DECODING.get(ours.get("mode"), ("mode",)):
         if name in ours and name in theirs and ours[name] != theirs[name]:
             raise GreamError(
                 f"{first} and {second} cannot be compared: {name} is {ours[name]!r} in one and {theirs[name]!r} in the "

@@ -11,27 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.answers import Task, answer, load
-from gream_ext.evaluation.protocol import EVALUATION
+from gream_ext.evaluation.files import EVALUATION
+from gream_ext.inference.modes import Modes
+from gream_ext.inference.source import sha256
 from gream_ext.workspace import read_table, write_table
-
-if TYPE_CHECKING:
-    from gream_ext.inference.modes import Modes
 
 
 def identity(about: Mapping[str, Any], inputs: Sequence[Path]) -> str:
-    """A hash of settings and of what stands in the input files and folders (name, size and time of change)."""
-    listing = []
-    for path in inputs:
-        found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        listing += [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in found if file.is_file()]
-    return hashlib.sha256(json.dumps([about, listing], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """A hash of what is evaluated and how, and of the contents of the input files."""
+    described = json.dumps([about, [sha256(path) for path in inputs]], sort_keys=True, default=str)
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
 class Shards:
@@ -48,11 +44,8 @@ class Shards:
 
     def read(self, number: int, cases: Sequence[Case]) -> pl.DataFrame | None:
         """A finished piece, or None where there is none, or one of other users."""
-        file = self._file(number)
-        if not file.exists():
-            return None
         try:
-            rows = read_table(file, EVALUATION, "evaluate")
+            rows = read_table(self._file(number), EVALUATION, "evaluate")
         except GreamError:
             return None
         return rows if rows["user_id"].to_list() == [case.user_id for case in cases] else None
@@ -69,14 +62,14 @@ class Shards:
         return self.folder / f"{number:06d}.parquet"
 
 
-def answer_all(task: Task, chunks: Mapping[int, Sequence[Case]], processes: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Answer each chunk, in whatever order they are ready; what comes out does not depend on ``processes``."""
-    if not chunks:
+def answer_all(task: Task, pieces: Mapping[int, Sequence[Case]]) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Answer each piece, in whatever order they are ready; what comes out does not depend on the processes."""
+    if not pieces:
         return
-    processes = min(processes, len(chunks))
+    processes = min(task.machine.processes, len(pieces))
     if processes == 1:
         modes = load(task)
-        for number, cases in chunks.items():
+        for number, cases in pieces.items():
             yield number, answer(modes, task, cases)
         return
     before = set(multiprocessing.active_children())
@@ -84,7 +77,7 @@ def answer_all(task: Task, chunks: Mapping[int, Sequence[Case]], processes: int)
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(task,)
     )
     try:
-        waiting = {executor.submit(_answer, cases): number for number, cases in chunks.items()}
+        waiting = {executor.submit(_answer, cases): number for number, cases in pieces.items()}
         while waiting:
             # With Polars' handler of Ctrl-C a wait without a timeout cannot be interrupted.
             for future in wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done:
@@ -101,7 +94,7 @@ def answer_all(task: Task, chunks: Mapping[int, Sequence[Case]], processes: int)
         executor.shutdown(cancel_futures=True)
 
 
-_worker: "tuple[Modes, Task] | None" = None
+_worker: tuple[Modes, Task] | None = None
 
 
 def _begin(task: Task) -> None:
@@ -122,5 +115,4 @@ def _end_after(parent: Any) -> None:
 def _answer(cases: Sequence[Case]) -> pl.DataFrame:
     if _worker is None:
         raise RuntimeError("this worker was not begun")
-    modes, task = _worker
-    return answer(modes, task, cases)
+    return answer(*_worker, cases)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from gream_ext import __version__
 from gream_ext.errors import GreamError
+from gream_ext.evaluation.files import MODES, Evaluations, stem
+from gream_ext.evaluation.files import files as files_of
 from gream_ext.inference.source import (
     EXPORT_KIND,
     EXPORT_VERSION,
@@ -84,8 +86,7 @@ def write_export(workspace: Workspace, source: Source, folder: Path) -> None:
         names = [file.relative_to(draft).as_posix() for file in sorted(draft.rglob("*")) if file.is_file()]
         hashes = {name: sha256(draft / name) for name in names}
         about = {name: {"bytes": (draft / name).stat().st_size, "sha256": hashes[name]} for name in names}
-        evaluated = [sha256(workspace.item_index), *(hashes[f"model/{file.name}"] for file in chosen)]
-        facts = gather_facts(workspace, source, evaluated)
+        facts = gather_facts(workspace, source)
         (draft / "README.md").write_text(model_card(source, facts, [*names, "gream.json"]), encoding="utf-8")
         write_json(draft / "gream.json", {**facts, "files": about})
 
@@ -100,8 +101,8 @@ def write_titles(workspace: Workspace, path: Path) -> None:
     write_table(frame, path, ITEMS)
 
 
-def gather_facts(workspace: Workspace, source: Source, evaluated: Sequence[str]) -> dict[str, Any]:
-    """What ``gream.json`` says beside the files; ``evaluated``: hashes of the model's files and of the item index."""
+def gather_facts(workspace: Workspace, source: Source) -> dict[str, Any]:
+    """What ``gream.json`` says beside the files."""
     made = training_record(workspace, source.name)
     return {
         "kind": EXPORT_KIND,
@@ -113,35 +114,8 @@ def gather_facts(workspace: Workspace, source: Source, evaluated: Sequence[str])
         "items": len(source.index),
         "levels": source.index.length,
         "dataset": read_json(workspace.statistics, "prepare") if workspace.statistics.exists() else None,
-        "figures": own_figures(workspace, source.name, evaluated),
+        "figures": Evaluations(workspace).by_mode(source.name),
         "versions": read_json(made, made.stem).get("versions") if made.exists() else None,
-    }
-
-
-def own_figures(workspace: Workspace, model: str, evaluated: Sequence[str]) -> dict[str, Any] | None:
-    """Figures of the model by mode, from its own evaluations of the test users; None when there are none.
-
-    One whose record lacks a hash of ``evaluated`` is of an earlier model or item index, and left out.
-    """
-    from gream_ext.extras.report.data import figures
-
-    found = {}
-    for mode, (_, record) in evaluation_files(workspace, model).items():
-        content = record.read_bytes() if record.exists() else None
-        if content is None or all(digest.encode() in content for digest in evaluated):
-            found[mode] = figures(workspace, model, mode, exclude_seen=False)
-    return {mode: one for mode, one in found.items() if one} or None
-
-
-def evaluation_files(workspace: Workspace, model: str) -> dict[str, tuple[Path, Path]]:
-    """By mode the summary of the model's evaluation on test users, and the record of the stage that wrote it."""
-    from gream_ext.evaluation.protocol import files, stem
-    from gream_ext.extras.report.data import MODES
-
-    records = {mode: f"evaluate-{model.replace('_', '-')}-{mode}-test.json" for mode in MODES}
-    return {
-        mode: (files(stem(workspace, model, mode, "test", False))[1], workspace.path("stages", record))
-        for mode, record in records.items()
     }
 
 
@@ -183,7 +157,7 @@ def _reads(workspace: Workspace, settings: ExportSettings) -> list[Path]:
         workspace.items,
         workspace.statistics,
         training_record(workspace, model),
-        *(path for pair in evaluation_files(workspace, model).values() for path in pair),
+        *(files_of(stem(workspace, model, mode, "test", False))[1] for mode in MODES),
     ]
 
 

@@ -12,8 +12,11 @@ from gream_ext.corpus.prompts import (
     history_text,
     reason_messages,
 )
+from gream_ext.decoding.processors import answer_tokens
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Sample, Sampling, SubCatalogue, require
+from gream_ext.identifiers import find_all
+from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Ranking, Sample, Sampling, SubCatalogue, require
+from gream_ext.response import DEFAULT_FORMAT
 from gream_ext.rewards import compute_score, extract_identifier
 
 if TYPE_CHECKING:
@@ -114,11 +117,7 @@ class Modes:
             else:
                 numbers.append(number)
         for number, ranking in zip(numbers, self.engine.recommend(prompts, beams, parts), strict=True):
-            items = tuple(
-                ScoredItem(self._real_item(int(row)), float(score))
-                for row, score in zip(ranking.rows, ranking.scores, strict=True)
-            )
-            answers[number] = RankedItems(items, ranking.error)
+            answers[number] = self._ranked(ranking)
         return [answers[number] for number in range(len(requests))]
 
     def reason(
@@ -131,10 +130,7 @@ class Modes:
 
         `GreamError` for an unknown item in a history or a sub-catalogue that holds nothing.
         """
-        self._check_reasoning(sampling, requests)
-        prompts = [self.reason_prompt(request.history) for request in requests]
-        parts = [self.part(request) for request in requests]
-        sampled = self.engine.sample(prompts, sampling, seeds, parts)
+        _, _, sampled = self._sampled(requests, sampling, seeds)
         return [[self.reasoning(sample) for sample in samples] for samples in sampled]
 
     def stream(
@@ -143,8 +139,47 @@ class Modes:
         """One reasoning as it grows, token by token; ``finish`` is None until the last."""
         self._check_reasoning(sampling, [request])
         require(self.engine, "streams", True, "streaming")
-        for sample in self.engine.stream(self.reason_prompt(request.history), sampling, seed, self.part(request)):
+        prompt, [shown] = self.reason_prompt(request.history), self._shown([request])
+        for sample in self.engine.stream(prompt, sampling, seed, self.part(request), shown):
             yield self.reasoning(sample)
+
+    def reason_and_rank(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling = PAPER_SAMPLING,
+        seeds: Sequence[int] | None = None,
+        beams: int = 20,
+    ) -> list[tuple[list[Reasoning], RankedItems]]:
+        """``sampling.n`` reasonings for each request, and the items that they lead to together, best first.
+
+        After each reasoning's ``<answer>`` a beam search of ``beams`` goes over the items that may be recommended; an
+        item's score is the logarithm of its mean probability over the reasonings that came to an answer.
+        """
+        prompts, parts, sampled = self._sampled(requests, sampling, seeds)
+        begin, _ = answer_tokens(self.engine.tokenizer)
+        owners, begun = [], []
+        for number, samples in enumerate(sampled):
+            for ids in (list(sample.ids) for sample in samples if begin in sample.ids):
+                owners.append(number)
+                begun.append(prompts[number] + ids[: ids.index(begin) + 1])
+        rankings: list[list[Ranking]] = [[] for _ in requests]
+        found = self.engine.recommend(begun, beams, [parts[owner] for owner in owners]) if begun else []
+        for owner, ranking in zip(owners, found, strict=True):
+            rankings[owner].append(ranking)
+        return [
+            ([self.reasoning(sample) for sample in samples], self._ranked(Ranking.merged(own, beams)))
+            for samples, own in zip(sampled, rankings, strict=True)
+        ]
+
+    def written_history(self, text: str) -> list[str | None]:
+        """The items that a response names between its thinking and its answer, in order; None for what is no item.
+
+        Beside the user's history they say how faithful it was. An identifier that was cut short is left out.
+        """
+        _, _, after = text.rpartition(DEFAULT_FORMAT.reasoning_end)
+        written, answer, _ = after.partition(DEFAULT_FORMAT.answer_begin)
+        named = [self.index.item(identifier) for identifier in find_all(written)]
+        return named if answer or named[-1:] != [None] else named[:-1]
 
     def part(self, request: Request) -> SubCatalogue | None:
         """What may be recommended of the catalogue; `GreamError` for an unknown item, and when nothing is left."""
@@ -170,6 +205,23 @@ class Modes:
         else:
             status = compute_score("gream", sample.text, self.index.text(self.index.item_ids[0]))["status"]
         return Reasoning(sample.text, item, status, item is not None, sample.finish, len(sample.ids))
+
+    def _sampled(
+        self, requests: Sequence[Request], sampling: Sampling, seeds: Sequence[int] | None
+    ) -> tuple[list[list[int]], list[SubCatalogue | None], list[list[Sample]]]:
+        """The prompt, the sub-catalogue and the samples of each request."""
+        self._check_reasoning(sampling, requests)
+        prompts = [self.reason_prompt(request.history) for request in requests]
+        parts = [self.part(request) for request in requests]
+        return prompts, parts, self.engine.sample(prompts, sampling, seeds, parts, self._shown(requests))
+
+    def _shown(self, requests: Sequence[Request]) -> list[list[int]]:
+        """The items that each reasoning prompt shows, as rows of the item index."""
+        return [self._rows(request.history[-self.window :]) for request in requests]
+
+    def _ranked(self, ranking: Ranking) -> RankedItems:
+        scored = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
+        return RankedItems(tuple(ScoredItem(self._real_item(row), score) for row, score in scored), ranking.error)
 
     def _real_item(self, row: int) -> str:
         if not 0 <= row < len(self.index):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from gream_ext.drafts import naming
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.processes import MARK, descendants, end_with_parent, mark, scratch, sweep, undisturbed
 from gream_ext.progress import progress as progress_bar
@@ -113,7 +114,7 @@ def launch(
     child: subprocess.Popen[bytes] | None = None
     bar = Bar(name, phase)
     try:
-        with log.open("a", encoding="utf-8") as file:
+        with naming(log), log.open("a", encoding="utf-8") as file:
             file.write(f"$ {shlex.join(command)}\n")
             file.flush()
             child = subprocess.Popen(

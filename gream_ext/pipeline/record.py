@@ -108,8 +108,16 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
         return Outcome(ran=False, seconds=float(record.get("seconds", 0.0)))
     earlier = read_record(workspace, label) or {}
     inputs = _fingerprints(stage.reads(workspace, settings), workspace, earlier.get("inputs", {}))
+    interrupted = record_path(workspace, label).with_suffix(".interrupted")
+    earlier_seconds = _seconds_of(interrupted, plain(settings))
     start = time.monotonic()
-    stage.run(workspace, settings)
+    try:
+        stage.run(workspace, settings)
+    except BaseException:
+        seconds = round(earlier_seconds + time.monotonic() - start, 3)
+        if seconds >= 1:  # no mistake that is named before the work
+            write_json(interrupted, {"settings": plain(settings), "seconds": seconds})
+        raise
     seconds = round(time.monotonic() - start, 3)
     outputs = _fingerprints(stage.writes(workspace, settings), workspace, {})
     if outputs and all(outputs.values()):
@@ -121,10 +129,21 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
             "inputs": inputs,
             "outputs": outputs,
             "seconds": seconds,
+            "interrupted_seconds": earlier_seconds,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         write_json(record_path(workspace, label), record)
+        interrupted.unlink(missing_ok=True)
     return Outcome(ran=True, seconds=seconds)
+
+
+def _seconds_of(path: Path, settings: Any) -> float:
+    """What earlier attempts with the same settings took that did not come to their end."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return float(told["seconds"]) if told["settings"] == settings else 0.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def versions() -> dict[str, str]:

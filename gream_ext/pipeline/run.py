@@ -128,7 +128,7 @@ def run(workspace: Workspace, settings: RunSettings) -> None:
 
 def show_results(workspace: Workspace) -> None:
     """The table of a report that was not written anew."""
-    from gream_ext.extras.report.page import terminal_text
+    from gream_ext.extras.report.table import terminal_text
 
     print(terminal_text(read_json(workspace.path("report.json"), "report")))
 

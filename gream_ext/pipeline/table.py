@@ -46,17 +46,17 @@ TABLE = {
     ),
     "corpus inspect": Entry("gream_ext.extras.inspect.stages:INSPECT", "show samples of all data"),
     "curriculum plan": Entry(
-        "gream_ext.plugins.llamafactory.plan", "draw the order of the training batches without training"
+        "gream_ext.plugins.llamafactory.stages", "draw the order of the training batches without training"
     ),
     "sft": Entry("gream_ext.pipeline.sft", "supervised fine-tuning, by LLaMA-Factory"),
     "rl": Entry("gream_ext.pipeline.rl", "reinforcement learning, by Verl"),
-    "evaluate": Entry("gream_ext.evaluation.evaluate", "recommend to held-out users and measure"),
-    "baselines": Entry("gream_ext.evaluation.baselines", "measure what needs no model: popularity, Markov"),
+    "evaluate": Entry("gream_ext.evaluation.stages:EVALUATE", "recommend to held-out users and measure"),
+    "baselines": Entry("gream_ext.evaluation.stages:BASELINES", "measure what needs no model: popularity, Markov"),
     "baselines recbole": Entry(
         "gream_ext.extras.recbole.stages", "train and measure models of RecBole on the same splits"
     ),
-    "baselines bring": Entry("gream_ext.evaluation.bring", "put a model of another workspace beside this one's"),
-    "compare": Entry("gream_ext.evaluation.compare", "compare two models over the same users"),
+    "baselines bring": Entry("gream_ext.evaluation.stages:BRING", "put a model of another workspace beside this one's"),
+    "compare": Entry("gream_ext.evaluation.stages:COMPARE", "compare two models over the same users"),
     "report": Entry("gream_ext.extras.report.stages", "write report.json and report.html"),
     "recommend": Entry("gream_ext.inference.recommend", "recommend to one user"),
     "serve": Entry("gream_ext.extras.serve.stages", "recommend over HTTP"),

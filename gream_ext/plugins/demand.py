@@ -1,6 +1,7 @@
 """Values of the frameworks' configuration, checked: a wrong one is named in a sentence."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gream_ext.errors import GreamError
@@ -10,6 +11,13 @@ def demand(key: str, value: Any, right: bool, wanted: str) -> None:
     """`GreamError` unless ``right``."""
     if not right:
         raise GreamError(f"{key} must be {wanted}, not {value!r}")
+
+
+def only(key: str, given: Mapping[Any, Any], names: Iterable[str]) -> None:
+    """`GreamError` for an option under ``key`` that is none of ``names``."""
+    for name in given:
+        if name not in names:
+            raise GreamError(f"{key} has no option {name!r}, only {', '.join(names)}")
 
 
 def is_whole(value: Any) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from gream_ext.decoding.processors import ItemProcessor
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
-from gream_ext.decoding.trie import ROOT, ItemTrie
+from gream_ext.decoding.trie import ItemTrie
 from gream_ext.items.conflict import add_conflict_slot
 
 SIZES = [int(size) for size in os.environ.get("GREAM_BENCHMARK_SIZES", "12000,100000,1000000").split(",")]
@@ -38,7 +38,13 @@ def milliseconds(function, rounds=ROUNDS):
 
 def use(trie):
     """Make what is made at the first use."""
-    return trie.complete, trie.place_of_row, trie.level_tokens, trie.token_place, trie.leaf, trie._edges, trie._span
+    return trie.complete, trie.leaf, trie.rank_of_row, trie.level_tokens, trie.token_rank, trie.fanout, trie._edges
+
+
+def tensors(trie):
+    """All that a trie holds, with what the first use makes."""
+    for value in vars(trie).values():
+        yield from value if isinstance(value, tuple) else [value]
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +61,7 @@ def tries():
 def frontier(trie, ids, level):
     """The nodes of 400 rows that have written ``level`` tokens of a real identifier."""
     rows = np.random.default_rng(1).integers(0, len(ids), ROWS)
-    nodes = np.full(ROWS, ROOT)
-    for column in ids[rows, :level].T:
-        nodes = trie.step(nodes, column)
-    return nodes
+    return trie.walk(torch.from_numpy(ids[rows, :level]))
 
 
 def step_costs(trie, ids):
@@ -66,16 +69,19 @@ def step_costs(trie, ids):
     cells = []
     for level in range(5):
         nodes = frontier(trie, ids, level)
-        cells.append(milliseconds(lambda nodes=nodes: trie.tokens[trie.below(nodes)[1]]))
-    restrictions = Restrictions(trie, [SubCatalogue.only(np.arange(0, len(ids), 2))])
+        most = [*trie.fanout, 1][level]
+        cells.append(milliseconds(lambda nodes=nodes, most=most: trie.tokens[trie.children_of(nodes, most)[0]]))
+    restrictions = Restrictions.of(trie, [SubCatalogue.only(np.arange(0, len(ids), 2))])
     nodes = frontier(trie, ids, 1)
 
     def restricted():
-        owner, below = trie.below(nodes)
-        return restrictions.left(np.zeros_like(owner), trie.begin[below], trie.end[below]) > 0
+        below, real = trie.children_of(nodes, trie.fanout[1])
+        left = restrictions.left(torch.zeros_like(nodes)[:, None], trie.begin[below], trie.end[below])
+        return real & (left > 0)
 
     cells.append(milliseconds(restricted))
-    at, tokens = frontier(trie, ids, 2), ids[np.random.default_rng(1).integers(0, len(ids), ROWS), 2]
+    at = frontier(trie, ids, 2)
+    tokens = torch.from_numpy(ids[np.random.default_rng(1).integers(0, len(ids), ROWS), 2])
     cells.append(milliseconds(lambda: trie.step(at, tokens)))
     return [1000 * cell / ROWS for cell in cells]
 
@@ -118,7 +124,8 @@ def test_decode_trie_build():
         times = np.array([build_times(ids) for _ in range(5)])
         sort, build, ready = np.median(times, axis=0)
         trie = ItemTrie.build(ids)
-        size = sum(getattr(trie, name).nbytes for name in ("tokens", "children", "begin", "end", "rows")) / 1e6
+        use(trie)
+        size = sum(one.nbytes for one in tensors(trie) if isinstance(one, torch.Tensor)) / 1e6
         ratio = float(np.median(times[:, 1] / times[:, 0]))
         print(f"{items:>10,}{sort:>11.3f}{build:>9.3f}{ratio:>7.2f}{ready:>9.3f}{size:>8.1f}", flush=True)
 
@@ -132,5 +139,5 @@ def build_times(ids):
     built = time.perf_counter()
     use(trie)
     ready = time.perf_counter()
-    assert (trie.rows == order).all()
+    assert (trie.rows.numpy() == order).all()
     return sorted_ - began, built - sorted_, ready - sorted_

@@ -8,7 +8,8 @@ import pytest
 
 from gream_ext.cli import main
 from gream_ext.data.histories import evaluation_cases
-from gream_ext.evaluation.protocol import read_evaluation, stem, values
+from gream_ext.evaluation.files import read_evaluation, stem
+from gream_ext.evaluation.protocol import values
 from gream_ext.extras.recbole.stages import MODELS
 from gream_ext.workspace import read_json
 from tests.support.synthetic import make_workspace

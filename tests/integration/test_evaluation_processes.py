@@ -9,7 +9,8 @@ import time
 import psutil
 import pytest
 
-from gream_ext.evaluation.evaluate import STAGE, EvaluateSettings
+from gream_ext.evaluation.stages import EVALUATE as STAGE
+from gream_ext.evaluation.stages import EvaluateSettings
 from gream_ext.items.index import ItemIndex
 from tests.support.processes import kill
 from tests.support.synthetic import make_workspace
@@ -49,7 +50,7 @@ def test_no_worker_outlives_an_interruption(workspace, number):
         "import os\n"
         "from pathlib import Path\n"
         "from gream_ext.evaluation import shards\n"
-        "from gream_ext.evaluation.evaluate import *\n"
+        "from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings, Workspace\n"
         "once = shards.answer\n"
         "def answer(*given):\n"
         f"    Path({str(begun)!r}, str(os.getpid())).touch()\n"
@@ -57,7 +58,7 @@ def test_no_worker_outlives_an_interruption(workspace, number):
         "        once(*given)\n"
         "shards.answer = answer\n"  # in the workers too: each imports this file
         "if __name__ == '__main__':\n"
-        f"    STAGE.run(Workspace({str(workspace.root)!r}), EvaluateSettings(**{SETTINGS!r}, processes=2))\n",
+        f"    EVALUATE.run(Workspace({str(workspace.root)!r}), EvaluateSettings(**{SETTINGS!r}, processes=2))\n",
         encoding="utf-8",
     )
     errors = workspace.path("errors.txt")

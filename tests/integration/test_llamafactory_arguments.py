@@ -1,6 +1,9 @@
 """The YAML keys in LLaMA-Factory's own argument parser: accepted, refused in a sentence, and the shipped recipes."""
 
+import json
 import re
+import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import gream_ext
 from gream_ext.errors import GreamError
 from gream_ext.plugins import llamafactory as plugin
 from gream_ext.plugins.llamafactory import internals
+from gream_ext.plugins.llamafactory.keys import CurriculumKeys
 
 ROOT = Path(gream_ext.__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("sft_*.yaml"))
@@ -39,7 +43,8 @@ def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
     told = {name: value for name, value in vars(ours).items() if name.startswith("gream_")}
     assert told == {"gream_curriculum": True, "gream_curriculum_epochs": 2, "gream_gamma": 1.5,
                     "gream_batch_unit": "step", "gream_uniform_unit": "batch", "gream_align_share": 1.0,
-                    "gream_sort_rows": True, "gream_seed": None}  # fmt: skip
+                    "gream_general_share": 0.0, "gream_sort_rows": True, "gream_seed": None}  # fmt: skip
+    assert told == vars(CurriculumKeys(gream_curriculum=True)), "the arguments have the keys that are declared"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,7 @@ def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
         ({"gream_uniform_unit": "row"}, "gream_uniform_unit must be batch or sample, not 'row'"),
         ({"gream_align_share": 0}, "gream_align_share must be a number above 0 and at most 1, not 0"),
         ({"gream_align_share": 1.5}, "gream_align_share must be a number above 0 and at most 1, not 1.5"),
+        ({"gream_general_share": 1}, "gream_general_share must be a number, 0 or more and below 1, not 1"),
         ({"gream_sort_rows": 1}, "gream_sort_rows must be true or false, not 1"),
         ({"gream_seed": True}, "gream_seed must be a whole number, 0 or more, not True"),
         ({"gream_gama": 2.0}, "unknown key gream_gama: did you mean gream_gamma?"),
@@ -79,6 +85,11 @@ def test_wrong_values_are_refused_in_a_sentence(keys: dict[str, Any], wrong: dic
         ({"auto_find_batch_size": True}, "auto_find_batch_size: true"),
         ({"ignore_data_skip": True}, "ignore_data_skip: true"),
         ({"num_train_epochs": 2.5}, "num_train_epochs: 2.5"),
+        ({"max_samples": 100}, "max_samples: 100: it drops or repeats rows of some epochs, for files stand epoch by"),
+        (
+            {"val_size": 0.1},
+            "val_size: 0.1: it drops or repeats rows of some epochs; name held-out rows in",
+        ),
     ],
 )
 def test_options_that_break_the_order_are_refused(keys: dict[str, Any], option: dict[str, Any], said: str) -> None:
@@ -89,12 +100,13 @@ def test_options_that_break_the_order_are_refused(keys: dict[str, Any], option: 
 
 
 def test_a_name_that_is_gone_is_said_with_the_version(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from llamafactory.train.sft import workflow
+    from llamafactory.train.sft import trainer
 
-    monkeypatch.setattr(workflow, "CustomSeq2SeqTrainer", None)
+    monkeypatch.setattr(trainer, "CustomSeq2SeqTrainer", None)
     sentence = (
-        f"LLaMA-Factory {internals.version()} has no llamafactory.train.sft.workflow.CustomSeq2SeqTrainer."
-        "_get_train_sampler, which the curriculum needs: install llamafactory==0.9.5"
+        f"LLaMA-Factory {internals.version()} has no llamafactory.train.sft.trainer.CustomSeq2SeqTrainer."
+        "_get_train_sampler ('NoneType' object has no attribute '_get_train_sampler'), which the curriculum of "
+        "gream_ext needs: install llamafactory==0.9.5"
     )
     assert plugin.problems() == [sentence]
     with pytest.raises(GreamError, match=f"^{re.escape(sentence)}$"):
@@ -102,10 +114,46 @@ def test_a_name_that_is_gone_is_said_with_the_version(keys: dict[str, Any], monk
     parse(keys | {"gream_curriculum": False})
 
 
+@pytest.mark.parametrize("first", ["rows", "trainer", "arguments"])
+def test_whichever_module_of_ours_is_imported_first(first: str) -> None:
+    code = f"import torch, gream_ext.plugins.llamafactory.{first}\nprint(sys.modules[{plugin.__name__!r}].problems())"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {code}"], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"] and "left as it is" not in done.stderr, done.stderr
+
+
+DATASETS = {
+    "align": {"formatting": "gream_align"},
+    "reason": {"formatting": "gream_reason"},
+    "half": {"formatting": "gream_reason", "split": "train[:50%]"},
+    "few": {"formatting": "gream_align", "num_samples": 5},
+    "alpaca": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"dataset": "few,reason"}, "gream_curriculum does not go together with num_samples: 5 of few in dataset_info"),
+        ({"dataset": "align,half"}, "gream_curriculum does not go together with split: train[:50%] of half in dataset"),
+        ({"dataset": "align,reason,alpaca"}, "dataset alpaca is neither alignment nor reasoning data: give it format"),
+        ({"gream_general_share": 0.1}, "gream_general_share needs a dataset of general data"),
+    ],
+)
+def test_datasets_are_refused_before_anything_is_loaded(
+    keys: dict[str, Any], tmp_path: Path, wrong: dict[str, Any], said: str
+) -> None:
+    entries = {name: {"file_name": "any.jsonl", **entry} for name, entry in DATASETS.items()}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(entries))
+    with pytest.raises(GreamError, match=f"^{re.escape(said)}"):
+        parse(keys | wrong)
+    parse(keys | wrong | {"gream_curriculum": False})
+    parse(keys | {"dataset": "align,reason,alpaca", "gream_general_share": 0.1})
+
+
 def test_a_module_without_a_name_is_not_touched() -> None:
     module = types.ModuleType("llamafactory.data.loader")
     module.SupervisedDatasetProcessor = object  # type: ignore[attr-defined]
-    with pytest.raises(GreamError, match=r"has no llamafactory.data.loader.SupervisedDatasetProcessor.preprocess"):
+    with pytest.raises(GreamError, match=r"has no llamafactory.data.loader.PackedSupervisedDatasetProcessor "):
         plugin.ADAPTATIONS["llamafactory.data.loader"](module)
     assert module.SupervisedDatasetProcessor is object  # type: ignore[attr-defined]
 
@@ -163,8 +211,8 @@ def test_a_schedule_differs_from_the_curriculum_in_what_it_says(name: str) -> No
 def test_the_plan_reads_the_same_defaults(keys: dict[str, Any]) -> None:
     from gream_ext.plugins.llamafactory.recipe import DEFAULTS
 
-    _, data, training, ours, _ = parse(keys)
-    told = {**vars(data), **vars(training), **vars(ours)}
+    _, data, training, _, _ = parse(keys)
+    told = {**vars(data), **vars(training)}
     assert {name: told[name] for name in DEFAULTS if name != "dataset"} == {
         name: value for name, value in DEFAULTS.items() if name != "dataset"
     }

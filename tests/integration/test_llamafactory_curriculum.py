@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gream_ext.curriculum import KINDS, PHASES, Curriculum, CurriculumSettings
-from gream_ext.plugins.llamafactory.export import corpus_tags, export
+from gream_ext.plugins.llamafactory.export import corpus_files, corpus_tags, export
 from gream_ext.plugins.llamafactory.log import read_log
 from gream_ext.workspace import Workspace
 from tests.support.tiny_sft import (
@@ -78,6 +78,7 @@ def runs(prepared: Runs) -> Runs:
         prepared.keys("micro", **CURRICULUM, gream_batch_unit="micro", gream_curriculum_epochs=1, num_train_epochs=2,
                       gream_uniform_unit="sample", gream_gamma=4, max_steps=30),
         prepared.keys("replay", **CURRICULUM, gream_align_share=0.25, gream_curriculum_epochs=0, num_train_epochs=2),
+        prepared.keys("general", **CURRICULUM, dataset="general,align,reason", gream_general_share=0.2),
         prepared.keys("direct", **CURRICULUM, dataset="align", gream_curriculum_epochs=0, num_train_epochs=2),
         prepared.keys("reason", **CURRICULUM, dataset="reason", gream_curriculum_epochs=0, num_train_epochs=2),
     ])  # fmt: skip
@@ -86,9 +87,9 @@ def runs(prepared: Runs) -> Runs:
 
 @pytest.fixture(scope="module")
 def without_hook(prepared: Runs) -> Runs:
-    workspace = Workspace(prepared.root)
-    curriculum = Curriculum(*corpus_tags(workspace), CurriculumSettings(epochs=3, batch_rows=4, seed=5))
-    export(workspace, curriculum, prepared["exported"])
+    files = corpus_files(Workspace(prepared.root))
+    curriculum = Curriculum(*corpus_tags(files), CurriculumSettings(epochs=3, batch_rows=4, seed=5))
+    export(files, curriculum, prepared["exported"])
     ordered = {"dataset_dir": str(prepared["exported"]), "dataset": "ordered", "disable_shuffling": True}
     train_all(
         [
@@ -119,7 +120,7 @@ def columns(output: Path, *names: str) -> list[tuple[Any, ...]]:
 def planned(runs: Runs, name: str) -> Curriculum:
     """The curriculum that a run on the corpus says it followed."""
     about = json.loads((runs[name] / "curriculum.json").read_text())
-    return Curriculum(*corpus_tags(Workspace(runs.root)), CurriculumSettings(**about["settings"]))
+    return Curriculum(*corpus_tags(corpus_files(Workspace(runs.root))), CurriculumSettings(**about["settings"]))
 
 
 def test_steps_are_those_of_the_plan_and_hold_one_kind(runs: Runs) -> None:
@@ -203,6 +204,15 @@ def test_replay_trains_a_share_of_the_alignment_rows(runs: Runs) -> None:
     assert about["rows"] == [{"align": 13 + 2, "reason": 22}, {"align": 14 + 2, "reason": 22}]
     kinds = [kind for (kind,) in columns(runs["replay"], "kind")]
     assert (kinds.count("align"), kinds.count("reason")) == (4 + 4, 6 + 6)
+
+
+def test_general_data_are_trained_among_the_alignment_rows(runs: Runs) -> None:
+    about = json.loads((runs["general"] / "curriculum.json").read_text())
+    # A quarter of the 57 + 22, 60 + 22 and 56 + 22 rows of the epochs
+    assert about["rows"] == [{"align": 57 + 20, "reason": 22}, {"align": 60 + 20, "reason": 22},
+                             {"align": 56 + 20, "reason": 22}]  # fmt: skip
+    kinds = [kind for (kind,) in columns(runs["general"], "kind")]
+    assert len(kinds) == about["steps"] and set(kinds) == {"align", "reason"}, "no step mixes kinds"
 
 
 @pytest.mark.parametrize("kind", ["direct", "reason"])

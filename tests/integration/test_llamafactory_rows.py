@@ -109,9 +109,72 @@ def test_no_pack_mixes_kinds_or_epochs(convert: Any, processors: Any, neat: bool
         assert {list(TAG_WORDS)[tokens.index(token)] for token in ids if token in tokens} == {(kind, epoch)}
 
 
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_row_that_would_be_dropped_is_refused_and_a_general_one_is_not(
+    convert: Any, processors: Any, packing: bool
+) -> None:
+    processor, examples = processors(packing=packing), batch(convert)
+    examples["_response"][7] = []  # as LLaMA-Factory's converter leaves a row whose turns do not alternate
+    with pytest.raises(GreamError, match="no dialogue of user and assistant in turn"):
+        processor.preprocess_dataset(examples)
+    examples["gream_kind"][7] = examples["gream_epoch"][7] = None
+    made = processor.preprocess_dataset(examples)
+    assert -1 not in made["gream_kind"] and (packing or len(made["input_ids"]) == 29)
+
+
+def test_rows_without_a_tag_become_general_ones(convert: Any, processors: Any) -> None:
+    examples = batch(convert)
+    examples["gream_kind"][:3] = examples["gream_epoch"][:3] = [None] * 3
+    made = processors().preprocess_dataset(examples)
+    assert list(zip(made["gream_kind"], made["gream_epoch"], strict=True)) == [(-1, 0)] * 3 + ([*TAG_WORDS] * 5)[3:]
+    collated = collate([-1, REASON, ALIGN, -1])
+    assert collated["gream_counts"] == (3, 1), "they count as alignment rows"
+
+
+def collate(kinds: list[int]) -> dict[str, Any]:
+    from gream_ext.plugins.llamafactory import rows
+
+    class Plain(rows.TaggedCollator):  # without the model and the tokenizer of its parent
+        def __init__(self) -> None:
+            pass
+
+    parent, own = rows.SFTDataCollatorWith4DAttentionMask, {"__call__": lambda self, features: {"features": features}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parent, "__call__", own["__call__"])
+        return Plain()([{"gream_kind": kind, "gream_epoch": 0, "gream_length": 1, "input_ids": [1]} for kind in kinds])
+
+
+def curriculum_of(keys: dict[str, Any], **arguments: Any) -> Any:
+    """What the trainer makes of six rows of different lengths."""
+    import datasets
+
+    from gream_ext.plugins.llamafactory.keys import CurriculumKeys
+    from gream_ext.plugins.llamafactory.trainer import _curriculum
+
+    rows = {"gream_kind": [0, 0, 0, 0, 1, 1], "gream_epoch": [0] * 6, "gream_length": [9, 2, 8, 3, 7, 4]}
+    given = {"num_train_epochs": 2.0, "gradient_accumulation_steps": 2, "data_seed": 3, "seed": 42, **arguments}
+    trainer = SimpleNamespace(
+        finetuning_args=CurriculumKeys(**keys),
+        args=SimpleNamespace(**given),
+        get_total_train_batch_size=lambda args: 4,
+    )
+    return _curriculum(trainer, datasets.Dataset.from_dict(rows))  # type: ignore[arg-type]
+
+
+def test_the_trainer_heeds_the_keys_of_the_order() -> None:
+    (batch,) = [rows for rows in curriculum_of({}).share(0) if 0 in rows]
+    assert batch.tolist() == [1, 3, 2, 0], "from short to long"
+    plain = [rows.tolist() for rows in curriculum_of({"gream_sort_rows": False}, data_seed=5).share(0)]
+    assert curriculum_of({"gream_sort_rows": False}).lengths is None and [1, 3, 2, 0] not in plain
+    assert curriculum_of({}).settings.seed == 3 and curriculum_of({"gream_seed": 8}).settings.seed == 8
+    assert curriculum_of({}, data_seed=None).settings.seed == 42
+    micro = curriculum_of({"gream_batch_unit": "micro"}).settings
+    assert (micro.batch_rows, micro.batches_per_step, micro.epochs) == (2, 2, 2)
+    assert curriculum_of({"gream_align_share": 0.5}).row_counts(1) == (2, 2)
+
+
 def test_tags_are_read_where_torchvision_has_no_video_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
-    import llamafactory.train.sft.workflow  # noqa: F401  before our own modules
 
     from gream_ext.plugins.llamafactory.rows import row_tags
 

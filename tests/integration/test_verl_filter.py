@@ -16,6 +16,10 @@ from gream_ext.plugins.verl import filter_options
 pytestmark = pytest.mark.integration
 
 
+WARMUP = -1
+"""``trainer.critic_warmup`` of the user, which a skipped step changes for itself alone."""
+
+
 class Queue:
     """TransferQueue's calls as verl and we make them."""
 
@@ -40,7 +44,7 @@ class Rollouts:
 
     def __init__(self, queue, plan):
         self.queue, self.plan = queue, list(plan)
-        self.config = SimpleNamespace(trainer=SimpleNamespace(critic_warmup=0))
+        self.config = SimpleNamespace(trainer=SimpleNamespace(critic_warmup=WARMUP))
         self.actor_rollout_wg = SimpleNamespace(update_actor=lambda batch: batch.extra_info["global_batch_size"])
         self.asked = 0
         self.at_work = []
@@ -163,7 +167,7 @@ def test_after_a_skipped_step_the_policy_is_updated_again(sampled):
     """12 groups of the first step have none; the second has four at once."""
     _, metrics = sampled([*[WRONG] * 12, *[GOOD] * 4], steps=2)
     assert metrics["gream/groups/kept"] == 4
-    assert sampled.rollouts.config.trainer.critic_warmup == 0
+    assert sampled.rollouts.config.trainer.critic_warmup == WARMUP
 
 
 def test_or_fails_if_so_wanted(sampled):
@@ -214,11 +218,29 @@ def test_asking_ahead_after_a_step_that_kept_nothing(sampled):
     assert metrics["gream/groups/refills"] == 8
 
 
+def test_asking_ahead_counts_the_prompts_that_are_at_work(sampled):
+    _, metrics = sampled([GOOD], keep_rate=1.0, ahead=True)
+    assert metrics["gream/groups/refills"] == metrics["gream/groups/surplus"] == 0
+
+
+def test_asking_ahead_ends_where_nothing_is_ever_kept(sampled):
+    _, metrics = sampled([WRONG], keep_rate=0.0, ahead=True)
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/refills"]) == (0, 8)
+
+
 def test_switched_off_it_keeps_everything_and_reports(sampled):
     batch, metrics = sampled([WRONG, GOOD], enable=False)
     assert len(batch.keys) == 12
     assert metrics["gream/groups/refills"] == 0
     assert metrics["gream/levels/0"] == 4 / 6
+
+
+def test_switched_off_it_asks_for_no_others_and_trains_on_no_prompt_that_failed(sampled):
+    batch, metrics = sampled([(), GOOD, WRONG], enable=False)
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/missing"]) == (2, 2)
+    assert metrics["gream/groups/evicted_failed"] == 2
+    assert metrics["gream/groups/refills"] == 0
+    assert len(batch.keys) == 6
 
 
 def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
@@ -237,6 +259,8 @@ def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
         ({"max_refills": -1}, "0 or more"),
         ({"max_refills": "abc"}, "max_refills of the group filter must be a number"),
         ({"max_refills": float("nan")}, "max_refills of the group filter must be a number"),
+        ({"patience": 0}, "patience of the group filter must be a number above 0"),
+        ({"poll_interval": 0}, "poll_interval of the group filter must be a number above 0"),
         ({"patience": None}, "patience of the group filter must be"),
         ({"min_level": "x"}, "min_level of the group filter must be"),
         ({"enable": "no"}, "true or false"),

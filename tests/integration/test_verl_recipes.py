@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from gream_ext.errors import GreamError
+from gream_ext.plugins import relied_on
 from gream_ext.plugins.recipes_path import recipes_folder
 from gream_ext.plugins.verl import internals, machine, recipe
 
@@ -299,9 +300,8 @@ def test_recipe_refuses_a_workspace_without_the_model(composed, tmp_path):
 
 def test_a_version_without_what_we_need_is_named(composed, monkeypatch, capsys):
     """verl 0.8 has no V1 trainer: one line that names the version, and no training."""
-    monkeypatch.setattr(internals, "version", lambda: "0.8.0")
-    names = {"filter": {"verl.trainer.ppo.v0": {"ReplayBuffer": ()}}}
-    monkeypatch.setattr(internals, "NAMES", internals.NAMES | names)
+    monkeypatch.setattr(relied_on, "installed", lambda distribution: "0.8.0")
+    monkeypatch.setitem(internals.NAMES, "filter", {"verl.trainer.ppo.v0": {"ReplayBuffer": ()}})
     with pytest.raises(GreamError, match=r"verl 0\.8\.0 has no verl\.trainer\.ppo\.v0"):
         recipe.check(composed("srpo"))
     assert "verl 0.8.0 is not a version that gream_ext supports" in capsys.readouterr().err

@@ -17,10 +17,12 @@ import xgrammar
 from sglang.srt.beam_search import coordinator
 from sglang.srt.beam_search.beam_group import BeamGroup
 
+from gream_ext.decoding.faithful import FaithfulHistory, HistoryProcessor, Rewriting
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import TRIE_VARIABLE, AnswerTag, fingerprint
+from gream_ext.plugins import relied_on
 from gream_ext.plugins.sglang import internals, problems
 from gream_ext.plugins.sglang.answers import AnswerGrammar, Answers
 from gream_ext.plugins.sglang.beams import FRONTIER, Beams, Rows
@@ -93,26 +95,51 @@ def test_our_tag_allows_what_xgrammars_allows(catalogue, row):
 def test_a_grammar_takes_tokens_back_and_refuses_wrong_ones(catalogue):
     part = SubCatalogue.only([1, 4])
     grammar = AnswerGrammar(catalogue, AnswerTag(catalogue.name, BEGIN, END, (10,), part))
-    assert grammar.allowed() == [20]
+    assert grammar.limit().allowed == [20]
     grammar.accept_token(20)
-    assert grammar.allowed() == [31]
+    assert grammar.limit().allowed == [31]
     with pytest.raises(ValueError, match="no item"):
         grammar.accept_token(32)
     grammar.accept_token(31)
-    assert grammar.allowed() == [END]
+    assert grammar.limit().allowed == [END]
     grammar.rollback(2)
-    assert grammar.allowed() == [20] and not grammar.is_terminated()
-    assert grammar.copy().allowed() == [20]
+    assert grammar.limit().allowed == [20] and not grammar.is_terminated()
+    assert grammar.copy().limit().allowed == [20]
 
 
 def test_a_grammar_that_fails_names_nothing(catalogue, monkeypatch):
     grammar = AnswerGrammar(catalogue, AnswerTag(catalogue.name, BEGIN, END, (), None))
-    monkeypatch.setattr(grammar, "allowed", lambda: 1 / 0)
+    monkeypatch.setattr(grammar, "limit", lambda: 1 / 0)
     mask = xgrammar.allocate_token_bitmask(1, VOCABULARY)
     grammar.fill_vocab_mask(mask, 0)
     assert allowed_by(mask) == {END}
     with pytest.raises(ValueError, match="no item"):
         grammar.accept_token(END)
+
+
+def test_what_is_written_of_the_history_keeps_to_it(catalogue):
+    """Of every token: what our sampler's processor leaves possible is what the mask does, and what is accepted."""
+    rewriting = Rewriting(begin=3, end=BEGIN, separators=(4,), identifiers=tuple(range(10, 40)))
+    asked = AnswerTag(catalogue.name, BEGIN, END, None, None, rewriting, (1, 0))
+    tag = AnswerTag.read(asked.text())
+    assert tag == asked
+    history = [[token for token in IDENTIFIERS[row].tolist() if token >= 0] for row in (1, 0)]
+    mask = xgrammar.allocate_token_bitmask(1, VOCABULARY)
+    written = [5, 3, 6, *history[0], 4, *history[1], 4, BEGIN]
+    for place, token in enumerate(written):
+        grammar = AnswerGrammar(catalogue, tag)
+        ours = HistoryProcessor([FaithfulHistory.of(rewriting, catalogue.trie, (1, 0))])
+        for before in range(place + 1):
+            scores = ours(torch.tensor([[0, *written[:before]]]), torch.zeros(1, VOCABULARY))
+        for before in written[:place]:
+            grammar.accept_token(before)
+        grammar.fill_vocab_mask(mask, 0)
+        assert allowed_by(mask) == set(scores[0].isfinite().nonzero()[:, 0].tolist())
+        for other in sorted(set(range(VOCABULARY)) - allowed_by(mask)):
+            with pytest.raises(ValueError, match="no item"):
+                grammar.accept_token(other)
+        assert token in allowed_by(mask)
+    assert allowed_by(mask).isdisjoint(range(10, 40))  # both items are written
 
 
 def test_tags_of_others_are_left_alone(catalogue):
@@ -161,7 +188,7 @@ def test_the_names_are_there_and_another_version_is_refused(monkeypatch):
     assert problems() == {"beams": "", "answers": ""}
     monkeypatch.setitem(internals.NAMES["beams"], "sglang.srt.beam_search.coordinator", {"BeamCoordinator.gone": ()})
     assert "has no" in problems()["beams"] and "0.5.23" in problems()["beams"]
-    monkeypatch.setattr(internals, "version", lambda: "0.5.99")
+    monkeypatch.setattr(relied_on, "installed", lambda distribution: "0.5.99")
     with pytest.raises(GreamError, match=r"0\.5\.99 is not a version"):
         internals.check()
 

@@ -65,6 +65,7 @@ def make_rows(kind: str, count: int, epoch: int | None = None, seed: int = 0, it
 
 
 def write_corpus(folder: Path, align: list[dict[str, Any]], reason: list[dict[str, Any]]) -> Path:
+    """Both kinds, each also in the format sharegpt, and 60 rows of general data in the format alpaca."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
             "system_tag": "system"}  # fmt: skip
     info = {}
@@ -75,7 +76,9 @@ def write_corpus(folder: Path, align: list[dict[str, Any]], reason: list[dict[st
         for name, formatting in {kind: f"gream_{kind}", f"{kind}_plain": "sharegpt"}.items():
             info[name] = {"file_name": f"{kind}.jsonl", "formatting": formatting, "columns": {"messages": "messages"},
                           "tags": tags}  # fmt: skip
-    (folder / "dataset_info.json").write_text(json.dumps(info))
+    general = [{"instruction": "Say it.", "input": "", "output": words} for words in ("Yes", "No", "Hello")] * 20
+    (folder / "general.json").write_text(json.dumps(general))
+    (folder / "dataset_info.json").write_text(json.dumps({**info, "general": {"file_name": "general.json"}}))
     return folder
 
 

@@ -148,6 +148,8 @@ def test_any_group_labels_dtypes_and_an_empty_batch():
     rewards, correct = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([True, False, True])
     expected = srpo_advantages(rewards, correct, torch.tensor([7, 7, 3]), k=1)
     assert torch.equal(expected, srpo_advantages(rewards, correct, np.array(["b", "b", "a"], dtype=object), k=1))
+    apart = np.array(["b", "a", "b"], dtype=object)
+    assert torch.equal(expected[[0, 2, 1]], srpo_advantages(rewards[[0, 2, 1]], correct[[0, 2, 1]], apart, k=1))
     assert srpo_advantages(rewards.double(), correct, [7, 7, 3], k=1).dtype == torch.float64
     assert srpo_advantages(torch.zeros(0), torch.zeros(0, dtype=torch.bool), [], k=4).shape == (0,)
 

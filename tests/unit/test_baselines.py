@@ -6,18 +6,21 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.baselines import (
-    STAGE,
-    BaselinesSettings,
     markov_ranker,
     popular_items,
     popular_ranker,
     popularity,
 )
-from gream_ext.evaluation.protocol import read_evaluation, values
+from gream_ext.evaluation.files import read_evaluation
+from gream_ext.evaluation.protocol import values
+from gream_ext.evaluation.stages import BASELINES as STAGE
+from gream_ext.evaluation.stages import BaselinesSettings
 from gream_ext.workspace import INTERACTIONS, write_table
 from tests.support.synthetic import make_workspace
 
@@ -95,3 +98,52 @@ def test_cutoffs_beyond_the_list_are_refused():
         with pytest.raises(GreamError, match="cutoffs must be from 1 to 20"):
             BaselinesSettings(cutoffs=cutoffs)
     assert np.all(np.array(BaselinesSettings().cutoffs) > 0)
+
+
+@given(
+    st.dictionaries(st.sampled_from("uvwxyz"), st.lists(st.sampled_from("abcdefgh"), max_size=6), min_size=1),
+    st.lists(st.sampled_from("abcdefgh"), max_size=5),
+    st.integers(1, 9),
+)
+def test_every_ranker_ranks_what_is_left_and_scores_fall(histories, history, count):
+    items = "abcdefgh"
+    for rank in (popular_ranker(histories, items), markov_ranker(histories, items)):
+        everything = rank(history, (), 8)
+        assert sorted(item for item, _ in everything) == sorted(items)
+        assert [score for _, score in everything] == sorted((score for _, score in everything), reverse=True)
+        left = [one for one in everything if one[0] not in history]
+        assert rank(history, set(history), count) == left[:count]
+        assert rank(history, set(items), count) == []
+
+
+def test_scores_say_how_often_and_how_popular():
+    """Two that followed equally often stand by popularity, as their scores do; an item's share is below one."""
+    rank = markov_ranker(HISTORIES, ITEMS)
+    assert dict(rank(("b",), (), 5)) == pytest.approx({"a": 1 + 3 / 10, "c": 1 + 2 / 10, "b": 0.3, "d": 0.1, "e": 0.0})
+    one_item = markov_ranker({"u": ("a", "a")}, ("a", "b"))
+    assert one_item((), (), 2)[0][1] < 1
+
+
+def test_the_popular_tenth():
+    items = [f"i{number}" for number in range(40)]
+    histories = {f"u{number}": [f"i{number}"] * (number % 7) for number in range(40)}
+    assert popular_items(histories, items) == ["i6", "i13", "i20", "i27"]
+    assert popular_items({}, items[:9]) == ["i0"]
+
+
+def test_the_whole_history_is_excluded(tmp_path):
+    """Also what stands before the window of a prompt."""
+    workspace = make_workspace(tmp_path)
+    frame = pl.read_parquet(workspace.interactions)
+    items = pl.read_parquet(workspace.item_index)["item_id"].to_list()[:32]
+    splits = ["train"] * 30 + ["valid", "test"]
+    longer = {"user_id": "u0", "item_id": items, "position": range(32), "timestamp": None, "split": splits}
+    others = frame.filter(pl.col("user_id") != "u0")
+    write_table(
+        pl.concat([others, pl.DataFrame(longer).cast(dict(frame.schema))]), workspace.interactions, INTERACTIONS
+    )
+    STAGE.run(workspace, BaselinesSettings())
+    rows = read_evaluation(workspace.path("evaluation", "popular", "direct-test-unseen"))
+    for case, items in zip(evaluation_cases(workspace, "test"), rows["recommendations"].to_list(), strict=True):
+        assert not set(items) & set(case.history)
+    assert max(len(case.history) for case in evaluation_cases(workspace, "test")) > 20

@@ -5,7 +5,7 @@ import pytest
 
 from gream_ext.corpus.catalogue import Item, item_traits
 from gream_ext.corpus.denoise import kept_positions, nearest_position
-from gream_ext.corpus.profile import leading_traits, profile, trend, wish
+from gream_ext.corpus.profile import leading_traits, likely_wishes, profile, trend, wish
 
 
 def items(*traits: tuple[str, ...]) -> list[Item]:
@@ -67,3 +67,24 @@ def test_equal_items_are_all_kept(count: int) -> None:
 def test_nearest_place_takes_the_last_of_equals() -> None:
     vectors = np.array([[1, 0], [0, 1], [2, 0]], dtype=np.float32)
     assert nearest_position(vectors, np.array([3, 0.1])) == 2
+
+
+def test_several_likely_wishes_hold_the_true_one_and_do_not_say_which() -> None:
+    history = items(("tea",), ("cups",), ("tea", "green"), ("jugs",), ("cups",), ())
+    target = items(("jugs", "new"))[0]
+    assert likely_wishes(history, target) == [("jugs",)]
+    # tea 2, cups 2, jugs 1, (tea, green) 1; equal ones by their letters
+    assert likely_wishes(history, target, 3) == [("cups",), ("tea",), ("jugs",)]
+    assert likely_wishes(history, target, 9) == [("cups",), ("tea",), ("jugs",), ("tea", "green")]
+    assert likely_wishes(history, items(("new",))[0], 3) == [], "nothing that the history supports"
+    same = {
+        tuple(likely_wishes(history, target, 4)) for target in items(("tea",), ("cups",), ("jugs",), ("tea", "green"))
+    }
+    assert len(same) == 1, "whichever is true, the list is the same"
+
+
+def test_a_small_gain_is_no_trend() -> None:
+    earlier = [("tea",)] * 3 + [("cups",)] * 7
+    recent = [("tea",), ("tea",), ("cups",), ("cups",), ("jugs",)]
+    assert trend(items(*earlier, *recent)) is None, "tea went from .3 to .4"
+    assert trend(items(*earlier, ("tea",), *recent[:4])) == "tea", "from .3 to .6"

@@ -186,6 +186,37 @@ def test_same_seed_same_order_and_another_epoch_another() -> None:
     assert (one.batches(1) != one.batches(2)).any()
 
 
+@pytest.mark.parametrize("curriculum_epochs", [0, 2])
+def test_each_epoch_draws_its_own_insertions_or_permutation(curriculum_epochs: int) -> None:
+    curriculum = curriculum_of(400, 120, epochs=2, batch_rows=4, curriculum_epochs=curriculum_epochs, seed=1)
+    one, two = (plan.kind.tolist() for plan in curriculum.epoch_plans)
+    assert one != two and sorted(one) == sorted(two)
+
+
+def test_rows_are_drawn_apart_from_the_insertions() -> None:
+    """Another γ inserts elsewhere, and the rows of the i-th batch of a kind stay."""
+    slow, fast = (curriculum_of(90, 30, epochs=1, batch_rows=5, curriculum_epochs=1, gamma=g) for g in (0.5, 5.0))
+    assert (slow.plan.kind != fast.plan.kind).any()
+    for kind in (ALIGN, REASON):
+        one, two = (curriculum.batches(1)[curriculum.plan.kind == kind] for curriculum in (slow, fast))
+        assert (one == two).all()
+    assert slow.batches(1)[slow.plan.kind == ALIGN].ravel().tolist() != list(range(90)), "shuffled"
+
+
+def test_each_epoch_shuffles_its_rows_anew() -> None:
+    curriculum = curriculum_of(100, 40, epochs=2, batch_rows=4, curriculum_epochs=2)
+    for kind in (ALIGN, REASON):
+        one, two = (curriculum.batches(e)[curriculum.epoch_plans[e - 1].kind == kind].ravel() for e in (1, 2))
+        assert sorted(one) == sorted(two) and one.tolist() != two.tolist()
+
+
+@given(SEEDS)
+def test_the_filling_of_a_batch_is_other_rows_as_long_as_there_are_any(seed: int) -> None:
+    curriculum = curriculum_of(10, 0, epochs=1, batch_rows=4, curriculum_epochs=1, seed=seed)
+    last = curriculum.batches(1)[-1]
+    assert len(set(last)) == 4 and sorted(curriculum.batches(1).ravel().tolist()).count(last[0]) == 1
+
+
 def test_lengths_sort_the_rows_of_a_batch_and_change_no_batch() -> None:
     lengths = np.random.default_rng(0).integers(1, 30, 70)
     plain = curriculum_of(50, 20, epochs=2, batch_rows=8, seed=1)

@@ -1,5 +1,6 @@
 """Direct mode against scoring every item of the catalogue, one after another."""
 
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from gream_ext.decoding.beam import search
-from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.language_model import LOGITS_AT_ONCE, LanguageModel
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
@@ -68,10 +69,10 @@ def test_neither_batch_nor_padding_nor_order_changes_anything(mixed):
 
 
 @pytest.mark.parametrize("make", [tiny_qwen3, tiny_llama])
-def test_copying_the_prompt_for_every_beam_changes_nothing(make, monkeypatch):
+def test_copying_the_prompt_for_every_beam_changes_nothing(make):
     model, trie = LanguageModel(make()), ItemTrie.build(catalogue())
     shared = search(model, trie, PROMPTS, 7)
-    monkeypatch.setattr(model._traits, "shares_prompts", False)
+    model.traits = replace(model.traits, shares_prompts=False)
     copied = search(model, trie, PROMPTS, 7)
     for ours, theirs in zip(shared, copied, strict=True):
         assert ours.rows.tolist() == theirs.rows.tolist()
@@ -118,6 +119,15 @@ def test_a_broken_model_recommends_nothing():
     model.model.embed_tokens.weight.data[5] = float("nan")
     with pytest.raises(GreamError, match="no numbers"):
         search(LanguageModel(model), ItemTrie.build(catalogue()), PROMPTS, 5)
+
+
+@pytest.mark.parametrize("normalisation", ["catalogue", "vocabulary"])
+def test_a_model_that_gives_no_item_a_chance_is_an_error(normalisation):
+    model = tiny_llama()
+    model.lm_head = torch.nn.Linear(32, 120)
+    model.lm_head.bias.data[20:60] = float("-inf")
+    with pytest.raises(GreamError, match="its training diverged"):
+        search(LanguageModel(model), ItemTrie.build(catalogue()), PROMPTS, 5, normalisation=normalisation)
 
 
 class Counted(LanguageModel):
@@ -167,7 +177,7 @@ def test_requests_of_which_one_is_certain_early():
 def test_neither_rows_of_logits_nor_prompts_at_once_change_anything(monkeypatch):
     model, trie = LanguageModel(tiny_qwen3()), ItemTrie.build(catalogue())
     found = [search(model, trie, PROMPTS, 7, normalisation=one) for one in ("vocabulary", "catalogue")]
-    monkeypatch.setattr("gream_ext.decoding.language_model.ROWS_OF_LOGITS", 3)
+    monkeypatch.setitem(LOGITS_AT_ONCE, "cpu", 3)
     monkeypatch.setattr("gream_ext.decoding.continuation.TOKENS_AT_ONCE", 8)
     again = [search(model, trie, PROMPTS, 7, normalisation=one) for one in ("vocabulary", "catalogue")]
     for before, after in zip(chain(*found), chain(*again), strict=True):

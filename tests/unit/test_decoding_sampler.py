@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gream_ext.decoding.chance import draw, row_seeds, uniforms
+from gream_ext.decoding.rng import draw, row_seeds, uniforms
 from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.errors import GreamError
 from tests.support.tiny_models import tiny_gemma2, tiny_qwen3

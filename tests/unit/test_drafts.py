@@ -1,12 +1,16 @@
 """What a killed writer leaves: swept by the next command, and seen by no fingerprint meanwhile."""
 
+import errno
+import resource
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gream_ext.drafts import REPLACED, sweep_drafts, whole
@@ -80,7 +84,8 @@ def test_a_folder_whose_exchange_was_cut_short_is_put_in_its_place(tmp_path: Pat
         (folder / name).mkdir(parents=True)
         (folder / name / "weights").write_text(text)
     sweep_drafts(tmp_path)
-    assert (tmp_path / "sft" / "weights").read_text() == "new" and not folder.exists()
+    assert (tmp_path / "sft" / "weights").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["sft"], "and nothing is left of the old one"
 
 
 def test_writers_and_a_sweeper_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -118,3 +123,39 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
             draft.write_text(f"{turn}")
     sweep_drafts(tmp_path)
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) <= before
+
+
+def write_plain(path: Path) -> None:
+    path.write_bytes(bytes(100_000))
+
+
+def write_polars(path: Path) -> None:
+    import polars as pl
+
+    pl.DataFrame({"x": np.random.default_rng(0).random(50_000)}).write_parquet(path)
+
+
+def write_safetensors(path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"x": np.zeros(50_000)}, path)
+
+
+def write_numpy(path: Path) -> None:
+    np.save(path, np.zeros(50_000))
+
+
+@pytest.mark.parametrize("write", [write_plain, write_polars, write_safetensors, write_numpy])
+def test_a_file_that_cannot_be_written_to_its_end_is_named(write: Callable[[Path], None], tmp_path: Path) -> None:
+    """As on a full disk; here no file may be longer than 10,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "file.npy"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError) as error, whole(path) as draft:
+            write(draft)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    named = error.value.filename
+    assert error.value.errno in (errno.EFBIG, errno.EIO) and Path(named).name == path.name
+    assert not list(tmp_path.iterdir())

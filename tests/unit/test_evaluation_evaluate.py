@@ -1,6 +1,9 @@
 """The stage ``evaluate`` on a model that knows nothing: everybody is counted, whatever interrupts it."""
 
 import json
+import os
+import re
+import shutil
 
 import polars as pl
 import pytest
@@ -9,12 +12,15 @@ from gream_ext.data.histories import Case, evaluation_cases
 from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
 from gream_ext.evaluation.answers import reasoned_row, user_seed
-from gream_ext.evaluation.evaluate import STAGE, EvaluateSettings
-from gream_ext.evaluation.protocol import compare, read_evaluation
+from gream_ext.evaluation.files import model_hash, ranked_rows, read_evaluation
+from gream_ext.evaluation.protocol import compare
+from gream_ext.evaluation.stages import BASELINES, BaselinesSettings, EvaluateSettings
+from gream_ext.evaluation.stages import EVALUATE as STAGE
 from gream_ext.extras.report.stages import STAGE as REPORT
 from gream_ext.extras.report.stages import ReportSettings
 from gream_ext.inference.modes import Reasoning
 from gream_ext.items.index import ItemIndex
+from gream_ext.pipeline.record import slug
 from gream_ext.workspace import INTERACTIONS, Workspace, write_table
 from tests.support.synthetic import make_workspace, synthetic_index
 from tests.support.tiny_models import tiny_chat_model
@@ -119,9 +125,8 @@ def test_it_goes_on_where_it_was_interrupted(workspace, monkeypatch):
 def test_pieces_of_another_evaluation_are_not_used(workspace, tmp_path):
     path = tmp_path / "sft" / "direct-test"
     cases = [Case("u1", ("i1",), "i2")]
-    rows = read_evaluation(workspace.evaluation("sft", "direct", "test")).head(1).with_columns(user_id=pl.lit("u1"))
     first = shards.Shards(path, "one")
-    first.write(0, rows)
+    rows = first.write(0, ranked_rows(cases, [[("i2", 1.0)]]))
     assert shards.Shards(path, "one").read(0, cases).equals(rows)
     assert shards.Shards(path, "one").read(0, [Case("u2", (), "i1")]) is None
     first.folder.joinpath("000000.parquet").write_bytes(b"half a file")
@@ -214,9 +219,109 @@ def test_a_model_by_its_folder_and_its_label(workspace):
     assert STAGE.label_of(EvaluateSettings(exclude_seen=True)) == "evaluate sft direct test unseen"
 
 
+def test_a_foreign_model_takes_nobodys_place(workspace, tmp_path, monkeypatch):
+    """Whatever its folder is called, and wherever it stands."""
+    monkeypatch.chdir(tmp_path)
+    own = {STAGE.writes(workspace, EvaluateSettings(model=name))[0] for name in ("sft", "srpo", "base_model")}
+    taken = {
+        *own,
+        *BASELINES.writes(workspace, BaselinesSettings()),
+        workspace.path("evaluation/TIGER/direct-test.parquet"),
+    }
+    written, labels = set(), set()
+    for name in ("sft", "popular", "TIGER"):
+        for parent in (tmp_path, tmp_path / "deeper"):
+            shutil.copytree(workspace.model("srpo"), parent / name)
+            settings = EvaluateSettings(model=f"./{(parent / name).relative_to(tmp_path)}", limit=3)
+            STAGE.run(workspace, settings)
+            table, about = STAGE.writes(workspace, settings)
+            assert re.fullmatch(rf"{name}-[0-9a-f]{{8}}", table.parent.name)
+            assert json.loads(about.read_text())["model"] == table.parent.name
+            written.add(table.with_name("direct-test.parquet"))
+            labels.add(slug(STAGE.label_of(settings)))
+    assert len(written) == len(labels) == 6 and not written & taken
+    # A name without a slash is the workspace's own where there is such a one, and never the working folder's.
+    assert STAGE.writes(workspace, EvaluateSettings(model="sft"))[0] in own
+    assert STAGE.writes(workspace, EvaluateSettings(model="popular"))[0].with_name("direct-test.parquet") in written
+    same = {STAGE.writes(workspace, EvaluateSettings(model=one))[0].parent for one in ("./sft", str(tmp_path / "sft"))}
+    assert len(same) == 1, "a name of its own however it is spelled"
+
+
+def test_figures_know_their_model_and_pieces_are_no_other_models(workspace, tmp_path, monkeypatch):
+    """Same file names, sizes and times: what tells two models apart is what stands in their files."""
+    here = make_workspace(tmp_path)
+    shutil.copytree(workspace.model("sft"), here.model("sft"))
+    settings = EvaluateSettings(**REASON, rows_at_once=30)
+    STAGE.run(here, settings)
+    about = json.loads(STAGE.writes(here, settings)[1].read_text())
+    assert (
+        about["model_sha256"]
+        == model_hash(here.model("sft"), here.item_index)
+        != model_hash(workspace.model("srpo"), here.item_index)
+    )
+    answer, answered = shards.answer, []
+
+    def interrupted(*given):
+        if len(answered) == 3:
+            raise KeyboardInterrupt
+        answered.append(0)
+        return answer(*given)
+
+    monkeypatch.setattr(shards, "answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(here, settings)
+    weights = here.model("sft") / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes(workspace.model("srpo").joinpath("model.safetensors").read_bytes())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_size == before.st_size
+    answered.clear()
+    monkeypatch.setattr(shards, "answer", lambda *given: answered.append(0) or answer(*given))
+    STAGE.run(here, settings)
+    assert len(answered) == 6, "no piece of the other model was taken"
+    other = EvaluateSettings(**REASON, rows_at_once=30, model="srpo")
+    STAGE.run(workspace, other)
+    tables = [read_evaluation(STAGE.writes(place, one)[0]) for place, one in ((here, settings), (workspace, other))]
+    assert tables[0]["text"].to_list() == tables[1]["text"].to_list()
+
+
+@pytest.mark.parametrize("changed", [{"mode": "direct"}, REASON])
+def test_who_has_seen_everything_is_a_miss(workspace, tmp_path, changed, capsys):
+    """For models and baselines alike; and the share of targets that are impossible is said."""
+    here = make_workspace(tmp_path, users=6, items=12)
+    index = ItemIndex.load(here.item_index)
+    model, tokenizer = tiny_chat_model(index)
+    model.save_pretrained(here.model("sft"))
+    tokenizer.save_pretrained(here.model("sft"))
+    frame = pl.read_parquet(here.interactions).filter(pl.col("user_id") != "u0")
+    for number, item in enumerate([*index.item_ids, index.item_ids[0]]):
+        split = {len(index): "test", len(index) - 1: "valid"}.get(number, "train")
+        row = pl.DataFrame({"user_id": "u0", "item_id": item, "position": number, "timestamp": None, "split": split})
+        frame = pl.concat([frame, row.cast(dict(frame.schema))])
+    write_table(frame, here.interactions, INTERACTIONS)
+    cases = evaluation_cases(here, "test")
+    share = sum(case.target in case.history for case in cases) / len(cases)
+    assert share >= 1 / 6
+    settings = EvaluateSettings(**changed, exclude_seen=True, prompts_at_once=2)
+    STAGE.run(here, settings)
+    BASELINES.run(here, BaselinesSettings())
+    said = f"{share:.1%} of the targets were seen before, so that excluding seen items makes them impossible"
+    assert capsys.readouterr().out.count(said) == 3
+    for path in (STAGE.writes(here, settings)[0], here.path("evaluation", "markov", "direct-test-unseen.parquet")):
+        rows = read_evaluation(path)
+        [row] = rows.filter(pl.col("user_id") == "u0").to_dicts()
+        assert row["recommendations"] == [] and len(rows) == len(cases)
+        assert set(row["item"]) <= {None} and set(row["status"]) <= {"nothing_left"} and not any(row["reward"])
+        about = json.loads(path.with_suffix(".json").read_text())
+        assert about["impossible_targets"] == pytest.approx(share) and about["users"] == len(cases)
+        assert not set(rows["target"]) - set(index.item_ids)
+    if changed is REASON:
+        assert read_evaluation(STAGE.writes(here, settings)[0])["item"].list.len().to_list() == [3] * len(cases)
+
+
 def test_the_module_of_the_stage_imports_fast():
     import subprocess
     import sys
 
-    code = "import sys, gream_ext.evaluation.evaluate, gream_ext.evaluation.baselines; print('torch' in sys.modules)"
+    code = "import sys, gream_ext.evaluation.stages; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

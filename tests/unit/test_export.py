@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.evaluate import STAGE as EVALUATE
-from gream_ext.evaluation.evaluate import EvaluateSettings
+from gream_ext.evaluation.files import model_hash
+from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings
 from gream_ext.inference.export import STAGE, ExportSettings, load_export, run
 from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
@@ -30,7 +30,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_model_workspace(tmp_path_factory.mktemp("workspace"))
     for name in ("optimizer.pt", "training_args.bin", "trainer_log.jsonl", "curriculum_log.jsonl"):
         (workspace.model("sft") / name).write_text("no part of the model")
-    write_json(workspace.path("evaluation", "sft", "direct-test.json"), {"recall@10": 0.1234, "users": 20})
+    of_it = {"model_sha256": model_hash(workspace.model("sft"), workspace.item_index)}
+    write_json(workspace.path("evaluation", "sft", "direct-test.json"), {"recall@10": 0.1234, "users": 20, **of_it})
     write_json(workspace.path("evaluation", "srpo", "direct-test.json"), {"recall@10": 0.9999, "users": 20})
     write_json(workspace.path("report.json"), {"sft": {"direct": {"recall@10": 0.9999}}})
     write_json(workspace.path("stages", "sft.json"), {"versions": {"python": "3.0", "llamafactory": "0.9.5"}})

@@ -1,12 +1,21 @@
 """Both modes on items, through the transformers engine on a model that knows nothing."""
 
-import pytest
+import math
+from copy import copy
+from itertools import zip_longest
 
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gream_ext.decoding.faithful import FaithfulHistory, HistoryProcessor
 from gream_ext.decoding.processors import answer_tokens
+from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
-from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+from gream_ext.inference.engines.transformers import TransformersEngine, batches, load_model
 from gream_ext.inference.modes import Modes, Reasoning, Request, votes
 from tests.support.synthetic import synthetic_index
 from tests.support.tiny_models import tiny_chat_model
@@ -136,7 +145,7 @@ def test_what_an_engine_cannot_do_is_refused(modes):
     class Lesser:
         name = "lesser"
         tokenizer = modes.engine.tokenizer
-        capabilities = Capabilities(False, ("vocabulary",), False, False, False, False, False)
+        capabilities = Capabilities(False, ("vocabulary",), False, False, False, False, False, False)
 
     lesser = Modes(Lesser(), modes.index)
     with pytest.raises(GreamError, match="the lesser engine cannot do direct mode within a part"):
@@ -169,3 +178,106 @@ def test_a_model_from_its_folder(modes, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(GreamError, match="cannot be loaded"):
         load_model(tmp_path)
+
+
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(0, 30), st.integers(1, 400), st.integers(1, 9) | st.none())
+def test_batches_hold_prompts_of_about_one_length_and_no_more_tokens_than_asked(lengths, steps, tokens, most):
+    found = list(batches(lengths, steps, tokens, most))
+    assert sorted(number for batch in found for number in batch) == list(range(len(lengths)))
+    widths = [lengths[number] for batch in found for number in batch]
+    assert widths == sorted(widths)
+    for batch, following in zip_longest(found, found[1:]):
+        assert len(batch) == 1 or len(batch) * (lengths[batch[-1]] + steps) <= tokens
+        assert most is None or len(batch) <= most
+        if following is not None and len(batch) != most:  # one more would have been too much
+            assert (len(batch) + 1) * (lengths[following[0]] + steps) > tokens
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_the_written_history_is_the_users_own(modes, history):
+    """A model that knows nothing names items everywhere; at that place only those that it was shown, in order."""
+    engine = modes.engine
+    think = engine.tokenizer.encode("</think>", add_special_tokens=False)[0]
+
+    def begins(so_far, scores):  # the response begins with the end of the thinking, and then names items
+        chosen = scores.clone()
+        if so_far.shape[1] == begins.prompt:
+            chosen[:, think] = 1e4
+        chosen[:, list(engine._rewriting.identifiers)] += 20
+        return chosen
+
+    shown = [modes._rows(history[-modes.window :])]
+    prompt = modes.reason_prompt(history)
+    begins.prompt = len(prompt)
+    texts = {}
+    for faithful in (True, False):
+        grammar = [FaithfulHistory.of(engine._rewriting, engine.trie, shown[0]) if faithful else None] * 8
+        samples = sample_tokens(
+            engine.model, [prompt] * 8, temperature=1.0, top_p=1.0, max_new_tokens=40, eos_token_id=engine._ends,
+            pad_token_id=0, seed=3, logits_processors=[begins, HistoryProcessor(grammar)],
+        )  # fmt: skip
+        texts[faithful] = [engine.tokenizer.decode(sample.ids, skip_special_tokens=True) for sample in samples]
+    for text in texts[True]:
+        named = modes.written_history(text)
+        assert set(named) <= set(history[-modes.window :])
+    assert any(None in modes.written_history(text) or set(modes.written_history(text)) - set(history)
+               for text in texts[False])  # fmt: skip
+
+
+def test_the_option_reaches_the_sampler(modes):
+    seen = []
+
+    def watched(rows, sampling, seeds, allowed, histories, rows_per_request):
+        seen.append((sampling.faithful, histories))
+        return iter(())
+
+    engine = copy(modes.engine)
+    engine._steps = watched
+    asked = Modes(engine, modes.index, modes.window, "short")
+    asked.reason([Request(HISTORIES[0]), Request(HISTORIES[3])], SAMPLING)
+    list(asked.stream(Request(HISTORIES[1]), SAMPLING))
+    rows = [[modes.index.position[item] for item in history[-20:]] for history in HISTORIES]
+    assert seen == [(True, [rows[0], rows[3]]), (True, [rows[1]])]
+
+
+def test_thinking_then_ranking(modes):
+    """Every item after every reasoning, scored one by one, and their probabilities averaged."""
+    asked, sampling = primed_to_think(modes), Sampling(n=2, max_new_tokens=12)
+    requests = [Request(HISTORIES[0]), Request(HISTORIES[1], exclude_seen=True)]
+    answers = asked.reason_and_rank(requests, sampling, seeds=[1, 2], beams=len(ITEMS))
+    begin, _ = answer_tokens(modes.engine.tokenizer)
+    for request, (reasonings, ranked), again in zip(
+        requests, answers, asked.reason(requests, sampling, [1, 2]), strict=True
+    ):
+        assert reasonings == again
+        expected = {}
+        samples = asked.engine.sample([asked.reason_prompt(request.history)], sampling, [1 + requests.index(request)])[
+            0
+        ]
+        begun = [sample.ids[: sample.ids.index(begin) + 1] for sample in samples if begin in sample.ids]
+        assert begun
+        for ids in begun:
+            prompt = [*asked.reason_prompt(request.history), *ids]
+            [one] = asked.engine.recommend([prompt], len(ITEMS), [asked.part(request)])
+            for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True):
+                item = modes.index.item_ids[row]
+                expected[item] = expected.get(item, 0) + math.exp(score) / len(begun)
+        assert [one.item_id for one in ranked.items] == sorted(expected, key=lambda item: -expected[item])
+        for one in ranked.items:
+            assert math.exp(one.score) == pytest.approx(expected[one.item_id], rel=1e-3)
+        assert not set(request.history) & set(expected) or not request.exclude_seen
+    [(reasonings, nothing)] = modes.reason_and_rank(requests[:1], Sampling(n=1, max_new_tokens=1), [1])
+    assert reasonings[0].item_id is None and nothing.items == ()
+
+
+def primed_to_think(modes):
+    """Modes whose model likes to begin an answer above all."""
+    model, tokenizer = tiny_chat_model(modes.index, tie_word_embeddings=False)
+    begin, _ = answer_tokens(tokenizer)
+    bias = torch.nn.Linear(32, len(tokenizer))
+    bias.weight = model.lm_head.weight
+    bias.bias.data.zero_()
+    bias.bias.data[begin] = 40.0
+    model.lm_head = bias
+    trie = ItemTrie.from_index(modes.index, tokenizer)
+    return Modes(TransformersEngine(model, tokenizer, trie), modes.index, system_prompt="short")

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gream_ext.corpus.files import dataset_info_path, write_dataset_info
 from gream_ext.curriculum import Curriculum, CurriculumSettings
 from gream_ext.errors import GreamError
-from gream_ext.plugins.llamafactory.export import corpus_tags
-from gream_ext.plugins.llamafactory.plan import PlanSettings, run
+from gream_ext.plugins.llamafactory.export import corpus_files, corpus_tags
+from gream_ext.plugins.llamafactory.stages import PlanSettings, run
 from gream_ext.workspace import Workspace
 
 
@@ -54,7 +55,9 @@ def test_json_is_the_order_of_the_corpus(workspace: Workspace, tmp_path: Path) -
 def test_export_writes_the_rows_as_the_sampler_hands_them_out(workspace: Workspace, tmp_path: Path) -> None:
     write_corpus(workspace, align=30, reason=9)
     run(workspace, PlanSettings(batch_rows=4, epochs=2, curriculum_epochs=1, seed=3, export=tmp_path / "exported"))
-    curriculum = Curriculum(*corpus_tags(workspace), CurriculumSettings(2, 4, curriculum_epochs=1, seed=3))
+    curriculum = Curriculum(
+        *corpus_tags(corpus_files(workspace)), CurriculumSettings(2, 4, curriculum_epochs=1, seed=3)
+    )
     order = np.concatenate([batch for share in range(2) for batch in curriculum.share(share)])
     names = [*(f"align ü {i}" for i in range(30)), *(f"reason ü {i}" for i in range(9))]
     rows = [json.loads(line) for line in (tmp_path / "exported" / "ordered.jsonl").read_text("utf-8").splitlines()]
@@ -114,6 +117,27 @@ def test_the_plan_follows_the_schedule_of_the_recipe(workspace: Workspace, tmp_p
     assert len(rows) == 64 and all("reason ü" in row for row in rows)
 
 
+def test_general_data_are_planned_as_alignment_rows(workspace: Workspace, tmp_path: Path) -> None:
+    write_corpus(workspace, align=30, reason=10)
+    write_dataset_info(workspace)
+    listed = json.loads(dataset_info_path(workspace).read_text()) | {"alpaca": {"file_name": "alpaca.jsonl"}}
+    dataset_info_path(workspace).write_text(json.dumps(listed))
+    write_dataset_info(workspace)  # as the next stage does
+    (workspace.corpus / "alpaca.jsonl").write_text('{"instruction": "Hi", "output": "Hello"}\n' * 25)
+    mixed = {"overrides": {"dataset": "align,reason,alpaca", "gream_general_share": 0.2}, "epochs": 2, "batch_rows": 1}
+    run(workspace, PlanSettings(json=tmp_path / "plan.json", **mixed))
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    # 20 alignment rows of each epoch, 10 reasoning rows, and a quarter of both
+    assert [epoch["batches"] for epoch in plan["epochs"]] == [{"align": 28, "reason": 10}] * 2
+    run(workspace, PlanSettings(align_rows=20, reason_rows=10, json=tmp_path / "numbers.json", **mixed))
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert [epoch["batches"] for epoch in numbers["epochs"]] == [{"align": 28, "reason": 10}] * 2
+    with pytest.raises(GreamError, match="60 rows of general data in 2 epochs, and there are 25"):
+        run(workspace, PlanSettings(**{**mixed, "overrides": {**mixed["overrides"], "gream_general_share": 0.5}}))
+    with pytest.raises(GreamError, match="export writes alignment and reasoning rows: leave alpaca out"):
+        run(workspace, PlanSettings(export=tmp_path / "exported", **mixed))
+
+
 def test_the_users_mistakes(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(GreamError, match=r"align.jsonl is missing: run `gream corpus align` first"):
         run(workspace, PlanSettings())
@@ -129,6 +153,8 @@ def test_the_users_mistakes(workspace: Workspace, tmp_path: Path) -> None:
         with pytest.raises(GreamError, match=said):
             PlanSettings(**wrong)  # type: ignore[arg-type]
     write_corpus(workspace, 5, 5)
+    with pytest.raises(GreamError, match="does not go together with max_samples: 100"):
+        run(workspace, PlanSettings(overrides={"max_samples": 100}))
     workspace.reason.write_text('{"messages": []}\n{"epoch": "two"}\n')
     with pytest.raises(GreamError, match=r"reason.jsonl, line 2 is damaged"):
         run(workspace, PlanSettings())

@@ -124,3 +124,21 @@ def test_the_same_figures_as_torchmetrics():
         ndcg = retrieval.RetrievalNormalizedDCG(top_k=cutoff)(scores, relevant, indexes=users)
         assert recall_at(places, cutoff).mean() == pytest.approx(float(recall), abs=1e-6)
         assert ndcg_at(places, cutoff).mean() == pytest.approx(float(ndcg), abs=1e-6)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=2, max_size=40), st.integers(0, 3))
+def test_an_interval_holds_its_mean_and_grows_with_its_level(values, seed):
+    narrow, wide = (bootstrap(np.array(values), level, seed=seed) for level in (0.5, 0.99))
+    assert wide.low <= narrow.low <= narrow.high <= wide.high
+    assert wide.low - 1e-9 <= wide.mean <= wide.high + 1e-9
+    turned = bootstrap(np.array(values)[::-1], 0.5, seed=seed)
+    assert (turned.low, turned.high) == (narrow.low, narrow.high), "the order of users is none of its business"
+
+
+def test_swapping_what_is_compared_turns_the_sign():
+    generator = np.random.default_rng(3)
+    first, second = generator.random(300), generator.random(300) + 0.1
+    there, back = paired(first, second), paired(second, first)
+    assert (there.difference, there.standard_error) == pytest.approx((-back.difference, back.standard_error))
+    assert 0 < there.low < there.difference < there.high
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=0.01)

@@ -8,9 +8,10 @@ import pytest
 from gream_ext.cli import main
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.protocol import files, read_evaluation, stem, write_evaluation
-from gream_ext.extras.recbole.job import Job, catalogue_of_models, read_result, training_rows, write_job
-from gream_ext.extras.recbole.stages import MODELS, RecBoleSettings, finished, make_job, read_progress
+from gream_ext.evaluation.files import Evaluations, files, read_evaluation, stem, write_evaluation
+from gream_ext.extras.recbole.job import Job, catalogue_of_models, make_job, read_result, training_rows, write_job
+from gream_ext.extras.recbole.run import finished, read_progress
+from gream_ext.extras.recbole.stages import MODELS, RecBoleSettings
 from gream_ext.extras.recbole.stages import STAGE as RECBOLE
 from gream_ext.extras.report.data import baseline_figures
 from gream_ext.extras.report.table import results_table
@@ -89,13 +90,14 @@ def test_what_comes_back_by_hand(tmp_path):
 def test_every_model_has_settings_and_every_setting_is_tried_once():
     shipped = catalogue_of_models()
     assert tuple(shipped["models"]) == MODELS
-    made = make_job("SASRec", RecBoleSettings())
+    rest = {"window": 20, "recommendations": 20, "seed": 0}
+    made = make_job("SASRec", {}, 8, **rest)
     assert len(made.trials) == 2 and made.keys["loss_type"] == "CE" and not made.attributes
     assert [one["hidden_dropout_prob"] for one in made.trials] == [0.2, 0.5]
-    fixed = RecBoleSettings(overrides={"hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1})
-    assert make_job("SASRec", fixed).trials == [{"hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1}]
-    assert len(make_job("SASRec", RecBoleSettings(trials=1)).trials) == 1
-    assert make_job("S3Rec", RecBoleSettings()).attributes
+    fixed = {"hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1}
+    assert make_job("SASRec", fixed, 8, **rest).trials == [{"hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1}]
+    assert len(make_job("SASRec", {}, 1, **rest).trials) == 1
+    assert make_job("S3Rec", {}, 8, **rest).attributes
 
 
 @pytest.mark.parametrize(
@@ -117,12 +119,13 @@ def test_mistakes_are_one_line(tmp_path, words, said, capsys):
 
 def test_a_finished_model_is_known_by_its_key(tmp_path):
     workspace, settings = make_workspace(tmp_path), RecBoleSettings(models=("HGN",))
-    assert not finished(workspace, settings, "HGN", "abc")
+    paths = [stem(workspace, "HGN", "direct", "test", exclude_seen) for exclude_seen in (False, True)]
+    assert not any(finished(path, "abc") for path in paths)
     main(["baselines", "--workspace", str(tmp_path)])
     for exclude_seen in (False, True):
         rows = read_evaluation(stem(workspace, "markov", "direct", "test", exclude_seen))
         write_evaluation(stem(workspace, "HGN", "direct", "test", exclude_seen), rows, {"key": "abc"}, {})
-    assert finished(workspace, settings, "HGN", "abc") and not finished(workspace, settings, "HGN", "abd")
+    assert all(finished(path, "abc") and not finished(path, "abd") for path in paths)
     assert {path.name for path in RECBOLE.writes(workspace, settings)} == {
         "direct-test.parquet", "direct-test.json", "direct-test-unseen.parquet", "direct-test-unseen.json",
     }  # fmt: skip
@@ -139,7 +142,7 @@ def bring(workspace: Workspace, other: Workspace, *words: str) -> int:
 
 
 def figures_at(workspace: Workspace, name: str) -> float:
-    return float(baseline_figures(workspace, exclude_seen=False)[name]["recall@10"])
+    return float(baseline_figures(Evaluations(workspace), exclude_seen=False)[name]["recall@10"])
 
 
 def test_two_models_are_compared_over_the_same_users(tmp_path, capsys):
@@ -190,17 +193,19 @@ def test_another_workspace_stands_beside_this_one(tmp_path, capsys):
     main(["baselines", "--workspace", str(there.root)])
     assert bring(here, there, "--name", "TIGER", "--model", "markov") == 0
     assert bring(here, there, "--name", "Our old one", "--model", "popular") == 0
-    figures = baseline_figures(here, exclude_seen=True)
+    figures = baseline_figures(Evaluations(here), exclude_seen=True)
     assert list(figures) == ["popular", "markov", "TIGER", "Our old one"]
     assert figures["TIGER"]["recall@10"] == figures["markov"]["recall@10"]
     brought = read_evaluation(stem(here, "TIGER", "direct", "test", True))
     assert brought.equals(read_evaluation(stem(there, "markov", "direct", "test", True)))
-    table = results_table({"baselines": baseline_figures(here, exclude_seen=False)})
+    table = results_table({"baselines": baseline_figures(Evaluations(here), exclude_seen=False)})
     assert [(group.name, group.span) for group in table.groups] == [
         ("Baselines", 2),
         ("Generative", 1),
         ("Baselines", 1),
     ]
+    assert not here.path("evaluation", "results.md").exists(), "the table is the report's"
+    assert main(["report", "--workspace", str(here.root)]) == 0
     told = here.path("evaluation", "results.md").read_text().splitlines()
     assert told[0] == "| Metric | Most popular | Markov | TIGER | Our old one |"
     assert told[2] == "| | *Baselines* | *Baselines* | *Generative* | *Baselines* |"

@@ -15,12 +15,16 @@ import pytest
 
 from gream_ext.cli import main
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.protocol import read_evaluation, stem, values, write_evaluation
-from gream_ext.extras.report.data import command_text, gather
+from gream_ext.evaluation.files import Evaluations, model_hash, read_evaluation, stem, write_evaluation
+from gream_ext.evaluation.protocol import values
+from gream_ext.evaluation.stages import BaselinesSettings
+from gream_ext.extras.report.data import baseline_figures, command_text, gather
 from gream_ext.extras.report.page import page
 from gream_ext.extras.report.stages import STAGE, ReportSettings, run
 from gream_ext.extras.report.users import users
-from gream_ext.workspace import ITEMS, Workspace, read_table, write_table
+from gream_ext.pipeline.record import run_stage
+from gream_ext.stage import Stage
+from gream_ext.workspace import ITEMS, Workspace, read_table, write_json, write_table
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 TOP = ["dataset", "stages", "baselines", "sft", "srpo", "rl", "excluding_seen", "seeds"]
@@ -173,13 +177,13 @@ def test_half_of_the_shown_users_are_hits_and_the_seed_draws_them(workspace: Wor
     rows = read_evaluation(stem(workspace, "srpo", "direct", "test", False))
     assert values(rows, "recall@10").sum() >= 2
     shown = users(workspace, 4)
-    assert sum(user["badge"].startswith("found") for user in shown) >= 2
+    assert sum(user["badges"][0].startswith("found") for user in shown) >= 2
     assert users(workspace, 4) == shown
     assert [user["user_id"] for user in users(workspace, 4, seed=1)] != [user["user_id"] for user in shown]
     assert users(workspace, 0) == []
     assert len(users(workspace, 10_000)) == 60
     for user in shown:
-        assert sum(item["hit"] for item in user["direct"]) == user["badge"].startswith("found")
+        assert sum(item["hit"] for item in user["direct"]) == user["badges"][0].startswith("found")
 
 
 def test_titles_cannot_break_the_page(workspace: Workspace) -> None:
@@ -279,3 +283,79 @@ def test_a_stage_as_a_command_line() -> None:
 
 def test_a_page_of_a_report_json_alone() -> None:
     read_page(page({"sft": {"direct": {"recall@10": 0.1}}}))
+
+
+def test_interrupted_attempts_count_in_the_time(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those with other settings do not."""
+    clock = [0.0]
+    monkeypatch.setattr("gream_ext.pipeline.record.time.monotonic", lambda: clock[0])
+    fails = [True]
+
+    def work(place: Workspace, settings: BaselinesSettings) -> None:
+        clock[0] += 100.0
+        if fails[0]:
+            raise KeyboardInterrupt
+        place.path("made").write_text("x")
+
+    stage = Stage("baselines", BaselinesSettings, work, writes=lambda place, settings: [place.path("made")])
+    for settings in (BaselinesSettings(), BaselinesSettings(), BaselinesSettings(split="valid")):
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(stage, workspace, settings)
+    fails[0] = False
+    run_stage(stage, workspace, BaselinesSettings(split="valid"))
+    assert gather(workspace)["stages"]["baselines"] == 200.0
+    run_stage(stage, workspace, BaselinesSettings(split="valid"), force=True)
+    assert gather(workspace)["stages"]["baselines"] == 100.0, "each attempt counts once"
+
+
+def with_model(workspace: Workspace, name: str, config: str) -> None:
+    workspace.model(name).mkdir(exist_ok=True)
+    (workspace.model(name) / "config.json").write_text(config)
+
+
+def test_the_report_takes_figures_of_the_models_that_stand_there(workspace: Workspace, tmp_path: Path) -> None:
+    for name in ("sft", "srpo"):
+        with_model(workspace, name, "{}")
+        here = model_hash(workspace.model(name), workspace.item_index)
+        for about in workspace.path("evaluation", name).glob("*.json"):
+            write_json(about, {**json.loads(about.read_text()), "model_sha256": here})
+    before = gather(workspace)
+    assert not before["notes"] and before["srpo"]["direct"] and before["rl"]["reward_after"]
+    with_model(workspace, "srpo", '{"trained": "again"}')
+    report = gather(workspace)
+    assert report["srpo"] is None and report["excluding_seen"]["srpo"] is None and report["rl"]["reward_after"] is None
+    assert report["sft"] == before["sft"] and not any("RL" in one["name"] for one in report["comparisons"])
+    assert (
+        "evaluation/srpo/direct-test.json is not of the srpo model that stands here now: run `gream evaluate` again"
+        in report["notes"]
+    )
+    assert len(set(report["notes"])) == len(report["notes"]) == 4
+    workspace.item_index.write_bytes(workspace.item_index.read_bytes() + b" ")
+    assert gather_figures(workspace) == (None, None, before["baselines"])
+
+
+def gather_figures(workspace: Workspace) -> tuple[Any, Any, Any]:
+    found = Evaluations(workspace)
+    return found.by_mode("sft"), found.by_mode("srpo"), baseline_figures(found, exclude_seen=False)
+
+
+def test_figures_of_seen_items_excluded_are_its_own(workspace: Workspace) -> None:
+    report = gather(workspace)
+    for name in ("popular", "markov"):
+        for figures, unseen in ((report["baselines"], False), (report["excluding_seen"]["baselines"], True)):
+            rows = read_evaluation(stem(workspace, name, "direct", "test", unseen))
+            assert figures[name]["recall@10"] == pytest.approx(values(rows, "recall@10").mean())
+    for name in ("sft", "srpo"):
+        for figures, unseen in ((report, False), (report["excluding_seen"], True)):
+            rows = read_evaluation(stem(workspace, name, "direct", "test", unseen))
+            assert figures[name]["direct"]["recall@10"] == pytest.approx(values(rows, "recall@10").mean())
+    plain, unseen_too = report["baselines"]["markov"], report["excluding_seen"]["baselines"]["markov"]
+    assert plain["recall@10"] != unseen_too["recall@10"]
+    by_name = {one["name"]: one for one in report["comparisons"]}
+    pairs = {False: "Align − Markov", True: "Align − Markov, seen excluded"}
+    for unseen, name in pairs.items():
+        rows = [
+            read_evaluation(stem(workspace, one, "direct", "test", unseen)).sort("user_id") for one in ("markov", "sft")
+        ]
+        gains = values(rows[1], "recall@10") - values(rows[0], "recall@10")
+        assert by_name[name]["difference"] == pytest.approx(gains.mean())

@@ -1,7 +1,10 @@
 """The pieces of the report: charts, curves, the results table, a reasoning for human eyes."""
 
 import json
+import math
+import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -9,12 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gream_ext.curriculum import KINDS, PHASES, CurriculumSettings, plan_epoch
-from gream_ext.extras.report.charts import comparison_charts, level_tone, rl_charts, sft_charts
+from gream_ext.extras.report.charts import (
+    MOST_POINTS,
+    comparison_charts,
+    level_tone,
+    rl_charts,
+    sft_charts,
+    thinned,
+    verdict,
+)  # fmt: skip
 from gream_ext.extras.report.curves import RlStep, SftStep, mixture, rl_steps, sft_steps, smooth
-from gream_ext.extras.report.reasoning import Span, parts, plain, spans
-from gream_ext.extras.report.rows import Interval, interval_chart, strip
-from gream_ext.extras.report.svg import MOST_POINTS, Series, line_chart, nice_ticks, thinned
-from gream_ext.extras.report.table import results_table, terminal_table
+from gream_ext.extras.report.page import page, sft_note, tiles
+from gream_ext.extras.report.plot import TONES, label, picture
+from gream_ext.extras.report.reasoning import Span, parts, spans
+from gream_ext.extras.report.table import Cell, markdown_table, results_table, terminal_table
 from gream_ext.identifiers import Identifier
 from gream_ext.workspace import Workspace
 
@@ -32,51 +43,67 @@ def title_of(identifier: Identifier) -> str | None:
     return {("<|a_1|>", "<|b_2|>"): "Velta <&>", ("<|a_1|>", "<|b_3|>"): "Brokai"}.get(identifier)
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 10))
-def test_ticks_hold_the_data_and_are_evenly_spaced(low: float, width: float, count: int) -> None:
-    ticks = nice_ticks(low, low + width, count)
-    step = ticks[1] - ticks[0]
-    assert ticks[0] <= low + 1e-6 * step + 1e-9
-    assert ticks[-1] >= low + width - 1e-6 * step - 1e-9
-    assert len(ticks) <= count + 2 or width < 1e-4
+def texts(picture: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(picture).iter() if element.tag.endswith("text")]
 
 
-def test_a_constant_has_ticks_too() -> None:
-    assert nice_ticks(3.0, 3.0)[0] < 3.0 < nice_ticks(3.0, 3.0)[-1]
+def test_a_picture_lies_in_the_page() -> None:
+    """Text stays text and is escaped, colours are the page's, the name is for those who cannot see it."""
+    nasty = '<script>alert("x")</script> $x$'
+
+    def draw(axes: Any) -> None:
+        axes.plot([1, 2, 3, 4], [0.5, 2.0, math.nan, 0.7], color=TONES["reason"])
+        label(axes, nasty, "loss")
+
+    made = picture(nasty, draw)
+    assert (
+        "<script>" not in made
+        and "<?xml" not in made
+        and "<style" not in made
+        and not re.search('#[0-9a-f]{6}[;"]', made)
+    )
+    assert {nasty, "loss"} <= set(texts(made)) and "var(--reason)" in made
+    root = ElementTree.fromstring(made)
+    assert root.get("role") == "img" and root.find("{*}title").text == nasty  # type: ignore[union-attr]
+    assert root.get("viewBox") and not root.get("width"), "as wide as its card"
+    [line] = [path.get("d", "") for path in root.findall(".//{*}path") if "var(--reason)" in path.get("style", "")]
+    assert line.count("M") == 2 or (line.count("M") == 1 and line.count("L") == 1), "what is missing breaks the line"
+    assert picture(nasty, draw) == made, "the same every time"
 
 
-def test_charts_are_well_formed_and_hold_no_foreign_markup() -> None:
-    nasty = '<script>alert("x")</script>'
-    line = Series(nasty, [1.0, 2.0, 3.0], [0.5, None, 0.7], "align")
-    for picture in (
-        line_chart([line], nasty, nasty),
-        line_chart([], "step", "loss"),
-        interval_chart([Interval(nasty, 0.1, -0.1, 0.3)], nasty),
-        strip([0.0, 0.5, 1.0], "align", "reason", nasty),
-    ):
-        ElementTree.fromstring(picture)
-        assert "<script>" not in picture
+@pytest.mark.parametrize("last", [2, 3, 7, 60, 1234])
+def test_steps_are_whole_numbers(last: int) -> None:
+    steps = [RlStep(n, reward=n / last, response_length=90.5 + n) for n in range(1, last + 1)]
+    for chart in rl_charts(steps):
+        names = texts(str(chart.picture))
+        x_ticks = names[: names.index("RL step")]
+        assert len(x_ticks) > 1 and all(re.fullmatch(r"[\d,]+", tick) for tick in x_ticks), x_ticks
+        assert "RL step" in names
 
 
-def test_a_missing_value_breaks_the_line() -> None:
-    picture = line_chart([Series("x", [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, None, 3.0], "align")], "step", "loss")
-    path = next(element for element in ElementTree.fromstring(picture).iter() if element.tag.endswith("path"))
-    assert path.get("d", "").count("M") == 2
+def test_the_loss_of_every_kind_is_drawn_in_its_colour() -> None:
+    steps = [SftStep(n, 1, ("align", "reason")[n % 2], "curriculum", 0.1, 1.0 + n % 2, float(n % 2)) for n in range(40)]
+    loss, mixture_of = sft_charts(steps)
+    assert {"var(--align)", "var(--reason)"} <= set(re.findall(r"var\(--\w+\)", str(loss.picture)))
+    assert [key.name for key in loss.keys] == ["alignment steps", "reasoning steps"]
+    assert "epoch 1" in texts(str(loss.picture)) and "left-over reasoning" not in [key.name for key in mixture_of.keys]
 
 
 def test_long_series_are_thinned() -> None:
     xs, ys = thinned([float(x) for x in range(5000)], [1.0] * 5000)
-    assert len(xs) == len(ys) <= MOST_POINTS
+    assert len(xs) == len(ys) <= MOST_POINTS and (xs[0], xs[-1]) == (0.0, 4999.0)
     assert set(ys) == {1.0}
+    assert thinned([], [])[0].tolist() == [] and thinned([1.0], [2.0])[1].tolist() == [2.0]
 
 
 @given(st.lists(st.none() | st.floats(-10, 10), max_size=40), st.integers(1, 9))
 def test_smoothing_is_the_mean_of_what_is_near(values: list[float | None], span: int) -> None:
-    smoothed = smooth(values, span)
+    smoothed = smooth([math.nan if value is None else value for value in values], span)
+    assert len(smoothed) == len(values)
     for place, value in enumerate(smoothed):
         start = max(0, place - span // 2)
-        near = [one for one in values[start : place - span // 2 + span] if one is not None]
-        assert (value is None) == (not near)
+        near = [one for one in values[start : max(0, place - span // 2 + span)] if one is not None]
+        assert math.isnan(value) == (not near)
         if near:
             assert value == pytest.approx(sum(near) / len(near), abs=1e-9)
 
@@ -87,24 +114,23 @@ def planned_steps(align: int = 400, reason: int = 150, epochs: int = 3) -> list[
     for epoch in range(1, epochs + 1):
         plan = plan_epoch(align, reason, epoch, settings)
         for kind, planned, phase in zip(plan.kind, plan.planned, plan.phase, strict=True):
-            known = None if planned != planned else float(planned)
             name = KINDS[kind]
-            steps.append(SftStep(len(steps) + 1, epoch, name, PHASES[phase], known, 1.0, float(name == "reason")))
+            steps.append(SftStep(len(steps) + 1, epoch, name, PHASES[phase], planned, 1.0, float(name == "reason")))
     return steps
 
 
 def test_the_real_mixture_follows_the_plan() -> None:
     steps = planned_steps()
     found = mixture(steps, span=101)
-    pairs = [(p, r) for p, r in zip(found.planned, found.real, strict=True) if p is not None and r is not None]
+    pairs = [(p, r) for p, r in zip(found.planned, found.real, strict=True) if not math.isnan(p + r)]
+    assert len(pairs) > 500
     assert sum(abs(p - r) for p, r in pairs) / len(pairs) < 0.06
     assert len(found.steps) == len(found.planned) == len(found.real)
     leftovers = [step.step for step in steps if step.phase == "leftover"]
     assert leftovers
     for step, planned, real in zip(found.steps, found.planned, found.real, strict=True):
         if step in leftovers:
-            assert planned is None
-            assert real is None
+            assert math.isnan(planned) and math.isnan(real)
 
 
 def test_curves_are_read_from_the_logs(tmp_path: Path) -> None:
@@ -130,14 +156,14 @@ def test_curves_are_read_from_the_logs(tmp_path: Path) -> None:
     ]
     (tmp_path / "rl" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{torn")
     first, second = rl_steps(workspace)
-    assert (first.step, first.reward, first.response_length) == (1, None, 90.0)
+    assert (first.step, first.response_length) == (1, 90.0) and math.isnan(first.reward)
     assert (second.reward, second.matched_levels, second.validation_reward) == (0.3, (0.75, 0.0, 0.25), 0.4)
 
 
 def test_charts_of_training_and_rl() -> None:
     titles = [chart.title for chart in sft_charts(planned_steps())]
     assert titles == ["Training loss", "Curriculum: planned and real"]
-    steps = [RlStep(n, 0.2 + n / 100, (0.5, 0.3, 0.2), 100.0, 0.0, 0.6, None, None) for n in range(1, 9)]
+    steps = [RlStep(n, 0.2 + n / 100, (0.5, 0.3, 0.2), 100.0, 0.6) for n in range(1, 9)]
     charts = rl_charts(steps, 2)
     assert [chart.title for chart in charts] == [
         "Mean reward", "Matched levels", "Response length", "Of use",
@@ -147,8 +173,7 @@ def test_charts_of_training_and_rl() -> None:
     assert [level_tone(level, 6) for level in range(6)] == ["m0", "m1", "m2", "m3", "m4", "m5"]
     assert level_tone(2, 3) == "m5"
     for chart in (*charts, *sft_charts(planned_steps(20, 5, 1))):
-        for picture in chart.pictures:
-            ElementTree.fromstring(str(picture))
+        ElementTree.fromstring(str(chart.picture))
 
 
 def test_one_chart_of_differences_for_each_mode() -> None:
@@ -169,6 +194,45 @@ def test_one_chart_of_differences_for_each_mode() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("low", "high", "tone"), [(0.1, 0.3, "ours"), (-0.3, -0.1, "bad"), (-0.1, 0.1, "plain")])
+def test_an_interval_below_zero_looks_below_zero(low: float, high: float, tone: str) -> None:
+    row = {"name": "RL − Align", "mode": "direct", "metric": "recall@10", "users": 7}
+    [chart] = comparison_charts([row | {"difference": (low + high) / 2, "low": low, "high": high}])
+    assert verdict(low, high) == tone
+    root = ElementTree.fromstring(str(chart.picture))
+    styles = [(path.get("d", ""), path.get("style", "")) for path in root.findall(".//{*}path")]
+    [interval] = [d for d, style in styles if f"stroke: var(--{tone}); stroke-width: 2.4" in style]
+    [zero] = [d for d, style in styles if "stroke-dasharray" in style and "var(--soft)" in style]
+    xs, at_zero = [float(x) for x in re.findall(r"[ML] ([\d.]+)", interval)], float(zero.split()[1])
+    assert {"ours": min(xs) > at_zero, "bad": max(xs) < at_zero, "plain": min(xs) < at_zero < max(xs)}[tone]
+    assert "RL − Align" in texts(str(chart.picture))
+
+
+def test_what_rl_cost_is_said_in_the_headline() -> None:
+    given: dict[str, Any] = report()
+    given["srpo"] = {"direct": {"recall@10": 0.11}}
+    rows = [("RL − Align", -0.03, -0.01), ("RL − Markov", -0.02, 0.01)]
+    given["comparisons"] = [
+        {"name": name, "metric": "recall@10", "mode": "direct", "difference": 0.0, "low": low, "high": high, "users": 9}
+        for name, low, high in rows
+    ]
+    given["stages"] = {"sft": 588.0, "rl": 402.0}
+    first, last = tiles(given)
+    assert first["what"] == "Recall@10, direct mode, after RL" and first["figure"] == "0.1100"
+    assert [(one["change"], one["tone"], one["text"]) for one in first["changes"]] == [
+        ("-0.0200", "loss", "from 0.1300 before RL"), ("-0.0100", "", "from 0.1200 of Markov"),
+    ]  # fmt: skip
+    assert last["figure"] == "16.5" and last["beside"].startswith("of it 6.7 min of RL")
+    assert '<span class="loss">-0.0200</span> from 0.1300 before RL' in page(given)
+
+
+def test_a_run_with_the_curriculum_is_not_called_without() -> None:
+    step = SftStep(1, 1, "align", "curriculum", 0.1, 1.0, 0.0)
+    assert "without" not in sft_note([step]) and "1 optimizer steps in 1 epoch by" in sft_note([step])
+    plain_step = SftStep(10, 2, "mixed", "unplanned", math.nan, 1.0, 0.0)
+    assert sft_note([plain_step]) == "10 optimizer steps in 2 epochs by LLaMA-Factory, without the curriculum."
+
+
 def test_a_reasoning_in_paragraphs_with_titles() -> None:
     found = parts(RESPONSE, title_of)
     assert [part.heading for part in found[:3]] == [
@@ -179,7 +243,7 @@ def test_a_reasoning_in_paragraphs_with_titles() -> None:
     assert [part.answer for part in found] == [False, False, False, False, False, True]
     assert found[0].spans == [Span("the user turned to "), Span("Velta <&>", True), Span(".")]
     assert found[3].spans[-2] == Span("<|a_9|><|b_9|>"), "what names no item stays as it is"
-    assert "recommended product is “Brokai”" in plain(RESPONSE, title_of)
+    assert found[5].spans[-1] == Span("Brokai", True)
 
 
 @given(st.lists(st.sampled_from([*"<|ab_12>, \n", "<|a_1|>", "<|b_2|>", "<answer>"])).map("".join))
@@ -213,3 +277,37 @@ def test_the_results_table() -> None:
     text = terminal_table(table)
     assert "Recall@10 0.0600 0.1200 0.1300*" in " ".join(text.split())
     assert "90.0%" in text
+
+
+def test_seen_items_excluded_has_its_own_figures() -> None:
+    """And says which targets that rules out."""
+    given: dict[str, Any] = report()
+    unseen = {"recall@10": 0.17, "impossible_targets": 0.032}
+    given["excluding_seen"] = {"baselines": {"TIGER": unseen}, "srpo": {"direct": {"recall@10": 0.19}}}
+    table = results_table(given)
+    assert table is not None
+    assert [column.name for column in table.columns] == [
+        "Most popular", "Markov", "TIGER", "SFT (Align)", "SRPO (RL)",
+    ]  # fmt: skip
+    start = [row.section for row in table.rows].index(
+        "Direct mode, already seen items excluded; 3.2% of the targets were seen before and cannot be found"
+    )
+    [row] = table.rows[start + 1 :]
+    assert (row.name, [cell.text for cell in row.cells]) == ("Recall@10", ["–", "–", "0.1700", "–", "0.1900"])
+    assert [cell.tone for cell in row.cells] == ["none", "none", "second", "ours none", "ours best"]
+
+
+def test_marks_of_a_row() -> None:
+    """Equal figures share a mark; a row of one figure, or of equal ones, has none."""
+    figures = {"a": 0.3, "b": 0.1, "c": 0.3, "d": 0.20001, "e": 0.2}
+    table = results_table({"baselines": {name: {"recall@1": value, "ndcg@5": 0.5} for name, value in figures.items()}})
+    assert table is not None
+    rows = {row.name: [cell.tone for cell in row.cells] for row in table.rows if row.name}
+    assert rows == {"Recall@1": ["best", "", "best", "second", "second"], "NDCG@5": [""] * 5}
+    lines = markdown_table(table).splitlines()
+    assert lines[0] == "| Metric | a | b | c | d | e |" and lines[1] == "|---|---|---|---|---|---|"
+    assert lines[3].startswith("| **Direct mode** |") and lines[3].count("|") == 7
+    assert lines[4] == "| Recall@1 | **0.3000** | 0.1000 | **0.3000** | <u>0.2000</u> | <u>0.2000</u> |"
+    words = terminal_table(table).splitlines()
+    assert words[0].split() == ["Metric", *"abcde"] and words[3].split()[1:4] == ["0.3000*", "0.1000", "0.3000*"]
+    assert len(words[3].rstrip("*")) <= len(words[0]) and Cell("x").tone == ""

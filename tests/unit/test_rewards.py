@@ -161,6 +161,12 @@ def test_options_of_a_wrong_type(wrong):
         score(answered(TARGET), **wrong)
 
 
+def test_what_ends_the_reasoning_is_no_part_of_an_answer():
+    """Of "=>" the "=" does not begin one."""
+    marks = {"reasoning_begin": "why", "reasoning_end": "=>", "answer_begin": "=", "answer_end": ";"}
+    assert score(f"why not => = {TARGET};", **marks)["status"] == "exact"
+
+
 @pytest.mark.parametrize("part", ["answer", "reasoning"])
 def test_what_begins_a_part_does_not_end_it(part):
     """With ``$…$`` every answer would be several, and every response score 0."""

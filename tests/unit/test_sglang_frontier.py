@@ -10,7 +10,7 @@ from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.inference.engines.sglang_request import IMPOSSIBLE
 from gream_ext.items.index import NO_CODE
-from gream_ext.plugins.sglang.frontier import DeviceTrie, Frontier
+from gream_ext.plugins.sglang.frontier import Frontier
 
 VOCABULARY = 40
 
@@ -47,7 +47,7 @@ def search(trie, frontier, beams):
         frontier.follow(chosen, parents)
         scores = best
     real = scores > IMPOSSIBLE / 2
-    return [trie.row_of(frontier.nodes[real].numpy()).tolist(), scores[real].tolist()]
+    return [trie.row_of(frontier.nodes[real]).tolist(), scores[real].tolist()]
 
 
 @st.composite
@@ -72,21 +72,10 @@ def test_wide_beams_find_every_item_with_its_score(normalisation, ids, chance):
         (SubCatalogue.only(some), some),
         (SubCatalogue.without(some), np.setdiff1d(np.arange(len(ids)), some)),
     ):
-        frontier = Frontier(DeviceTrie(trie, "cpu"), part, normalisation)
+        frontier = Frontier(trie, part, normalisation)
         rows, scores = search(trie, frontier, len(ids) + 2)
         identifiers = [[token for token in row if token != NO_CODE] for row in ids.tolist()]
         expected = {int(row): score(identifiers, identifiers[row], normalisation) for row in allowed}
         assert sorted(rows) == sorted(expected)
         np.testing.assert_allclose(scores, [expected[row] for row in rows], atol=1e-4)
         assert scores == sorted(scores, reverse=True)
-
-
-def test_the_walk_of_tensors_is_that_of_the_trie():
-    ids = np.unique(np.random.default_rng(0).integers(0, 6, (60, 4)), axis=0) + 10 * np.arange(4)
-    trie = ItemTrie.build(ids)
-    device = DeviceTrie(trie, "cpu")
-    nodes = np.arange(-1, len(trie.tokens))[:, None]
-    tokens = np.arange(-2, 60)[None, :]
-    pairs = np.broadcast_arrays(nodes, tokens)
-    ours = device.step(torch.tensor(nodes), torch.tensor(tokens))
-    assert (ours.numpy().ravel() == trie.step(*(array.ravel() for array in pairs))).all()

@@ -86,6 +86,7 @@ def test_padding_of_verl_raises_nothing():
         ({"k": 2.5}, "whole number"),
         ({"k": True}, "whole number"),
         ({"success_threshold": 0}, "success_threshold"),
+        ({"success_threshold": 1.5}, "above 0 and at most 1"),
         ({"success_threshold": "abc"}, "success_threshold"),
         ({"success_threshold": None}, "success_threshold"),
         ({"bonus": "false"}, "true or false"),

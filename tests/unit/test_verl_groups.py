@@ -33,7 +33,7 @@ def test_record_by_hand():
     record = StepRecord()
     for values, tokens in (((0, 5), 30), ((0, 0), 20), ((1, 1), 10), ((), 0)):
         each = group(*values, tokens=tokens)
-        record.add(each, judge(each))
+        record.groups.append((each, judge(each)))
     record.refills = 3
     metrics = record.metrics(highest=5, srpo={"k": 1, "success_threshold": 1.0, "bonus": True})
     assert metrics["gream/groups/kept"] == 1
@@ -63,10 +63,30 @@ def test_share_of_the_bonus_by_hand():
 
 def test_binary_rewards_report_levels_too():
     record = StepRecord()
-    record.add(Group([0, 1], [0.0, 1.0], 0, [3, 5], 2), KEPT)
+    record.groups.append((Group([0, 1], [0.0, 1.0], 0, [3, 5], 2), KEPT))
     assert record.metrics(highest=5)["gream/levels/3"] == 0.5
     assert "gream/srpo/rho" not in record.metrics(highest=5)
 
 
 def test_a_step_without_rollouts():
     assert StepRecord().metrics(highest=0)["gream/rollouts/reward"] == 0.0
+
+
+def test_what_the_batch_has_no_room_for_has_no_part_in_its_bonus():
+    """Two groups that are equal, one of them surplus: counted once as trained on, once as wasted."""
+    record = StepRecord(refills=1)
+    record.groups = [(group(5, 0, tokens=7), KEPT), (group(5, 0, tokens=7), KEPT), (group(5, 5, 5, 0, tokens=9), KEPT)]
+    record.surplus = [record.groups[0][0], record.groups[2][0]]
+    metrics = record.metrics(highest=5, srpo={"k": 1, "success_threshold": 1.0, "bonus": True})
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/surplus"]) == (1, 2)
+    assert metrics["gream/groups/kept_rate"] == 1.0
+    assert metrics["gream/srpo/rho"] == 0.5  # with the other ones it would be 7/12
+    assert (metrics["gream/tokens/all"], metrics["gream/tokens/wasted"]) == (23, 16)
+    assert (metrics["gream/rollouts/all"], metrics["gream/rollouts/wasted"]) == (8, 6)
+
+
+def test_at_which_level_all_agree_is_said_of_those_that_agree_alone():
+    record = StepRecord([(group(1, 1), SAME), (group(1, 0), BELOW_FLOOR), (group(1), FAILED)])
+    metrics = record.metrics(highest=1)
+    assert (metrics["gream/groups/evicted_same_at_0"], metrics["gream/groups/evicted_same_at_1"]) == (0, 1)
+    assert metrics["gream/groups/evicted_below_floor"] == metrics["gream/groups/evicted_failed"] == 1

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from gream_ext.corpus.catalogue import Catalogue, Item
-from gream_ext.corpus.profile import listed, profile, wish
+from gream_ext.corpus.profile import likely_wishes, listed, profile
 from gream_ext.corpus.prompts import wordings
 from gream_ext.corpus.tasks.base import Exchange, Source, Task, joined
 
@@ -44,13 +44,14 @@ def _intent(source: Source, unit: int, rng: Random) -> Exchange:
     return {"history": joined(history), "intent": intent}, target.identifier
 
 
-def intent_text(history: Sequence[Item], target: Item, wording: Callable[[str], str]) -> str:
+def intent_text(history: Sequence[Item], target: Item, wording: Callable[[str], str], wishes: int = 1) -> str:
     """Step 3 of the template teacher: the traits of the target that the history supports, or a change.
 
-    ``wording`` gives the template of ``intent`` or ``intent_change``.
+    With ``wishes`` above 1 as many likely ones are named, the true one among them. ``wording`` gives the template of
+    ``intent`` or ``intent_change``.
     """
-    if wished := wish(history, target):
-        return wording("intent").format(wish=listed(wished))
+    if likely := likely_wishes(history, target, wishes):
+        return wording("intent").format(wish="; or: ".join(map(listed, likely)))
     return wording("intent_change").format(often=listed(profile(history).often[:1]))
 
 

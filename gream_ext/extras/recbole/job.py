@@ -16,7 +16,7 @@ import polars as pl
 
 from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.protocol import SAMPLED
+from gream_ext.evaluation.files import ranked_rows
 
 ATTRIBUTED = ("FDSA", "S3Rec")
 """Models that need the items' categories."""
@@ -42,6 +42,19 @@ def catalogue_of_models() -> dict[str, Any]:
 
     text = files("gream_ext.extras.recbole").joinpath("templates", "recbole.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
+
+
+def make_job(model: str, overrides: Mapping[str, Any], most_trials: int, **rest: Any) -> Job:
+    """The shipped settings of a model, with keys that are changed in every trial."""
+    shipped = catalogue_of_models()
+    own: Mapping[str, Any] = shipped["models"][model]
+    trials: list[dict[str, Any]] = []
+    for keys in own["trials"]:
+        changed = {**keys, **overrides}
+        if changed not in trials:  # what is overridden need not be tried twice
+            trials.append(changed)
+    keys = {**shipped["common"], **own["keys"]}
+    return Job(model=model, keys=keys, trials=trials[:most_trials], attributes=model in ATTRIBUTED, **rest)
 
 
 def write_job(
@@ -101,21 +114,10 @@ def read_result(
     if items.shape != scores.shape or items.shape[:2] != (2, len(cases)) or items.max(initial=0) >= len(item_ids):
         raise RuntimeError(f"{folder}: recommendations of shape {items.shape} for {len(cases)} users")
     tables = []
-    for some, values in zip(items, scores, strict=True):
-        kept = [row >= 0 for row in some]
-        tables.append(
-            pl.DataFrame(
-                {
-                    "user_id": [case.user_id for case in cases],
-                    "target": [case.target for case in cases],
-                    "recommendations": [
-                        [item_ids[item] for item in row[keep]] for row, keep in zip(some, kept, strict=True)
-                    ],
-                    "scores": [row[keep].tolist() for row, keep in zip(values, kept, strict=True)],
-                    **{column: [[] for _ in cases] for column in SAMPLED},
-                }
-            )
-        )
+    for chosen, values in zip(items, scores, strict=True):
+        ranked = [zip(*row, strict=True) for row in zip(chosen, values, strict=True)]
+        rankings = [[(item_ids[item], score) for item, score in one if item >= 0] for one in ranked]
+        tables.append(ranked_rows(cases, rankings))
     return tables, json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 

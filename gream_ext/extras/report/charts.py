@@ -1,20 +1,26 @@
-"""The charts of the report page: from the curves of a run to pictures with a title, a caption and a legend."""
+"""The charts of the report pages: from the curves of a run to pictures with a title, a caption and a legend."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
-from gream_ext.extras.report.curves import Mixture, RlStep, SftStep, mixture, smooth
-from gream_ext.extras.report.rows import Interval, interval_chart, strip
-from gream_ext.extras.report.svg import Region, Series, line_chart, stacked_chart
-from gream_ext.extras.report.table import metric_name
+from gream_ext.extras.report.curves import RlStep, SftStep, mixture, smooth
+from gream_ext.extras.report.plot import TONES, label, picture
+from gream_ext.extras.report.table import interval_text, metric_name
 
-KIND_TONES = {"align": "align", "reason": "reason", "mixed": "dark"}
-KIND_NAMES = {"align": "alignment steps", "reason": "reasoning steps", "mixed": "steps of mixed data"}
-STRIP_BINS = 240
+KINDS = {
+    "align": ("align", "alignment steps"),
+    "reason": ("reason", "reasoning steps"),
+    "mixed": ("plain", "steps of mixed data"),
+}
+"""Of each kind of step its tone and its name."""
+MOST_POINTS = 400
+Numbers = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,85 +36,118 @@ class Key:
 class Chart:
     title: str
     caption: str
-    pictures: list[Markup]
+    picture: Markup
     keys: list[Key] = field(default_factory=list)
 
 
-def chart(title: str, caption: str, pictures: Sequence[str], keys: Sequence[Key] = ()) -> Chart:
-    # The pictures are our own and every text in them is escaped.
-    return Chart(title, caption, [Markup(picture) for picture in pictures], list(keys))
+@dataclass(frozen=True)
+class Line:
+    """One series of a chart; with a ``span`` it is shown as points and the moving average through them."""
+
+    name: str
+    tone: str
+    xs: Numbers
+    ys: Numbers
+    span: int = 0
+    style: str = ""
+
+
+def thinned(xs: Numbers, ys: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """At most `MOST_POINTS` of a series, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), MOST_POINTS)).round().astype(int))
+    return np.asarray(xs)[chosen], np.asarray(ys)[chosen]
+
+
+def lines_chart(
+    title: str, caption: str, axes_names: tuple[str, str], lines: Sequence[Line], epochs: Sequence[SftStep] = ()
+) -> Chart:
+    """Lines over one x axis; a "share" has a y axis of its own."""
+    x_label, y_label = axes_names
+
+    def draw(axes: Any) -> None:
+        for line in lines:
+            ys = smooth(line.ys, line.span) if line.span else line.ys
+            if line.span:
+                points = thinned(line.xs, line.ys)
+                axes.plot(*points, ".", color=TONES[line.tone], alpha=0.35, markersize=4, markeredgewidth=0)
+            axes.plot(*thinned(line.xs, ys), "--" if line.style else "-", color=TONES[line.tone])
+        axes.set_ylim(bottom=0, top=1 if y_label == "share" else None)
+        label(axes, x_label, y_label, percent=y_label == "share")
+        mark_epochs(axes, epochs)
+
+    keys = [Key(line.name, line.tone, line.style) for line in lines]
+    drawn = picture(f"{y_label} over {x_label}", draw, 3.0 if epochs else 2.5)
+    return Chart(title, caption, drawn, [] if keys == [Key(y_label, "plain")] else keys)
 
 
 def sft_charts(steps: Sequence[SftStep]) -> list[Chart]:
     """Loss with alignment and reasoning told apart, and the mixture planned and real."""
     if not steps:
         return []
-    epochs = epoch_regions(steps)
-    kinds = [kind for kind in KIND_TONES if any(step.kind == kind for step in steps)]
-    lines, keys = [], []
-    for kind in kinds:
-        own = [step for step in steps if step.kind == kind and step.loss is not None]
-        xs, losses = [float(step.step) for step in own], [step.loss for step in own]
-        lines.append(Series(kind, xs, losses, KIND_TONES[kind], "points"))
-        lines.append(Series(kind, xs, smooth(losses, max(5, len(own) // 40)), KIND_TONES[kind]))
-        keys.append(Key(KIND_NAMES[kind], KIND_TONES[kind]))
-    loss = chart(
-        "Training loss",
-        "One point an optimizer step or log line, told apart by the kind of data; the lines are moving averages.",
-        [line_chart(lines, "optimizer step", "loss", epochs, y_low=0.0, height=302)],
-        keys,
-    )
-    if all(step.phase == "unplanned" for step in steps):
-        return [loss]
-    return [loss, curriculum_chart(steps, mixture(steps), epochs)]
+    lines = []
+    for kind, (tone, name) in KINDS.items():
+        own = [step for step in steps if step.kind == kind]
+        xs, losses = [step.step for step in own], [step.loss for step in own]
+        lines += [Line(name, tone, xs, losses, max(5, len(own) // 40))] if own else []
+    caption = "One point an optimizer step or log line, told apart by the kind of data; the lines are moving averages."
+    loss = lines_chart("Training loss", caption, ("optimizer step", "loss"), lines, steps)
+    return [loss, curriculum_chart(steps)] if planned(steps) else [loss]
 
 
-def curriculum_chart(steps: Sequence[SftStep], found: Mixture, epochs: Sequence[Region]) -> Chart:
-    """The insertion probability against the mixture that really happened, over a barcode of the steps."""
-    xs = [float(step) for step in found.steps]
-    leftovers = [Region("", start, end, shaded=True) for start, end in stretches_of(steps, "leftover")]
-    lines = [
-        Series("planned", xs, found.planned, "dark", "dashed"),
-        Series("real", xs, found.real, "reason"),
-    ]
-    bins = max(1, min(STRIP_BINS, len(steps)))
-    cut = [steps[len(steps) * place // bins : len(steps) * (place + 1) // bins] for place in range(bins)]
-    barcode = strip([fmean(step.reason_share for step in part) for part in cut], "align", "reason", "kind of each step")
+def planned(steps: Sequence[SftStep]) -> bool:
+    """Whether the curriculum was at work."""
+    return any(step.phase != "unplanned" for step in steps)
+
+
+def curriculum_chart(steps: Sequence[SftStep]) -> Chart:
+    """The insertion probability against the mixture that really happened, over a strip of the steps."""
+    found = mixture(steps)
+    stretches = [list(same) for _, same in groupby(steps, lambda step: (step.epoch, step.phase))]
+    leftovers = [(one[0].step, one[-1].step) for one in stretches if one[0].phase == "leftover"]
+
+    def draw(both: list[Any]) -> None:
+        axes, strip = both
+        for first, last in leftovers:
+            axes.axvspan(first - 0.5, last + 0.5, color=TONES["leftover"], linewidth=0)
+        axes.plot(found.steps, found.planned, "--", color=TONES["plain"], linewidth=1.4)
+        axes.plot(found.steps, found.real, color=TONES["reason"])
+        axes.set_ylim(bottom=0)
+        label(axes, "", "chance of reasoning", percent=True)
+        mark_epochs(axes, steps)
+        first, last = steps[0].step, steps[-1].step
+        bins = np.array_split([step.reason_share for step in steps], min(len(steps), 240))
+        edges = np.linspace(first - 0.5, last + 0.5, len(bins) + 1)
+        strip.axvspan(edges[0], edges[-1], color=TONES["align"], linewidth=0)
+        for left, right, part in zip(edges, edges[1:], bins, strict=False):
+            if part.mean() > 0.004:
+                strip.axvspan(left, right, color=TONES["reason"], alpha=float(part.mean().round(2)), linewidth=0)
+        strip.grid(False)
+        label(strip, "optimizer step")
+        strip.set_yticks([])
+
     keys = [
-        Key("planned p_insert; share in the uniform epoch", "dark", "dashed"),
+        Key("planned p_insert; share in the uniform epoch", "plain", "dashed"),
         Key("what happened, moving average", "reason"),
         Key("alignment", "align", "box"),
         Key("reasoning", "reason", "box"),
+        *([Key("left-over reasoning", "leftover", "box")] if leftovers else []),
     ]
-    if leftovers:
-        keys.append(Key("left-over reasoning", "leftover", "box"))
-    return chart(
-        "Curriculum: planned and real",
-        "Chance that a reasoning step follows an alignment step. The strip shows every step in order.",
-        [line_chart(lines, "optimizer step", "chance of reasoning", [*leftovers, *epochs], 0.0, percent=True), barcode],
-        keys,
-    )
+    caption = "Chance that a reasoning step follows an alignment step. The strip shows every step in order."
+    drawn = picture("chance of reasoning over optimizer step", draw, 3.0, (9, 1))
+    return Chart("Curriculum: planned and real", caption, drawn, keys)
 
 
-def epoch_regions(steps: Sequence[SftStep]) -> list[Region]:
-    regions = []
-    for epoch in sorted({step.epoch for step in steps}):
-        own = [step.step for step in steps if step.epoch == epoch]
-        uniform = any(step.phase == "uniform" for step in steps if step.epoch == epoch)
-        regions.append(Region(f"epoch {epoch}{', uniform' if uniform else ''}", min(own), max(own)))
-    return regions
-
-
-def stretches_of(steps: Sequence[SftStep], phase: str) -> list[tuple[int, int]]:
-    """First and last step of each stretch of a phase."""
-    found: list[tuple[int, int]] = []
-    for step in steps:
-        if step.phase == phase:
-            if found and found[-1][1] == step.step - 1:
-                found[-1] = (found[-1][0], step.step)
-            else:
-                found.append((step.step, step.step))
-    return found
+def mark_epochs(axes: Any, steps: Sequence[SftStep]) -> None:
+    """A divider where each epoch begins, with its name above; the name of the y axis makes way."""
+    if steps:
+        axes.set_title(axes.get_title("left"), loc="left", fontsize=9.5, pad=17)
+    for epoch, same in groupby(steps, lambda step: step.epoch):
+        own = list(same)
+        uniform = any(step.phase == "uniform" for step in own)
+        axes.axvline(own[0].step, color=TONES["soft"], linewidth=0.6, linestyle=":")
+        name = f"epoch {epoch}{', uniform' if uniform else ''}"
+        middle = (own[0].step + own[-1].step) / 2
+        axes.text(middle, 1.0, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8.5)
 
 
 def rl_charts(steps: Sequence[RlStep], length: int | None = None) -> list[Chart]:
@@ -116,63 +155,53 @@ def rl_charts(steps: Sequence[RlStep], length: int | None = None) -> list[Chart]
 
     ``length`` is that of an identifier: only then a rollout that matches all levels is called exact.
     """
+
+    def lines(least: int, *wanted: tuple[str, str, str, str]) -> list[Line]:
+        """Of (name, figure, tone, style) those that were logged at ``least`` so often."""
+        found = []
+        for name, figure, tone, style in wanted:
+            known = [(step.step, getattr(step, figure)) for step in steps if not math.isnan(getattr(step, figure))]
+            if len(known) >= least:
+                xs, ys = zip(*known, strict=True)
+                found.append(Line(name, tone, xs, ys, max(3, len(xs) // 10) if figure == "reward" else 0, style))
+        return found
+
+    of_rollouts = "rollouts of the step, and moving average", "reward", "ours", ""
+    validation = "Verl's own validation", "validation_reward", "plain", "dashed"
+    length_line = "tokens", "response_length", "plain", ""
+    useful = ("well-formed responses", "well_formed", "ours", ""), ("kept groups", "kept_groups", "plain", "")
     charts = []
-    rewarded = [step for step in steps if step.reward is not None]
-    if rewarded:
-        xs, rewards = [float(step.step) for step in rewarded], [step.reward for step in rewarded]
-        lines = [
-            Series("reward", xs, rewards, "ours", "points"),
-            Series("reward", xs, smooth(rewards, max(3, len(xs) // 10)), "ours"),
-        ]
-        keys = [Key("rollouts of the step, and moving average", "ours")]
-        tested = [step for step in steps if step.validation_reward is not None]
-        if tested:
-            values = [step.validation_reward for step in tested]
-            lines.append(Series("validation", [float(step.step) for step in tested], values, "dark", "dashed"))
-            keys.append(Key("Verl's own validation", "dark", "dashed"))
+    if reward := lines(1, of_rollouts):
         caption = "Residual reward (eq. 14) of all rollouts of a step, before the group filter decides."
-        charts.append(chart("Mean reward", caption, [line_chart(lines, "RL step", "reward", y_low=0.0)], keys))
+        charts.append(lines_chart("Mean reward", caption, ("RL step", "reward"), [*reward, *lines(1, validation)]))
     levelled = [step for step in steps if step.matched_levels]
     if len(levelled) > 1:
-        count = max((length or 0) + 1, *(len(step.matched_levels) for step in levelled))
-        padded = [[*step.matched_levels, *[0.0] * (count - len(step.matched_levels))] for step in levelled]
-        span = max(1, len(padded) // 30)
-        layers: list[tuple[str, list[float], str]] = []
-        for level in reversed(range(count)):
-            shares = [value or 0.0 for value in smooth([row[level] for row in padded], span)]
-            layers.append(("exact" if level == length else f"{level} matched", shares, level_tone(level, count)))
-        caption = "Share of rollouts by the levels that match the target from the left; all of them is an exact hit."
-        keys = [Key(name, tone, "box") for name, _, tone in layers]
-        picture = stacked_chart([float(step.step) for step in levelled], layers, "RL step", "share of rollouts")
-        charts.append(chart("Matched levels", caption, [picture], keys))
-    charts.extend(_measure_charts(steps))
+        charts.append(levels_chart(levelled, length))
+    if tokens := lines(2, length_line):
+        charts.append(lines_chart("Response length", "Mean tokens of a response.", ("RL step", "tokens"), tokens))
+    if shares := lines(2, *useful):
+        caption = "Responses with one answer in its place, and groups kept by the filter because their rewards differ."
+        charts.append(lines_chart("Of use", caption, ("RL step", "share"), shares))
     return charts
 
 
-def _measure_charts(steps: Sequence[RlStep]) -> list[Chart]:
-    """What else Verl logged: how long responses are, and which of them are of use."""
-    charts = []
-    for title, caption, unit, lines in (
-        ("Response length", "Mean tokens of a response.", "tokens", [("response_length", "tokens", "dark")]),
-        (
-            "Of use",
-            "Responses with one answer in its place, and groups that the filter keeps because their rewards differ.",
-            "share",
-            [("well_formed", "well-formed responses", "ours"), ("kept_groups", "kept groups", "dark")],
-        ),
-    ):
-        series = []
-        for name, label, tone in lines:
-            own = [step for step in steps if getattr(step, name) is not None]
-            if len(own) > 1:
-                xs = [float(step.step) for step in own]
-                series.append(Series(label, xs, [getattr(step, name) for step in own], tone))
-        if series:
-            share = unit == "share"
-            picture = line_chart(series, "RL step", unit, y_low=0.0, y_high=1.0 if share else None, percent=share)
-            keys = [Key(one.name, one.tone) for one in series] if share else []
-            charts.append(chart(title, caption, [picture], keys))
-    return charts
+def levels_chart(steps: Sequence[RlStep], length: int | None) -> Chart:
+    """The shares of rollouts by matched levels, stacked, the exact ones lowest."""
+    count = max((length or 0) + 1, *(len(step.matched_levels) for step in steps))
+    shares = np.array([[*step.matched_levels, *[0.0] * (count - len(step.matched_levels))] for step in steps])
+    order = list(reversed(range(count)))
+    layers = [smooth(shares[:, level], max(1, len(steps) // 30)) for level in order]
+    tones = [level_tone(level, count) for level in order]
+
+    def draw(axes: Any) -> None:
+        axes.stackplot([step.step for step in steps], layers, colors=[TONES[tone] for tone in tones], linewidth=0)
+        axes.set_ylim(0, 1)
+        label(axes, "RL step", "share of rollouts", percent=True)
+
+    names = ["exact" if level == length else f"{level} matched" for level in order]
+    caption = "Share of rollouts by the levels that match the target from the left; all of them is an exact hit."
+    keys = [Key(name, tone, "box") for name, tone in zip(names, tones, strict=True)]
+    return Chart("Matched levels", caption, picture("share of rollouts over RL step", draw), keys)
 
 
 def level_tone(level: int, count: int) -> str:
@@ -181,24 +210,37 @@ def level_tone(level: int, count: int) -> str:
 
 
 def comparison_charts(comparisons: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """One chart of paired differences for each mode, in the order they come."""
-    charts = []
-    for mode, title in (("direct", "Direct mode"), ("reason", "Reasoning mode")):
-        own = [one for one in comparisons if one["mode"] == mode]
-        if not own:
-            continue
-        metrics = list(dict.fromkeys(metric_name(one["metric"]) for one in own))
-        intervals = [
-            Interval(
-                one["name"] if len(metrics) == 1 else f"{one['name']}, {metric_name(one['metric'])}",
-                one["difference"],
-                one["low"],
-                one["high"],
-                "ours" if one["low"] > 0 else "dark",
-            )
-            for one in own
-        ]
-        caption = f"Over the same {own[0]['users']:,} users, paired, with 95 % intervals; green is above zero."
-        picture = interval_chart(intervals, f"difference in {' and '.join(metrics)}")
-        charts.append(chart(f"{title}: differences in {' and '.join(metrics)}", caption, [picture]))
-    return charts
+    """One chart of paired differences for each mode."""
+    titles = {"direct": "Direct mode", "reason": "Reasoning mode"}
+    by_mode = {title: [one for one in comparisons if one["mode"] == mode] for mode, title in titles.items()}
+    return [differences_chart(title, own) for title, own in by_mode.items() if own]
+
+
+def differences_chart(title: str, rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """Intervals in rows: green above zero, red below, grey where zero is within."""
+    metrics = list(dict.fromkeys(metric_name(one["metric"]) for one in rows))
+    names = [one["name"] if len(metrics) == 1 else f"{one['name']}, {metric_name(one['metric'])}" for one in rows]
+    differences = f"differences in {' and '.join(metrics)}"
+
+    def draw(axes: Any) -> None:
+        for row, one in enumerate(rows):
+            colour = TONES[verdict(one["low"], one["high"])]
+            axes.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=2.4)
+            axes.plot(one["difference"], row, "o", color=colour, markersize=6, markeredgecolor=TONES["card"])
+        label(axes, differences, whole="")
+        axes.axvline(0, color=TONES["soft"], linewidth=1, linestyle="--", zorder=1)
+        axes.set_yticks(range(len(rows)), names)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(False, axis="y")
+        axes.grid(True, axis="x")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3g}" if abs(value) > 1e-12 else "0")
+
+    caption = f"Over the same {rows[0]['users']:,} users, paired, with 95 % intervals."
+    keys = [Key("above zero", "ours", "box"), Key("below zero", "bad", "box"), Key("zero is within", "plain", "box")]
+    drawn = picture("; ".join(map(interval_text, rows)), draw, 0.75 + 0.28 * len(rows))
+    return Chart(f"{title}: {differences}", caption, drawn, keys)
+
+
+def verdict(low: float, high: float) -> str:
+    """The tone of an interval: ours above zero, bad below, plain where zero is in it."""
+    return "ours" if low > 0 else "bad" if high < 0 else "plain"

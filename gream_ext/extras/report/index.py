@@ -24,16 +24,16 @@ def index_facts(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The figures that are one number."""
     if not quality:
         return []
-    facts = [("tokens of an identifier", str(quality["length"])), ("codes of each level", _joined(quality["sizes"]))]
-    for key, name in (
-        ("items", "items"),
-        ("raw_collision_rate", "collision rate before the conflict slot"),
-        ("colliding_items", "items that collide"),
-        ("largest_group", "largest colliding group"),
+    sizes = " × ".join(map(str, quality["sizes"]))
+    facts = [("tokens of an identifier", str(quality["length"])), ("codes of each level", sizes)]
+    for key, name, form in (
+        ("items", "items", ",d"),
+        ("raw_collision_rate", "collision rate before the conflict slot", ".1%"),
+        ("colliding_items", "items that collide", ",d"),
+        ("largest_group", "largest colliding group", ",d"),
     ):
-        value = quality.get(key)
-        if value is not None:
-            facts.append((name, f"{value:.1%}" if key == "raw_collision_rate" else f"{value:,}"))
+        if quality.get(key) is not None:
+            facts.append((name, format(quality[key], form)))
     errors = [level["quantisation_error"] for level in quality.get("levels") or [] if level.get("quantisation_error")]
     if errors:
         facts.append(("quantisation error after each level", ", ".join(f"{error:.3f}" for error in errors)))
@@ -42,55 +42,38 @@ def index_facts(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def index_bars(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Cards of bars: how each level is used, and what items that share levels share."""
-    levels, shared = quality.get("levels") or [], quality.get("shared_levels") or []
-    cards = [
-        _card(
-            "Use of each level",
-            "Perplexity: how many evenly used codes a level amounts to, of those it has.",
-            [
-                (_level(number), level["perplexity"] / level["size"], f"{level['perplexity']:.1f} of {level['size']}")
-                for number, level in enumerate(levels)
-            ],
-        ),
+    used = [
+        (
+            f"level {LEVEL_LETTERS[n]}",
+            level["perplexity"] / level["size"],
+            f"{level['perplexity']:.1f} of {level['size']}",
+        )
+        for n, level in enumerate(quality.get("levels") or [])
     ]
+    caption = "Perplexity: how many evenly used codes a level amounts to, of those it has."
+    cards = [{"title": "Use of each level", "caption": caption, "bars": bars(used)}]
     for key, title, caption in (
         ("share_category", "Same category", "Share of item pairs with a category in common."),
         ("next_item", "Follow one another", "Share of item pairs that follow one another in some training history."),
     ):
-        rows = [(row["levels"], row[key]) for row in shared if row.get(key) is not None]
-        bars = [
-            (_sharing(number), value, f"{value:.1%}" if value >= 0.01 else f"{value:.3%}") for number, value in rows
+        shared = [
+            (_sharing(row["levels"]), row[key], f"{row[key]:.1%}" if row[key] >= 0.01 else f"{row[key]:.3%}")
+            for row in quality.get("shared_levels") or []
+            if row.get(key) is not None
         ]
-        cards.append(_card(title, f"{caption} A random index is what chance gives.", bars, plain=[0]))
+        caption += " A random index is what chance gives."
+        cards.append({"title": title, "caption": caption, "bars": bars(shared, plain="random index")})
     return [card for card in cards if card["bars"]]
 
 
-def _card(
-    title: str, caption: str, bars: Sequence[tuple[str, float, str]], plain: Sequence[int] = ()
-) -> dict[str, Any]:
-    longest = max((value for _, value, _ in bars), default=0.0) or 1.0
-    return {
-        "title": title,
-        "caption": caption,
-        "bars": [
-            {
-                "name": name,
-                "width": round(100 * value / longest, 2),
-                "text": text,
-                "tone": "plain" if n in plain else "",
-            }
-            for n, (name, value, text) in enumerate(bars)
-        ],
-    }
-
-
-def _level(number: int) -> str:
-    return f"level {LEVEL_LETTERS[number]}"
+def bars(rows: Sequence[tuple[str, float, str]], plain: str = "") -> list[dict[str, Any]]:
+    """(name, value, text) as bars whose longest is as wide as its track; the one called ``plain`` is grey."""
+    longest = max((value for _, value, _ in rows), default=0.0) or 1.0
+    return [
+        {"name": name, "width": round(100 * value / longest, 2), "text": text, "tone": "plain" if name == plain else ""}
+        for name, value, text in rows
+    ]
 
 
 def _sharing(levels: int) -> str:
     return "random index" if levels == 0 else f"{levels} shared level{'s' if levels > 1 else ''}"
-
-
-def _joined(values: Sequence[Any]) -> str:
-    return " × ".join(map(str, values))

@@ -65,12 +65,3 @@ def parts(response: str, title_of: TitleOf) -> list[Part]:
         head, rest = heading.groups() if heading else ("", text)
         found.append(Part(head, spans(rest, title_of), answer="<answer>" in line))
     return found
-
-
-def plain(response: str, title_of: TitleOf) -> str:
-    """The same as plain text, for a terminal: titles in quotes."""
-    lines = []
-    for part in parts(response, title_of):
-        text = "".join(f"“{span.text}”" if span.item else span.text for span in part.spans)
-        lines.append(f"{part.heading} {text}".strip())
-    return "\n".join(lines)

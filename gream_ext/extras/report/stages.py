@@ -1,14 +1,24 @@
-"""Stage ``report``: report.json and report.html from whatever a workspace holds so far, and a table on the terminal."""
+"""Stage ``report``: report.json, report.html and results.md from whatever a workspace holds so far."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole, write_json
 
 TRIAL = re.compile(r"-first\d+$")
 """The files of `evaluate --limit`, which are no result."""
+READ = (
+    "interactions.parquet",
+    "index_quality.json",
+    "index_report.json",
+    "rl/metrics.jsonl",
+    "sft/curriculum_log.jsonl",
+)
+READ_OF_ALL = ("statistics.json", "evaluation/**/*-*.json", "evaluation/**/*-*.parquet", "stages/*.json")
+"""Patterns of what is read of other runs, too."""
 
 
 @dataclass(frozen=True)
@@ -21,40 +31,38 @@ class ReportSettings:
 
 
 def run(workspace: Workspace, settings: ReportSettings) -> None:
+    try:
+        from gream_ext.extras.report.page import page
+    except ModuleNotFoundError as error:
+        raise GreamError(f"the report needs {error.name}: pip install 'gream-ext[report]'") from None
     from gream_ext.extras.report.curves import rl_steps, sft_steps
-    from gream_ext.extras.report.data import gather, title_paths
-    from gream_ext.extras.report.page import page, terminal_text
+    from gream_ext.extras.report.data import gather, other_workspaces
+    from gream_ext.extras.report.table import markdown_table, results_table, terminal_text
     from gream_ext.extras.report.users import users
 
-    report = gather(workspace, title_paths(workspace, settings.other_runs), settings.title)
+    report = gather(workspace, other_workspaces(workspace, settings.other_runs), settings.title)
     shown = users(workspace, settings.users, settings.seed)
-    text = page(report, sft_steps(workspace), rl_steps(workspace), shown, settings.banner or "")
+    texts = {"report.html": page(report, sft_steps(workspace), rl_steps(workspace), shown, settings.banner or "")}
+    if table := results_table(report):
+        texts["evaluation/results.md"] = markdown_table(table)
     write_json(workspace.path("report.json"), report)
-    with whole(workspace.path("report.html")) as draft:
-        draft.write_text(text, encoding="utf-8")
+    for name, text in texts.items():
+        with whole(workspace.path(name)) as draft:
+            draft.write_text(text, encoding="utf-8")
     print(terminal_text(report))
     print(f"report: {workspace.path('report.html')}")
 
 
 def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
     """Everything there is; what a later stage adds makes the report out of date."""
-    names = (
-        "interactions.parquet",
-        "index_quality.json",
-        "index_report.json",
-        "rl/metrics.jsonl",
-        "sft/curriculum_log.jsonl",
-    )
-    fixed = [workspace.path(name) for name in names]
-    patterns = ("statistics.json", "evaluation/**/*-*.json", "evaluation/**/*-*.parquet", "stages/*.json")
     found = [
         path
         for place in (workspace, *map(Workspace, settings.other_runs))
-        for pattern in patterns
+        for pattern in READ_OF_ALL
         for path in place.root.glob(pattern)
         if path.name != "report.json" and not TRIAL.search(path.stem)
     ]
-    return [path for path in (*fixed, *sorted(found)) if path.exists()]
+    return [path for path in (*map(workspace.path, READ), *sorted(found)) if path.exists()]
 
 
 STAGE = Stage(

@@ -1,13 +1,14 @@
-"""The results table in the layout of the paper's Table 2, for the page and for the terminal."""
+"""The results table in the layout of the paper's Table 2: for the page, for results.md and for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 DIRECT = ("recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10")
 REASON = ("pass@1", "pass@5", "pass@10", "well_formed")
 NAMES = {"recall": "Recall", "ndcg": "NDCG", "pass": "Pass", "well_formed": "Well-formed"}
+BASELINE_NAMES = {"popular": "Most popular", "markov": "Markov", "S3Rec": "S³-Rec"}
 FAMILIES = {
     "Traditional": ("GRU4Rec", "Caser", "HGN"),
     "Transformer-based": ("BERT4Rec", "SASRec", "S3Rec", "FDSA"),
@@ -18,27 +19,25 @@ FAMILIES = {
 MODELS = (("sft", "SFT (Align)"), ("srpo", "SRPO (RL)"))
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     text: str
     tone: str = ""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
+    """A row of figures, or the head of a section."""
+
     name: str = ""
     cells: Sequence[Cell] = ()
     section: str = ""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     name: str
     ours: bool
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     name: str
     span: int
 
@@ -66,9 +65,12 @@ def metric_name(metric: str) -> str:
 def results_table(report: Mapping[str, Any]) -> Table | None:
     """The table of a report.json; None when nothing has been evaluated yet."""
     seen: Mapping[str, Any] = report.get("excluding_seen") or {}
-    baselines = list({**(report.get("baselines") or {}), **(seen.get("baselines") or {})})
-    models = [(key, name) for key, name in MODELS if report.get(key)]
-    columns = [*(Column(baseline_name(name), False) for name in baselines), *(Column(name, True) for _, name in models)]
+    names = list({**(report.get("baselines") or {}), **(seen.get("baselines") or {})})
+    models = [(key, name) for key, name in MODELS if report.get(key) or seen.get(key)]
+    columns = [
+        *(Column(BASELINE_NAMES.get(name, name), False) for name in names),
+        *(Column(name, True) for _, name in models),
+    ]
     if not columns:
         return None
     rows: list[Row] = []
@@ -76,17 +78,16 @@ def results_table(report: Mapping[str, Any]) -> Table | None:
         ("Direct mode", DIRECT, report, "direct"),
         ("Reasoning mode", REASON, report, "reason"),
         ("Direct mode, already seen items excluded", DIRECT, seen, "direct"),
+        ("Reasoning mode, already seen items excluded", REASON, seen, "reason"),
     ):
-        theirs = [_of(source, "baselines", name) for name in baselines]
-        figures = [*theirs, *(_of(source, key, mode) for key, _ in models)]
-        block = [row for metric in metrics if (row := _row(metric, figures, len(baselines)))]
+        figures = [*(_of(source, "baselines", name) if mode == "direct" else {} for name in names)]
+        figures += [_of(source, key, mode) for key, _ in models]
+        block = [row for metric in metrics if (row := _row(metric, figures, len(names)))]
+        impossible = max((one.get("impossible_targets") or 0.0 for one in figures), default=0.0)
+        if impossible and block:
+            title += f"; {impossible:.1%} of the targets were seen before and cannot be found"
         rows.extend([Row(section=title), *block] if block else [])
-    groups = baseline_groups(baselines)
-    return Table([*groups, *([Group("GREAM", len(models))] if models else [])], columns, rows)
-
-
-def baseline_name(name: str) -> str:
-    return {"popular": "Most popular", "markov": "Markov", "S3Rec": "S³-Rec"}.get(name, name)
+    return Table([*baseline_groups(names), *([Group("GREAM", len(models))] if models else [])], columns, rows)
 
 
 def baseline_groups(names: Sequence[str]) -> list[Group]:
@@ -111,54 +112,64 @@ def _row(metric: str, figures: Sequence[Mapping[str, Any]], baselines: int) -> R
     known = sorted({round(value, 4) for value in values if value is not None}, reverse=True)
     if not known:
         return None
-    compared = sum(value is not None for value in values) > 1 and len(known) > 1
+    marks = dict(zip(known, ("best", "second"), strict=False)) if len(known) > 1 and metric != "well_formed" else {}
     cells = []
     for place, value in enumerate(values):
         tones = ["ours"] if place >= baselines else []
-        if value is None:
-            cells.append(Cell("–", " ".join([*tones, "none"])))
-            continue
-        if compared and metric != "well_formed" and round(value, 4) in known[:2]:
-            tones.append("best" if round(value, 4) == known[0] else "second")
-        cells.append(Cell(f"{value:.1%}" if metric == "well_formed" else f"{value:.4f}", " ".join(tones)))
+        tones.append("none" if value is None else marks.get(round(value, 4), ""))
+        text = "–" if value is None else f"{value:.1%}" if metric == "well_formed" else f"{value:.4f}"
+        cells.append(Cell(text, " ".join(filter(None, tones))))
     return Row(metric_name(metric), cells)
 
 
 def markdown_table(table: Table) -> str:
     """The same in Markdown: the best figure of a row bold, the second underlined, as in the paper."""
-    heads = [group.name for group in table.groups for _ in range(group.span)]
-    lines = ["| Metric | " + " | ".join(column.name for column in table.columns) + " |"]
-    lines.append("|---|" + "---|" * len(table.columns))
-    lines.append("| | " + " | ".join(f"*{head}*" for head in heads) + " |")
+    heads = [f"*{group.name}*" for group in table.groups for _ in range(group.span)]
+    lines = [_line(["Metric", *(column.name for column in table.columns)]), "|" + "---|" * (len(table.columns) + 1)]
+    lines.append(_line(["", *heads]))
     marks = {"best": "**{}**", "second": "<u>{}</u>"}
     for row in table.rows:
         cells = [
             next((mark.format(cell.text) for tone, mark in marks.items() if tone in cell.tone.split()), cell.text)
             for cell in row.cells
         ]
-        lines.append(f"| **{row.section}** |" + " |" * len(table.columns) if row.section else _line(row.name, cells))
+        lines.append(_line([f"**{row.section}**", *[""] * len(heads)] if row.section else [row.name, *cells]))
     return "\n".join([*lines, "", table.note, ""])
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
-    return f"| {name} | {' | '.join(cells)} |"
+def _line(words: Sequence[str]) -> str:
+    return "|" + "|".join(f" {word} " if word else " " for word in words) + "|"
 
 
 def terminal_table(table: Table) -> str:
     """The same for a terminal: ``*`` marks the best figure of a row."""
     first = max([len("Metric"), *(len(row.name) for row in table.rows)])
-    widths = [max(9, len(column.name) + 1) for column in table.columns]
-    lines = [
-        "Metric".ljust(first)
-        + "".join(f"{column.name:>{width + 1}}" for column, width in zip(table.columns, widths, strict=True))
-    ]
+    widths = [max(10, len(column.name) + 2) for column in table.columns]
+    lines = ["Metric".ljust(first) + "".join(f"{c.name:>{w}}" for c, w in zip(table.columns, widths, strict=True))]
     for row in table.rows:
         if row.section:
             lines.extend(["", row.section])
             continue
-        cells = (
-            f"{cell.text + ('*' if 'best' in cell.tone else ' '):>{width + 1}}"
-            for cell, width in zip(row.cells, widths, strict=True)
-        )
-        lines.append(row.name.ljust(first) + "".join(cells).rstrip())
+        cells = (cell.text + ("*" if "best" in cell.tone else " ") for cell in row.cells)
+        figures = "".join(f"{text:>{width}}" for text, width in zip(cells, widths, strict=True))
+        lines.append((row.name.ljust(first) + figures).rstrip())
     return "\n".join(lines)
+
+
+def interval_text(one: Mapping[str, Any]) -> str:
+    """A paired comparison in words."""
+    interval = f"95 % interval {one['low']:+.4f} to {one['high']:+.4f}"
+    return f"{one['name']}, {metric_name(one['metric'])}: {one['difference']:+.4f}, {interval}"
+
+
+def terminal_text(report: Mapping[str, Any]) -> str:
+    """The results of a report.json for a terminal: the table, the gain of RL, and the paired differences."""
+    table, rl = results_table(report), report.get("rl") or {}
+    lines = [terminal_table(table) if table else "nothing evaluated yet"]
+    if rl.get("reward_after") is not None:
+        lines.append(
+            f"\nmean reward on {rl['prompts']:,} validation prompts: {rl['reward_before']:.4f} before RL, "
+            f"{rl['reward_after']:.4f} after, paired standard error {rl['standard_error']:.4f}"
+        )
+    lines += [f"{interval_text(one)} ({one['users']:,} users)" for one in report.get("comparisons") or []]
+    return "\n".join([*lines, *(report.get("notes") or [])])

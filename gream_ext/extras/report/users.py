@@ -7,15 +7,16 @@ from typing import Any
 import polars as pl
 
 from gream_ext.data.histories import evaluation_cases
-from gream_ext.evaluation.protocol import files, read_evaluation, stem
+from gream_ext.evaluation.files import Evaluations, read_evaluation
+from gream_ext.evaluation.metrics import MISSED, ranks
 from gream_ext.extras.report.reasoning import TitleOf, parts
 from gream_ext.identifiers import Identifier
 from gream_ext.items.index import ItemIndex
 from gream_ext.rewards import STATUSES
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
-SHOWN_HISTORY = 10
-SHOWN_ITEMS = 10
+SHOWN = 10
+"""Items of a history, and of the recommendations."""
 
 
 def users(workspace: Workspace, count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -27,11 +28,12 @@ def users(workspace: Workspace, count: int, seed: int = 0) -> list[dict[str, Any
     direct, reason = latest(workspace, "direct"), latest(workspace, "reason")
     if direct is None or count < 1:
         return []
-    hits = [user for user, place in places(direct).items() if place < SHOWN_ITEMS]
-    chance = random.Random(f"report/{seed}")
-    found = chance.sample(hits, min(len(hits), count // 2))
-    others = [user for user in direct["user_id"].to_list() if user not in found]
-    chosen = [*found, *chance.sample(others, min(len(others), count - len(found)))]
+    found = ranks(direct["target"].to_list(), direct["recommendations"].list.head(SHOWN).to_list()) != MISSED
+    rng = random.Random(f"report/{seed}")
+    hits = direct.filter(pl.Series(found))["user_id"].to_list()
+    drawn = rng.sample(hits, min(len(hits), count // 2))
+    others = [user for user in direct["user_id"].to_list() if user not in drawn]
+    chosen = [*drawn, *rng.sample(others, min(len(others), count - len(drawn)))]
     titles = dict(read_table(workspace.items, ITEMS, "prepare").select("item_id", "title").rows())
     index = ItemIndex.load(workspace.item_index)
 
@@ -39,59 +41,47 @@ def users(workspace: Workspace, count: int, seed: int = 0) -> list[dict[str, Any
         item = index.item(identifier)
         return None if item is None else titles.get(item) or item
 
-    cases = {case.user_id: case for case in evaluation_cases(workspace, "test")}
-    shown = []
-    for user in chosen:
-        reasoned = None if reason is None else row_of(reason, user)
-        shown.append(example(cases[user].history, row_of(direct, user), reasoned, titles, title_of))
-    return shown
+    histories = {case.user_id: case.history for case in evaluation_cases(workspace, "test")}
+    return [
+        example(histories[user], rows_of(direct, user)[0], next(iter(rows_of(reason, user)), None), titles, title_of)
+        for user in chosen
+    ]
 
 
 def latest(workspace: Workspace, mode: str) -> pl.DataFrame | None:
     """The test evaluation in this mode of the model that was trained last."""
-    for model in ("srpo", "sft"):
-        path = stem(workspace, model, mode, "test", False)
-        if files(path)[0].exists():
-            return read_evaluation(path)
-    return None
+    found = Evaluations(workspace)
+    path = found.find("srpo", mode) or found.find("sft", mode)
+    return read_evaluation(path) if path else None
 
 
-def places(rows: pl.DataFrame) -> dict[str, int]:
-    """Place of each user's target among the recommendations, from 0; a user without a hit is left out."""
-    return {
-        user: items.index(target)
-        for user, target, items in rows.select("user_id", "target", "recommendations").rows()
-        if target in items
-    }
-
-
-def row_of(rows: pl.DataFrame, user: str) -> dict[str, Any] | None:
-    return next(rows.filter(pl.col("user_id") == user).iter_rows(named=True), None)
+def rows_of(rows: pl.DataFrame | None, user: str) -> list[dict[str, Any]]:
+    return [] if rows is None else rows.filter(pl.col("user_id") == user).to_dicts()
 
 
 def example(
     history: Sequence[str],
-    direct: dict[str, Any] | None,
+    direct: dict[str, Any],
     reason: dict[str, Any] | None,
     titles: dict[str, str],
     title_of: TitleOf,
 ) -> dict[str, Any]:
     """One user as the page's template wants it; the reasoning is the first sample, whatever it says."""
-    assert direct is not None
-    target, recommended = direct["target"], direct["recommendations"][:SHOWN_ITEMS]
-    shown = list(history)[-SHOWN_HISTORY:]
-    badges = [place_text(recommended.index(target)) if target in recommended else "next item not among the ten"]
+    target, recommended = direct["target"], direct["recommendations"][:SHOWN]
+    badges = [
+        f"found {ordinal(recommended.index(target) + 1)}" if target in recommended else "next item not among the ten"
+    ]
     reasoning, fault = [], ""
     if reason and reason["text"]:
         reasoning = parts(reason["text"][0], title_of)
         fault = "" if reason["item"][0] else f"No recommendation: {STATUSES.get(reason['status'][0], 'it was cut')}."
-        badges.append(f"named by {sum(item == target for item in reason['item'])} of {len(reason['item'])} reasonings")
+        badges.append(f"named by {reason['item'].count(target)} of {len(reason['item'])} reasonings")
     return {
         "user_id": direct["user_id"],
-        "history": [{"title": titles.get(item) or item, "hit": False, "score": None} for item in shown],
-        "earlier": len(history) - len(shown),
+        "history": [{"title": titles.get(item) or item, "hit": False, "score": ""} for item in history[-SHOWN:]],
+        "earlier": max(0, len(history) - SHOWN),
         "target": titles.get(target) or target,
-        "badge": ", ".join(badges),
+        "badges": badges,
         "badge_tone": "good" if target in recommended else "",
         "reasoning": reasoning,
         "fault": fault,
@@ -102,9 +92,9 @@ def example(
     }
 
 
-def place_text(place: int) -> str:
+def ordinal(rank: int) -> str:
     """
-    >>> [place_text(place) for place in (0, 1, 2, 9)]
-    ['found 1st', 'found 2nd', 'found 3rd', 'found 10th']
+    >>> [ordinal(rank) for rank in (1, 2, 3, 10)]
+    ['1st', '2nd', '3rd', '10th']
     """
-    return f"found {place + 1}{ {0: 'st', 1: 'nd', 2: 'rd'}.get(place, 'th') }"
+    return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"

@@ -41,6 +41,8 @@ class Capabilities:
     seeds: bool
     """A sample depends on its prompt and its seed alone."""
     streams: bool
+    faithful_histories: bool
+    """Reasoning mode whose written history keeps to the user's own."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Sampling:
     max_new_tokens: int = 1024
     constrained: bool = True
     """After ``<answer>`` only real items, then ``</answer>``."""
+    faithful: bool = True
+    """The history that a response writes again holds items of the user's history only, in its order. Needs
+    ``constrained``."""
 
 
 PAPER_SAMPLING = Sampling()
@@ -93,12 +98,21 @@ class Engine(Protocol):
         sampling: Sampling,
         seeds: Sequence[int] | None = None,
         allowed: Sequence[SubCatalogue | None] | None = None,
+        histories: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Sample]]:
-        """``sampling.n`` responses to each prompt; ``seeds`` has one number a prompt, None draws fresh ones."""
+        """``sampling.n`` responses to each prompt; ``seeds`` has one number a prompt, None draws fresh ones.
+
+        ``histories`` are the items that each prompt shows, as rows of the item index; None: nothing is held to them.
+        """
         ...
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        seed: int | None = None,
+        allowed: SubCatalogue | None = None,
+        history: Sequence[int] | None = None,
     ) -> Iterator[Sample]:
         """One response as it grows, token by token; the last one has its ``finish``."""
         ...

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Engine
@@ -17,26 +18,27 @@ def open_engine(
     device: str = "cpu",
     dtype: str = "auto",
     server: str | None = None,
-    prompts_at_once: int = 64,
-    rows_at_once: int = 512,
+    normalisation: Normalisation = "catalogue",
+    **batches: Any,
 ) -> Engine:
-    """The engine, ready to answer. ``make_trie`` takes the tokenizer; SGLang sizes its batches itself."""
+    """The engine, ready to answer. ``make_trie`` takes the tokenizer.
+
+    ``batches`` are what `TransformersEngine` takes about what is computed together; SGLang sizes its batches itself.
+    """
     check_engine(engine, server)
     if engine == "transformers":
         from gream_ext.inference.engines.transformers import TransformersEngine, load_model
 
         loaded, tokenizer = load_model(model, device, dtype)
-        return TransformersEngine(
-            loaded, tokenizer, make_trie(tokenizer), prompts_at_once=prompts_at_once, rows_at_once=rows_at_once
-        )
+        return TransformersEngine(loaded, tokenizer, make_trie(tokenizer), normalisation, **batches)
     from gream_ext.inference.engines.sglang import SGLangEngine
 
     tokenizer = load_tokenizer(model)
     if server is not None:
-        return SGLangEngine.connect(server, tokenizer, make_trie(tokenizer))
+        return SGLangEngine.connect(server, tokenizer, make_trie(tokenizer), normalisation)
     kind, _, number = device.partition(":")
     placed: dict[str, Any] = {"device": kind, **({"base_gpu_id": int(number)} if number else {})}
-    return SGLangEngine.launch(model, tokenizer, make_trie(tokenizer), dtype=dtype, **placed)
+    return SGLangEngine.launch(model, tokenizer, make_trie(tokenizer), normalisation, dtype=dtype, **placed)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from gream_ext.decoding.checks import check_prompts
+from gream_ext.decoding.checks import NOTHING_ALLOWED, check_prompts
+from gream_ext.decoding.faithful import Rewriting
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling
-from gream_ext.inference.engines.sglang_reply import finish, ranking, walk
+from gream_ext.inference.engines.sglang_reply import finish, ranking
 from gream_ext.inference.engines.sglang_request import (
     TRIE_VARIABLE,
     AnswerTag,
@@ -49,6 +51,7 @@ class SGLangEngine:
         logprobs=False,
         seeds=False,
         streams=True,
+        faithful_histories=True,
     )
 
     def __init__(
@@ -57,6 +60,7 @@ class SGLangEngine:
         self.transport, self.tokenizer, self.trie, self.normalisation = transport, tokenizer, trie, normalisation
         self._answer = answer_tokens(tokenizer)
         self._catalogue = fingerprint(trie)
+        self._rewriting = Rewriting.of(tokenizer)
         self._check_server()
 
     @classmethod
@@ -90,8 +94,8 @@ class SGLangEngine:
             raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
         check_prompts(prompts)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
-        asked = np.flatnonzero(Restrictions(self.trie, parts).sizes() > 0).tolist()
-        answers = [Ranking.failed("the sub-catalogue of this request holds no item: allow at least one")] * len(prompts)
+        asked = np.flatnonzero(Restrictions.of(self.trie, parts).sizes > 0).tolist()
+        answers = [Ranking.failed(NOTHING_ALLOWED)] * len(prompts)
         requests = [self._beam_request(prompts[number], beams, parts[number]) for number in asked]
         for number, answer in zip(asked, self.transport.generate(requests), strict=True):
             answers[number] = Ranking.failed(answer) if isinstance(answer, Refusal) else ranking(answer, self.trie)
@@ -103,13 +107,15 @@ class SGLangEngine:
         sampling: Sampling,
         seeds: Sequence[int] | None = None,
         allowed: Sequence[SubCatalogue | None] | None = None,
+        histories: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Sample]]:
         """``sampling.n`` responses to each prompt. `GreamError` for seeds: SGLang's samples depend on their batch."""
         check_prompts(prompts)
         _check_seed(seeds)
         check_sampling(sampling, allowed)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
-        requests = [self._sample_request(*pair, sampling) for pair in zip(prompts, parts, strict=True)]
+        own = histories if histories is not None else [None] * len(prompts)
+        requests = [self._sample_request(*one, sampling) for one in zip(prompts, parts, own, strict=True)]
         found = []
         for number, answer in enumerate(self.transport.generate(requests)):
             if isinstance(answer, Refusal):
@@ -118,13 +124,18 @@ class SGLangEngine:
         return found
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, seed: int | None = None, allowed: SubCatalogue | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        seed: int | None = None,
+        allowed: SubCatalogue | None = None,
+        history: Sequence[int] | None = None,
     ) -> Iterator[Sample]:
         """One response as it grows; what SGLang says twice is said once."""
         check_prompts([prompt])
         _check_seed(seed)
         check_sampling(sampling, [allowed])
-        request = self._sample_request(prompt, allowed, sampling)
+        request = self._sample_request(prompt, allowed, history, sampling)
         request["sampling_params"]["n"] = 1
         written = 0
         for answer in self.transport.stream(request):
@@ -136,7 +147,9 @@ class SGLangEngine:
     def _beam_request(self, prompt: Sequence[int], beams: int, part: SubCatalogue | None) -> dict[str, Any]:
         return BeamRequest(self._catalogue, self.normalisation, part).request(prompt, beams, self.trie.levels)
 
-    def _sample_request(self, prompt: Sequence[int], part: SubCatalogue | None, sampling: Sampling) -> dict[str, Any]:
+    def _sample_request(
+        self, prompt: Sequence[int], part: SubCatalogue | None, history: Sequence[int] | None, sampling: Sampling
+    ) -> dict[str, Any]:
         begin, end = self._answer
         asked: dict[str, Any] = {
             "n": sampling.n,
@@ -146,7 +159,9 @@ class SGLangEngine:
             "stop_token_ids": [end],
         }
         if sampling.constrained:
-            tag = AnswerTag(self._catalogue, begin, end, self._written(prompt), part)
+            held = sampling.faithful and history is not None
+            own = (self._rewriting, tuple(history or ())) if held else (None, ())
+            tag = AnswerTag(self._catalogue, begin, end, self._written(prompt), part, *own)
             asked["structural_tag"] = tag.text()
         return {"input_ids": list(map(int, prompt)), "sampling_params": asked}
 
@@ -156,7 +171,7 @@ class SGLangEngine:
         if self._answer[0] not in recent:
             return None
         written = recent[len(recent) - recent[::-1].index(self._answer[0]) :]
-        return tuple(written) if walk(self.trie, np.array([written], dtype=np.int64))[0] != NOWHERE else None
+        return tuple(written) if int(self.trie.walk(torch.tensor([written], dtype=torch.int64))[0]) != NOWHERE else None
 
     def _sample(self, answer: dict[str, Any]) -> Sample:
         ids = tuple(answer["output_ids"])

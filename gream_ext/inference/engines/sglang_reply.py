@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 
 from gream_ext.decoding.checks import check_numbers
 from gream_ext.decoding.ranking import Ranking
-from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
+from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Finish
 from gream_ext.inference.engines.sglang_request import IMPOSSIBLE
@@ -27,19 +28,10 @@ def ranking(answer: dict[str, Any], trie: ItemTrie) -> Ranking:
     real = np.flatnonzero(sums > IMPOSSIBLE / 2)
     if not len(real):
         raise GreamError("SGLang found no item, though the catalogue of the request holds some")
-    nodes = walk(trie, np.array([found[place]["output_ids"] for place in real], dtype=np.int64))
-    if not (trie.complete[nodes] & (nodes != NOWHERE)).all():
+    nodes = trie.walk(torch.tensor([found[place]["output_ids"] for place in real]))
+    if not trie.is_complete(nodes).all():
         raise GreamError("SGLang answered with what is no item: its plug-in of gream_ext does not take part")
-    return Ranking(trie.row_of(nodes), sums[real].astype(np.float32))
-
-
-def walk(trie: ItemTrie, tokens: np.ndarray) -> np.ndarray:
-    """The node that each row of tokens leads to; what stands after a complete identifier is passed over."""
-    nodes = np.full(len(tokens), ROOT, dtype=np.int64)
-    for column in tokens.T:
-        done = (nodes != NOWHERE) & trie.complete[nodes]
-        nodes = np.where(done, nodes, trie.step(nodes, column))
-    return nodes
+    return Ranking(trie.row_of(nodes).numpy(), sums[real].astype(np.float32))
 
 
 def finish(answer: dict[str, Any], answer_end: int) -> Finish | None:

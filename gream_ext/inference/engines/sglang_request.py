@@ -8,11 +8,10 @@ imports SGLang here.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast, get_args
 
-import numpy as np
-
+from gream_ext.decoding.faithful import Rewriting
 from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
@@ -35,7 +34,7 @@ def fingerprint(trie: ItemTrie) -> str:
     """Names a catalogue: equal tries, token ids and rows included, have equal ones."""
     digest = hashlib.sha256(str(trie.levels).encode())
     for array in (trie.tokens, trie.children, trie.rows):
-        digest.update(np.ascontiguousarray(array, dtype="<i8").data)
+        digest.update(array.cpu().numpy().astype("<i8").data)
     return digest.hexdigest()[:16]
 
 
@@ -77,12 +76,18 @@ class AnswerTag:
     written: tuple[int, ...] | None
     """Where the prompt ends within an answer: its tokens since ``begin``."""
     part: SubCatalogue | None
+    rewriting: Rewriting | None = None
+    """Where a response writes the history again; None: it may write there what it likes."""
+    history: tuple[int, ...] = ()
+    """Rows of the item index, oldest first: what it may write there."""
 
     def text(self) -> str:
         """For ``structural_tag``."""
         about = {"catalogue": self.catalogue, "begin": self.begin, "end": self.end, **part_fields(self.part)}
         if self.written is not None:
             about["written"] = list(self.written)
+        if self.rewriting is not None:
+            about["rewriting"], about["history"] = asdict(self.rewriting), list(self.history)
         return json.dumps({"type": "structural_tag", "format": {"type": ANSWER_FORMAT, **about}})
 
     @classmethod
@@ -96,9 +101,17 @@ class AnswerTag:
                 return None
             written = about.get("written")
             opened = None if written is None else tuple(int(token) for token in written)
-            return cls(str(about["catalogue"]), int(about["begin"]), int(about["end"]), opened, read_part(about))
+            place = about.get("rewriting")
+            rewriting = None if place is None else Rewriting(**{name: _integers(place[name]) for name in place})
+            history = tuple(map(int, about.get("history", ())))
+            answer = int(about["begin"]), int(about["end"]), opened
+            return cls(str(about["catalogue"]), *answer, read_part(about), rewriting, history)
         except (KeyError, TypeError, ValueError) as error:
             raise GreamError(f"the structural tag {ANSWER_FORMAT} is misshapen ({error!r})") from None
+
+
+def _integers(value: Any) -> Any:
+    return tuple(map(int, value)) if isinstance(value, list) else int(value)
 
 
 def part_fields(part: SubCatalogue | None) -> dict[str, list[int]]:

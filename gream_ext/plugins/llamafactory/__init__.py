@@ -1,53 +1,65 @@
 """The curriculum of section 4.3 inside LLaMA-Factory, behind its unmodified launcher.
 
-`gream_ext.plugins.autoload` has each module named here adapted right after Python imported it:
-subclasses take the places that LLaMA-Factory looks up when it trains. Without our keys in the
-YAML these subclasses do what their parents do. The keys are documented in
-`gream_ext.plugins.llamafactory.arguments`; all names of LLaMA-Factory that we rely on stand in
+`gream_ext.plugins.autoload` has each module named here adapted right after Python imported it: what LLaMA-Factory looks
+up there when it trains is ours then. Without our keys in the YAML it does what theirs did. The keys are declared in
+`gream_ext.plugins.llamafactory.keys`; all names of LLaMA-Factory that we rely on stand in
 `gream_ext.plugins.llamafactory.internals`.
 """
 
+import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from gream_ext.plugins.llamafactory import internals
+from gream_ext.plugins.llamafactory.internals import problems as problems
+
+REPLACED = {
+    "llamafactory.data.loader": {
+        "SupervisedDatasetProcessor": "rows.TaggedProcessor",
+        "PackedSupervisedDatasetProcessor": "rows.TaggedPackingProcessor",
+    },
+    "llamafactory.train.sft.workflow": {
+        "SFTDataCollatorWith4DAttentionMask": "rows.TaggedCollator",
+        "CustomSeq2SeqTrainer": "trainer.CurriculumTrainer",
+    },
+}
+"""Module of LLaMA-Factory → class that it calls by this name → class of ours that takes its place."""
+CONVERTERS = {"gream_align": "rows.AlignConverter", "gream_reason": "rows.ReasonConverter"}
+"""Formatting of a data set → class of ours that reads its rows."""
+
+
+def _ours(name: str) -> Callable[..., Any]:
+    """Makes an instance of a class of ours, which is imported only then: it needs LLaMA-Factory imported whole."""
+    module, _, kind = name.partition(".")
+    return lambda *args, **kwargs: getattr(importlib.import_module(f"{__name__}.{module}"), kind)(*args, **kwargs)
 
 
 def _parser(module: ModuleType) -> None:
-    from gream_ext.plugins.llamafactory.arguments import CheckedParser, CurriculumArguments
+    from gream_ext.plugins.llamafactory.arguments import CheckedParser, with_our_keys  # it imports transformers
 
-    module._TRAIN_ARGS[module._TRAIN_ARGS.index(module.FinetuningArguments)] = CurriculumArguments
+    theirs = module.FinetuningArguments
+    module._TRAIN_ARGS[module._TRAIN_ARGS.index(theirs)] = with_our_keys(theirs)
     module.HfArgumentParser = CheckedParser  # type: ignore[attr-defined]
 
 
 def _converter(module: ModuleType) -> None:
-    from gream_ext.plugins.llamafactory.rows import AlignConverter, ReasonConverter
-
-    for name, converter in {"gream_align": AlignConverter, "gream_reason": ReasonConverter}.items():
-        if name not in module.DATASET_CONVERTERS:
-            module.register_dataset_converter(name, converter)
+    for formatting, name in CONVERTERS.items():
+        if formatting not in module.DATASET_CONVERTERS:
+            module.register_dataset_converter(formatting, _ours(name))
 
 
-def _loader(module: ModuleType) -> None:
-    from gream_ext.plugins.llamafactory import rows
-
-    module.SupervisedDatasetProcessor = rows.TaggedProcessor  # type: ignore[attr-defined]
-    module.PackedSupervisedDatasetProcessor = rows.TaggedPackingProcessor  # type: ignore[attr-defined]
-
-
-def _workflow(module: ModuleType) -> None:
-    from gream_ext.plugins.llamafactory.rows import TaggedCollator
-    from gream_ext.plugins.llamafactory.trainer import CurriculumTrainer
-
-    module.SFTDataCollatorWith4DAttentionMask = TaggedCollator  # type: ignore[attr-defined]
-    module.CustomSeq2SeqTrainer = CurriculumTrainer  # type: ignore[attr-defined]
+def _replace(module: ModuleType) -> None:
+    for theirs, ours in REPLACED[module.__name__].items():
+        setattr(module, theirs, _ours(ours))
 
 
 def _checked(adapt: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
     def adapt_module(module: ModuleType) -> None:
-        internals.check_names(module)
+        for name in internals.NAMES["curriculum"][module.__name__]:
+            internals.find("curriculum", module, name)
         adapt(module)
-        internals.ADAPTED.add(module.__name__)
+        internals.adapted.add(module.__name__)
 
     return adapt_module
 
@@ -55,12 +67,6 @@ def _checked(adapt: Callable[[ModuleType], None]) -> Callable[[ModuleType], None
 ADAPTATIONS: dict[str, Callable[[ModuleType], None]] = {
     "llamafactory.hparams.parser": _checked(_parser),
     "llamafactory.data.converter": _checked(_converter),
-    "llamafactory.data.loader": _checked(_loader),
-    "llamafactory.train.sft.workflow": _checked(_workflow),
+    **{name: _checked(_replace) for name in REPLACED},
 }
 """Module of LLaMA-Factory → what is done to it right after it was imported."""
-
-
-def problems() -> list[str]:
-    """Import what LLaMA-Factory trains with and say, in sentences, what keeps the curriculum from working there."""
-    return internals.problems()

@@ -1,14 +1,7 @@
-"""Command ``curriculum plan``: the order of the training batches, drawn or written out, without training.
+"""The order of the training batches as text and as JSON."""
 
-It reads the recipe as `gream sft` would train it. Without numbers of rows it takes those of the workspace's corpus.
-``--export DIR`` writes the rows of all epochs in that order into one file, which stock LLaMA-Factory trains to the same
-batches and losses without our hook: ``disable_shuffling: true``, ``num_train_epochs: 1``. Such a file fits one product
-of micro-batch, processes and accumulation steps, and no packing.
-"""
-
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -26,77 +19,18 @@ from gream_ext.curriculum import (
     Plan,
     expected_insertions,
 )
-from gream_ext.errors import GreamError
-from gream_ext.plugins.llamafactory.export import corpus_tags, export
-from gream_ext.plugins.llamafactory.replay import replayed
-from gream_ext.stage import Stage, option
-from gream_ext.workspace import Workspace, write_json
+from gream_ext.plugins.llamafactory.keys import GENERAL
+from gream_ext.plugins.llamafactory.shares import general_rows
 
-CHOSEN = ("batch_rows", "epochs", "curriculum_epochs", "gamma", "uniform_unit", "seed")
-"""Settings that take the place of the recipe's, where they are given."""
 BARS = " ▁▂▃▄▅▆▇█"
 
 
-@dataclass(frozen=True)
-class PlanSettings:
-    align_rows: int | None = option(None, least=0, help="Alignment rows of an epoch; by default those of the corpus.")
-    reason_rows: int | None = option(None, least=0, help="Reasoning rows of an epoch; by default those of the corpus.")
-    recipe: str = option("sft_curriculum", help="A shipped recipe, or the path of a YAML file for LLaMA-Factory.")
-    processes: int = option(1, least=1, help="Processes that train, over all nodes: a batch has their rows together.")
-    overrides: dict[str, Any] = option({}, help="Keys of the recipe to change, as in `gream sft`.")
-    batch_rows: int | None = option(
-        None, least=1, help="Rows of a batch; by default those of the recipe on the processes."
-    )
-    epochs: int | None = option(None, least=1, help="Epochs; by default num_train_epochs of the recipe.")
-    curriculum_epochs: int | None = option(None, least=0, help="By default gream_curriculum_epochs of the recipe.")
-    gamma: float | None = option(None, least=0, help="By default gream_gamma of the recipe.")
-    uniform_unit: Literal["batch", "sample"] | None = option(None, help="By default gream_uniform_unit of the recipe.")
-    seed: int | None = option(None, help="Seed of the order; by default the recipe's.")
-    width: int = option(72, least=10, help="Columns of the drawing.")
-    json: Path | None = option(None, help="Also write the order to this JSON file.")
-    export: Path | None = option(
-        None, help="Also write all rows in this order into this folder, for stock LLaMA-Factory."
-    )
-
-    def __post_init__(self) -> None:
-        if (self.align_rows is None) != (self.reason_rows is None):
-            raise GreamError("curriculum plan: give both align_rows and reason_rows, or neither to use the corpus")
-        if self.json and self.json.is_dir():
-            raise GreamError(f"curriculum plan: json names a file to write, and {self.json} is a folder")
-        if self.export and self.align_rows is not None:
-            raise GreamError(
-                "curriculum plan: export writes the rows of the corpus: leave align_rows and reason_rows out"
-            )
-
-
-def run(workspace: Workspace, settings: PlanSettings) -> None:
-    from gream_ext.pipeline.shipped import find_recipe
-    from gream_ext.plugins.llamafactory.recipe import read_order
-
-    recipe = find_recipe(settings.recipe)
-    order = read_order(recipe, settings.overrides, settings.processes)
-    chosen = {name: getattr(settings, name) for name in CHOSEN if getattr(settings, name) is not None}
-    if settings.batch_rows is None:
-        print(f"{recipe.stem}: {order.told}", end="\n\n")
-    if settings.align_rows is None or settings.reason_rows is None:
-        kinds, epochs = corpus_tags(workspace, order.datasets)
-    else:
-        kinds = np.repeat([ALIGN, REASON], [settings.align_rows, settings.reason_rows])
-        epochs = np.zeros(len(kinds), np.int32)
-    asked = replace(order.settings, **chosen)
-    if order.align_share < 1:
-        epochs = replayed(kinds, epochs, order.align_share, asked.seed)
-    curriculum = Curriculum(kinds, epochs, asked)
-    for epoch, plan in enumerate(curriculum.epoch_plans, start=1):
-        print(draw(plan, epoch, curriculum.settings, settings.width), end="\n\n")
-    filled = int((curriculum.plan.phase == FILLED).sum())
-    print(f"{len(curriculum.plan):,} batches in all" + (f", {filled} of them to even out the epochs" if filled else ""))
-    if settings.json:
-        write_json(settings.json, as_json(curriculum))
-        print(f"wrote {settings.json}")
-    if settings.export:
-        export(workspace, curriculum, settings.export, order.datasets)
-        print(f"wrote {settings.export}: train it with dataset: ordered, disable_shuffling: true, num_train_epochs: 1")
+def without_files(align_rows: int, reason_rows: int, general_share: float, run_epochs: int) -> tuple[np.ndarray, ...]:
+    """Kinds and epochs of so many rows, which belong to every epoch, with as many general ones as their share takes."""
+    kinds = np.repeat([ALIGN, REASON], [align_rows, reason_rows])
+    general = sum(general_rows(kinds, np.zeros(len(kinds)), general_share, run_epochs))
+    kinds = np.append(kinds, np.full(general, GENERAL))
+    return kinds, np.zeros(len(kinds), np.int32)
 
 
 def draw(plan: Plan, epoch: int, settings: CurriculumSettings, width: int) -> str:
@@ -152,6 +86,3 @@ def as_json(curriculum: Curriculum) -> dict[str, Any]:
         "batches": len(curriculum.plan),
         "filled": int((curriculum.plan.phase == FILLED).sum()),
     }
-
-
-STAGE = Stage(name="curriculum plan", settings=PlanSettings, run=run)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gream_ext.curriculum import CurriculumSettings
 from gream_ext.errors import GreamError
+from gream_ext.plugins.llamafactory.keys import PREFIX, CurriculumKeys, refuse, refuse_unknown
 
 DEFAULTS: Mapping[str, Any] = {
     "dataset": "align,reason",
@@ -14,61 +17,53 @@ DEFAULTS: Mapping[str, Any] = {
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 1,
     "seed": 42,
-    "gream_curriculum_epochs": 2,
-    "gream_gamma": 1.5,
-    "gream_batch_unit": "step",
-    "gream_uniform_unit": "batch",
-    "gream_align_share": 1.0,
 }
-"""LLaMA-Factory's own and those of `gream_ext.plugins.llamafactory.arguments`; a test compares them."""
+"""LLaMA-Factory's own; a test compares them."""
 
 
 @dataclass(frozen=True)
 class Order:
     """All that the order of the batches follows from, beside the rows."""
 
+    keys: CurriculumKeys
     settings: CurriculumSettings
     datasets: tuple[str, ...]
-    align_share: float
     told: str
     """Where the rows of a batch come from, in words."""
 
 
 def read_order(recipe: Path, overrides: Mapping[str, Any], processes: int) -> Order:
     """The order that ``recipe`` with ``overrides`` trains in on so many processes; `GreamError` for a broken one."""
-    import yaml
-
     try:
-        keys = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        read = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise GreamError(f"{recipe} is no readable YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(keys, dict):
+    if not isinstance(read, dict):
         raise GreamError(f"{recipe} is no YAML mapping")
-    keys = {**DEFAULTS, **keys, **overrides}
+    given = {**DEFAULTS, **read, **overrides}
     try:
-        device, accumulated = (int(keys[name]) for name in ("per_device_train_batch_size",
-                                                            "gradient_accumulation_steps"))  # fmt: skip
-        micro = keys["gream_batch_unit"] == "micro"
-        seeds = (keys.get("gream_seed"), keys.get("data_seed"), keys["seed"])
-        settings = CurriculumSettings(
-            epochs=int(keys["num_train_epochs"]),
-            batch_rows=device * processes * (1 if micro else accumulated),
-            curriculum_epochs=int(keys["gream_curriculum_epochs"]),
-            gamma=float(keys["gream_gamma"]),
-            batches_per_step=accumulated if micro else 1,
-            uniform_unit=str(keys["gream_uniform_unit"]),
-            seed=next(int(seed) for seed in seeds if seed is not None),
+        refuse_unknown(given)
+        keys = CurriculumKeys(**{key: value for key, value in given.items() if str(key).startswith(PREFIX)})
+        refuse({**vars(keys), **given})
+        device, accumulated = (int(given[name]) for name in ("per_device_train_batch_size",
+                                                             "gradient_accumulation_steps"))  # fmt: skip
+        settings = keys.order(
+            epochs=int(given["num_train_epochs"]),
+            step_rows=device * processes * accumulated,
+            accumulated=accumulated,
+            data_seed=given.get("data_seed"),
+            seed=given["seed"],
         )
-        share = float(keys["gream_align_share"])
+    except GreamError as error:
+        raise GreamError(f"{recipe}: {error}") from None
     except (TypeError, ValueError) as error:
         raise GreamError(f"{recipe}: a key of the curriculum has a wrong value ({error})") from None
-    datasets = tuple(name.strip() for name in str(keys["dataset"]).split(","))
-    if not set(datasets) <= {"align", "reason"}:
-        raise GreamError(f"{recipe}: dataset is {keys['dataset']}: the plan knows align and reason")
+    datasets = given["dataset"] if isinstance(given["dataset"], list) else str(given["dataset"]).split(",")
     told = f"{settings.batch_rows} rows a batch: {device} a device × {processes} {_plural('process', processes)}"
-    if not micro:
+    if keys.gream_batch_unit == "step":
         told += f" × {accumulated} {_plural('accumulation step', accumulated)}"
-    return Order(settings, datasets, share, told + (", before packing" if keys.get("packing") else ""))
+    told += ", before packing" if given.get("packing") else ""
+    return Order(keys, settings, tuple(name.strip() for name in datasets), told)
 
 
 def _plural(word: str, count: int) -> str:

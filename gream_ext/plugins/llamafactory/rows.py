@@ -5,7 +5,6 @@ that differ in them, and the collator turns them into a count of rows of each ki
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -17,14 +16,15 @@ from llamafactory.data.processor import PackedSupervisedDatasetProcessor, Superv
 
 from gream_ext.curriculum import ALIGN, KINDS, REASON
 from gream_ext.errors import GreamError
+from gream_ext.plugins.llamafactory.keys import GENERAL
 
 KIND, EPOCH, LENGTH = "gream_kind", "gream_epoch", "gream_length"
-"""Columns of the data set that LLaMA-Factory trains on: index into `KINDS`; 0 for every epoch; tokens."""
-FORMAT = 2
+"""Columns of the data set that LLaMA-Factory trains on: index into `KINDS`, or `GENERAL`; 0 for every epoch; tokens."""
+FORMAT = 3
 """Of these columns. It is a field of what writes them and so part of the key under which ``datasets`` caches their
 work: raise it when that changes, and old caches are not used."""
 COUNTS = "gream_counts"
-"""Key of a collated batch: (rows of alignment data, rows of reasoning data)."""
+"""Key of a collated batch: (rows of alignment data, general ones among them, rows of reasoning data)."""
 
 
 def row_tags(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,21 +64,38 @@ class ReasonConverter(AlignConverter):
     kind: int = REASON
 
 
-def _tag(examples: dict[str, list[Any]], row: int) -> tuple[int, int]:
-    return examples[KIND][row], examples[EPOCH][row]
+def _process_by_tag(process: Any, examples: dict[str, list[Any]], packed: bool) -> dict[str, list[Any]]:
+    """Run LLaMA-Factory's ``process`` on rows of one kind and epoch at a time, and tag what comes out.
 
-
-def _process_groups(process: Any, examples: dict[str, list[Any]], groups: Iterable[list[int]]) -> dict[str, list[Any]]:
-    """Run LLaMA-Factory's ``process`` on each group of rows with one tag, and tag what comes out."""
+    Rows of general data have no tag where they were joined to rows that do.
+    """
+    if KIND not in examples:
+        return process(examples)
+    given = zip(examples[KIND], examples[EPOCH], strict=True)
+    tags = [(GENERAL, 0) if kind is None else (kind, epoch) for kind, epoch in given]
+    order = sorted(range(len(tags)), key=lambda row: tags.index(tags[row])) if packed else range(len(tags))
     results: dict[str, list[Any]] = defaultdict(list)
-    for rows in groups:
-        kind, epoch = _tag(examples, rows[0])
-        inputs = process({column: [values[row] for row in rows] for column, values in examples.items()})
+    for (kind, epoch), group in groupby(order, key=tags.__getitem__):
+        rows = list(group)
+        part = {column: [values[row] for row in rows] for column, values in examples.items()}
+        if kind != GENERAL:
+            _demand_dialogues(part)
+        inputs = process(part)
         lengths = [len(ids) for ids in inputs.get("input_ids", ())]
-        tags = {KIND: [kind] * len(lengths), EPOCH: [epoch] * len(lengths), LENGTH: lengths}
-        for column, values in {**inputs, **tags}.items():
+        added = {KIND: [kind] * len(lengths), EPOCH: [epoch] * len(lengths), LENGTH: lengths}
+        for column, values in {**inputs, **added}.items():
             results[column].extend(values)
     return results
+
+
+def _demand_dialogues(examples: dict[str, list[Any]]) -> None:
+    """LLaMA-Factory drops other rows with a warning, and the plan counts them."""
+    for prompt, response in zip(examples["_prompt"], examples["_response"], strict=True):
+        if len(prompt) % 2 != 1 or len(response) != 1:
+            raise GreamError(
+                "a row of alignment or reasoning data is no dialogue of user and assistant in turn, and LLaMA-Factory "
+                f"would drop it: {prompt + response}"
+            )
 
 
 @dataclass
@@ -88,10 +105,7 @@ class TaggedProcessor(SupervisedDatasetProcessor):
     format: int = FORMAT
 
     def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if KIND not in examples:
-            return super().preprocess_dataset(examples)
-        runs = groupby(range(len(examples[KIND])), key=lambda row: _tag(examples, row))
-        return _process_groups(super().preprocess_dataset, examples, (list(rows) for _, rows in runs))
+        return _process_by_tag(super().preprocess_dataset, examples, packed=False)
 
 
 @dataclass
@@ -101,12 +115,7 @@ class TaggedPackingProcessor(PackedSupervisedDatasetProcessor):
     format: int = FORMAT
 
     def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if KIND not in examples:
-            return super().preprocess_dataset(examples)
-        same: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row in range(len(examples[KIND])):
-            same[_tag(examples, row)].append(row)
-        return _process_groups(super().preprocess_dataset, examples, same.values())
+        return _process_by_tag(super().preprocess_dataset, examples, packed=True)
 
 
 class TaggedCollator(SFTDataCollatorWith4DAttentionMask):
@@ -119,5 +128,5 @@ class TaggedCollator(SFTDataCollatorWith4DAttentionMask):
             feature.pop(LENGTH, None)
         batch = super().__call__(features)
         if kinds:
-            batch[COUNTS] = (kinds.count(ALIGN), kinds.count(REASON))
+            batch[COUNTS] = (len(kinds) - kinds.count(REASON), kinds.count(REASON))
         return batch

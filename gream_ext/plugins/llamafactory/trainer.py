@@ -9,11 +9,11 @@ import torch
 from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum, CurriculumSampler, CurriculumSettings
+from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum, CurriculumSampler
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory.log import PLAN_NAME, append_log, start_log
-from gream_ext.plugins.llamafactory.replay import replayed
 from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH, row_tags
+from gream_ext.plugins.llamafactory.shares import drawn
 from gream_ext.workspace import read_json, write_json
 
 FLUSH_STEPS = 50
@@ -55,21 +55,15 @@ def _curriculum(trainer: CurriculumTrainer, dataset: Any) -> Curriculum:
             "gream_curriculum: the training data do not say which rows are alignment and which reasoning data: "
             "give each dataset formatting gream_align or gream_reason in dataset_info.json, and tokenize again"
         )
-    seeds = (keys.gream_seed, args.data_seed, args.seed)
-    step_rows = trainer.get_total_train_batch_size(args)
-    micro = keys.gream_batch_unit == "micro"
-    settings = CurriculumSettings(
+    settings = keys.order(
         epochs=int(args.num_train_epochs),
-        batch_rows=step_rows // args.gradient_accumulation_steps if micro else step_rows,
-        curriculum_epochs=keys.gream_curriculum_epochs,
-        gamma=float(keys.gream_gamma),
-        batches_per_step=args.gradient_accumulation_steps if micro else 1,
-        uniform_unit=keys.gream_uniform_unit,
-        seed=next(seed for seed in seeds if seed is not None),
+        step_rows=trainer.get_total_train_batch_size(args),
+        accumulated=args.gradient_accumulation_steps,
+        data_seed=args.data_seed,
+        seed=args.seed,
     )
     kinds, epochs, lengths = row_tags(dataset)
-    if keys.gream_align_share < 1:
-        epochs = replayed(kinds, epochs, keys.gream_align_share, settings.seed)
+    kinds, epochs = drawn(kinds, epochs, keys, settings.epochs, settings.seed)
     return Curriculum(kinds.astype(np.int8), epochs, settings, lengths if keys.gream_sort_rows else None)
 
 

@@ -6,7 +6,7 @@ SGLang keeps requests with a grammar off its overlap, so each mask is made after
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject, Inval
 from sglang.srt.constrained.xgrammar_backend import XGrammarGrammar
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
+from gream_ext.decoding.faithful import FaithfulHistory, Limit, State
 from gream_ext.decoding.restriction import Restrictions
 from gream_ext.decoding.trie import NOWHERE, ROOT
 from gream_ext.errors import GreamError
@@ -30,35 +31,44 @@ ENDED = -3
 
 
 class AnswerGrammar(BaseGrammarObject):
-    """Free until the answer's beginning, then an identifier of a real item and the answer's end; that ends the text."""
+    """Free until the answer's beginning, then an identifier of a real item and the answer's end; that ends the text.
+
+    Where the tag names a history, what is written of it keeps to it, see `gream_ext.decoding.faithful`.
+    """
 
     def __init__(self, catalogue: Catalogue, tag: AnswerTag):
         super().__init__()
         self.catalogue, self.tag = catalogue, tag
         self._trie = catalogue.trie
-        self._restrictions = Restrictions(self._trie, [tag.part])
+        self._restrictions = Restrictions.of(self._trie, [tag.part])
         self._nodes = [FREE]
+        self._history = None if tag.rewriting is None else FaithfulHistory.of(tag.rewriting, self._trie, tag.history)
+        self._states = [State()]
         if tag.written is not None:
             node = ROOT
             for token in tag.written:
                 node = self._step(node, token)
             self._nodes = [node if node != NOWHERE else FREE]
 
-    def allowed(self) -> list[int] | None:
-        """The tokens that may follow; None: any."""
+    def limit(self) -> Limit | None:
+        """What may follow; None: anything."""
         node = self._nodes[-1]
-        if node in (FREE, ENDED):
-            return None
+        if node == FREE and self._history is not None:
+            return self._history.limit(self._states[-1])
+        return None if node in (FREE, ENDED) else Limit(None, self._allowed(node))
+
+    def _allowed(self, node: int) -> list[int]:
         if self._trie.complete[node]:
             return [self.tag.end]
-        _, below = self._trie.below(np.array([node]))
-        request = np.zeros_like(below)
-        left = self._restrictions.left(request, self._trie.begin[below], self._trie.end[below])
-        return [int(token) for token in self._trie.tokens[below[left > 0]]]
+        trie = self._trie
+        below = slice(int(trie.children[node]), int(trie.children[node + 1]))
+        left = self._restrictions.left(torch.tensor(0), trie.begin[below], trie.end[below])
+        return trie.tokens[below][left > 0].tolist()
 
     def accept_token(self, token: int) -> None:
-        """Go on by one token; `ValueError` for one that `allowed` forbids, which SGLang answers with an error."""
+        """Go on by one token; `ValueError` for one that leads to no item, which SGLang answers with an error."""
         node = self._nodes[-1]
+        limit = self.limit() if node == FREE else None
         if node == FREE:
             after = ROOT if token == self.tag.begin else FREE
         elif node == ENDED:
@@ -67,14 +77,15 @@ class AnswerGrammar(BaseGrammarObject):
             after = ENDED if token == self.tag.end else NOWHERE
         else:
             after = self._step(node, token)
-        if after == NOWHERE:
+        if after == NOWHERE or (limit is not None and limit.forbids(token)):
             raise ValueError(f"gream_ext: token {token} leads to no item")
         self.current_token = token
         self._nodes.append(after)
+        self._states.append(self._history.after(self._states[-1], token) if self._history else State())
 
     def rollback(self, k: int) -> None:
         """Take back the last ``k`` tokens."""
-        del self._nodes[len(self._nodes) - k :]
+        del self._nodes[len(self._nodes) - k :], self._states[len(self._states) - k :]
 
     def is_terminated(self) -> bool:
         return self._nodes[-1] == ENDED
@@ -83,17 +94,15 @@ class AnswerGrammar(BaseGrammarObject):
         """Write row ``idx`` of a bit mask, int32 [rows, ⌈vocabulary / 32⌉]: one bit for each token that may follow."""
         row = vocab_mask[idx].numpy().view(np.uint32)
         try:
-            tokens = self.allowed()
+            limit = self.limit()
         except Exception as error:
             # No item can be named any more; the next token is then refused by `accept_token` and ends this request.
             logger.error("gream_ext: an answer failed", exc_info=error)
-            tokens = [self.tag.end]
-        if tokens is None:
-            row[:] = 0xFFFFFFFF
-            return
-        row[:] = 0
-        ids = np.array(tokens, dtype=np.int64)
-        np.bitwise_or.at(row, ids >> 5, np.uint32(1) << (ids & 31).astype(np.uint32))
+            limit = Limit(None, [self.tag.end])
+        row[:] = 0 if limit is not None and limit.among is None else 0xFFFFFFFF
+        if limit is not None:
+            _set(row, limit.among or (), False)
+            _set(row, limit.allowed, True)
 
     def allocate_vocab_mask(self, vocab_size: int, batch_size: int, device: Any) -> torch.Tensor:
         return XGrammarGrammar.allocate_vocab_mask(self, vocab_size, batch_size, device)
@@ -111,7 +120,17 @@ class AnswerGrammar(BaseGrammarObject):
     def _step(self, node: int, token: int) -> int:
         if node == NOWHERE:
             return NOWHERE
-        return int(self._trie.step(np.array([node]), np.array([token]))[0])
+        return int(self._trie.step(torch.tensor([node]), torch.tensor([token]))[0])
+
+
+def _set(row: np.ndarray, tokens: Sequence[int], value: bool) -> None:
+    """Set the bits of ``tokens`` in a row of a mask, uint32 [⌈vocabulary / 32⌉]."""
+    ids = np.array(tokens, dtype=np.int64)
+    bits = np.uint32(1) << (ids & 31).astype(np.uint32)
+    if value:
+        np.bitwise_or.at(row, ids >> 5, bits)
+    else:
+        np.bitwise_and.at(row, ids >> 5, ~bits)
 
 
 class Answers:

@@ -18,7 +18,7 @@ from torch import Tensor
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import IMPOSSIBLE, BeamRequest
 from gream_ext.plugins.sglang.catalogue import Catalogue
-from gream_ext.plugins.sglang.frontier import DeviceTrie, Frontier
+from gream_ext.plugins.sglang.frontier import Frontier
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ class Beams:
 
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
-        self._tries: dict[str, DeviceTrie] = {}
 
     def admit(self, original: Callable[..., str | None], coordinator: Any, req: Any, recv_req: Any) -> str | None:
         """Around ``validate_and_init``: a frontier for a request of ours, or the reason why it is refused."""
@@ -56,7 +55,8 @@ class Beams:
             if asked is None:
                 return original(coordinator, req, recv_req)
             self.catalogue.admit(asked.catalogue, asked.part)
-            frontier = Frontier(self._trie(coordinator), asked.part, asked.normalisation)
+            trie = self.catalogue.trie.to(coordinator.req_to_token_pool.device)
+            frontier = Frontier(trie, asked.part, asked.normalisation)
         except Exception as error:
             return _sentence(error)
         levels = self.catalogue.trie.levels
@@ -96,12 +96,6 @@ class Beams:
             except Exception as error:
                 _give_up(group, rows, error)
         return tokens, parents
-
-    def _trie(self, coordinator: Any) -> DeviceTrie:
-        device = str(coordinator.req_to_token_pool.device)
-        if device not in self._tries:
-            self._tries[device] = DeviceTrie(self.catalogue.trie, device)
-        return self._tries[device]
 
 
 def _give_up(group: Any, rows: Rows, error: Exception) -> tuple[Tensor, Tensor]:

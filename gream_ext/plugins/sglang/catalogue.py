@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
@@ -26,5 +24,5 @@ class Catalogue:
     def admit(self, asked: str, part: SubCatalogue | None) -> None:
         """`GreamError` for another catalogue, a row that is no item, or a part that holds nothing."""
         check_catalogue(asked, self.name)
-        if not np.all(Restrictions(self.trie, [part]).sizes()):
+        if not Restrictions.of(self.trie, [part]).sizes.all():
             raise GreamError("the sub-catalogue of this request holds no item: allow at least one")

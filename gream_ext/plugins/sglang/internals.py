@@ -1,18 +1,16 @@
 """The names of SGLang that we rely on, most of them private: the one place to look at for a new version."""
 
-import importlib
 import importlib.metadata
-import inspect
-from typing import Any
 
 from gream_ext.errors import GreamError
+from gream_ext.plugins.relied_on import Names, ReliedOn
 
 SUPPORTED = ("0.5.23",)
 """Versions of SGLang that the tests run with; no other is hooked."""
 
 GROUP = "sglang.srt.plugins"
 
-NAMES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
+NAMES: Names = {
     "beams": {
         "sglang.srt.plugins.hook_registry": {
             "HookRegistry.register": ("target", "hook", "hook_type"),
@@ -42,39 +40,16 @@ NAMES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
     },
 }
-"""What of ours → module → attribute → the parameters it must take."""
-
-
-def version() -> str:
-    """The installed version of SGLang."""
-    return importlib.metadata.version("sglang")
+_SGLANG = ReliedOn("SGLang", "sglang", SUPPORTED, NAMES)
+version = _SGLANG.version
 
 
 def check(part: str | None = None) -> None:
     """Raise `GreamError` unless this SGLang is supported and all names of a part (None: of every part) are there."""
-    if version() not in SUPPORTED:
-        raise GreamError(
-            f"SGLang {version()} is not a version that gream_ext hooks: install sglang=={SUPPORTED[-1]}, "
-            "or use the transformers engine"
-        )
+    if unsupported := _SGLANG.unsupported():
+        raise GreamError(f"{unsupported}, or use the transformers engine")
     for name in NAMES if part is None else (part,):
-        for module, attributes in NAMES[name].items():
-            for attribute, parameters in attributes.items():
-                _check(name, module, attribute, parameters)
-
-
-def _check(part: str, module: str, attribute: str, parameters: tuple[str, ...]) -> None:
-    cure = f"which the {part} of gream_ext need: install sglang=={SUPPORTED[-1]}"
-    try:
-        found: Any = importlib.import_module(module)
-        for step in attribute.split("."):
-            found = getattr(found, step)
-    except (ImportError, AttributeError) as error:
-        raise GreamError(f"SGLang {version()} has no {module}.{attribute} ({error}), {cure}") from error
-    if parameters:
-        taken = tuple(inspect.signature(found).parameters)
-        if taken[: len(parameters)] != parameters:
-            raise GreamError(f"{module}.{attribute} of SGLang {version()} takes {taken}, not {parameters}, {cure}")
+        _SGLANG.check(name)
 
 
 def entry_point_problem() -> str:

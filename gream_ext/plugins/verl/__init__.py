@@ -3,15 +3,13 @@
 `gream_ext.plugins.verl.entry` is what verl loads; importing this package alone does nothing.
 """
 
-import logging
-
 failures: dict[str, str] = {}
 """What could not be registered in this process, and why; verl itself would hide it."""
 
 
 def register() -> None:
     """Register with verl what this process needs. Never raises, and doing it again changes nothing."""
-    for name, step in {"logs": _quieten, "platform": _platform, "estimator": _estimator}.items():
+    for name, step in {"logs": _logs, "platform": _platform, "estimator": _estimator}.items():
         try:
             step()
             failures.pop(name, None)
@@ -43,29 +41,10 @@ def registered() -> dict[str, str]:
     return found
 
 
-REPEATED = ("verl.utils.tokenizer.continuous_token_wiring", "transfer_queue.utils.common")
-"""Loggers that say the same for every rollout."""
+def _logs() -> None:
+    from gream_ext.plugins.verl import logs
 
-
-class Once(logging.Filter):
-    """Lets every message through once in a process."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        new = message not in self.seen
-        self.seen.add(message)
-        return new
-
-
-def _quieten() -> None:
-    for name in REPEATED:
-        logger = logging.getLogger(name)
-        if not any(isinstance(one, Once) for one in logger.filters):
-            logger.addFilter(Once())
+    logs.register()
 
 
 def _estimator() -> None:

@@ -12,27 +12,26 @@ import torch
 
 from gream_ext.advantages import srpo_advantages
 from gream_ext.errors import GreamError
-from gream_ext.plugins.demand import demand, is_number, is_whole
+from gream_ext.plugins.demand import demand, is_number, is_whole, only
 
 OPTIONS = {"k": 4, "success_threshold": 1.0, "bonus": True}
 
 
 def options(algorithm: Any) -> dict[str, Any]:
     """The values of ``algorithm.srpo``, checked; `GreamError` names a wrong key or value."""
-    given = (algorithm.get("srpo") if algorithm is not None else None) or {}
+    algorithm = algorithm or {}
+    given = algorithm.get("srpo") or {}
     demand("algorithm.srpo", given, isinstance(given, Mapping), f"some of {', '.join(OPTIONS)}")
-    unknown = sorted(given.keys() - OPTIONS.keys())
-    if unknown:
-        raise GreamError(f"algorithm.srpo has no option {unknown[0]!r}, only {', '.join(OPTIONS)}")
+    only("algorithm.srpo", given, OPTIONS)
     values = {**OPTIONS, **given}
     k, threshold, bonus = (values[name] for name in OPTIONS)
     demand("algorithm.srpo.k", k, is_whole(k) and k >= 1, "a whole number from 1 on")
     demand("algorithm.srpo.success_threshold", threshold, is_number(threshold) and 0 < threshold <= 1,
            "above 0 and at most 1")  # fmt: skip
     demand("algorithm.srpo.bonus", bonus, isinstance(bonus, bool), "true or false")
-    if algorithm is not None and algorithm.get("use_kl_in_reward"):
+    if algorithm.get("use_kl_in_reward"):
         raise GreamError("srpo reads from the reward who is exactly right: set algorithm.use_kl_in_reward=false")
-    if algorithm is not None and not algorithm.get("norm_adv_by_std_in_grpo", True):
+    if not algorithm.get("norm_adv_by_std_in_grpo", True):
         raise GreamError("srpo divides by the group's deviation (eq. 17): set algorithm.norm_adv_by_std_in_grpo=true")
     return values
 

@@ -64,7 +64,7 @@ class GroupFilter(ReplayBuffer):
         step = Step(batch_size, int(self.options.max_refills * batch_size) if self.options.enable else 0)
         self._gather(step)
         self.highest = max(self.highest, *step.record.levels, 0)
-        self.keep_rate = len(step.kept) / step.record.verdicts.total()
+        self.keep_rate = len(step.kept) / len(step.record.groups)
         self._drop_surplus(step)
         self._prepare_update(step, global_steps)
         chosen, snapshot, _ = self._select_prompt_uids(TRAIN, set(step.kept) or {str(step.spare)}, batch_size)
@@ -82,7 +82,7 @@ class GroupFilter(ReplayBuffer):
             asked = self._refill(step, at_work)
             if not asked and at_work == 0 and (len(step.kept) >= step.batch_size or step.budget == 0):
                 return
-            if judged or asked:
+            if judged:
                 progress = time.monotonic()
             elif time.monotonic() > progress + self.options.patience:
                 raise GreamError(f"no rollout came back for {self.options.patience:g} s: see the log of the rollout")
@@ -95,7 +95,7 @@ class GroupFilter(ReplayBuffer):
             verdict = judge(group, self.options.min_level)
             if not self.options.enable and group.values:
                 verdict = KEPT
-            step.record.add(group, verdict)
+            step.record.groups.append((group, verdict))
             if verdict == KEPT:
                 step.kept[uid] = group
             elif step.spare is None and group.values:
@@ -110,7 +110,7 @@ class GroupFilter(ReplayBuffer):
         missing = short - at_work
         if self.options.ahead and short > 0:
             # The last step's share counts like one batch.
-            kept, judged = self.keep_rate * step.batch_size, step.record.verdicts.total()
+            kept, judged = self.keep_rate * step.batch_size, len(step.record.groups)
             rate = (len(step.kept) + kept) / (judged + step.batch_size)
             missing = math.ceil(short / rate - at_work) if rate else step.batch_size
         asked = max(min(missing, step.budget), 0)
@@ -123,7 +123,7 @@ class GroupFilter(ReplayBuffer):
     def _drop_surplus(self, step: Step) -> None:
         """Kept groups that the batch has no room for, and the one in reserve where it is not needed."""
         surplus = sorted(step.kept)[step.batch_size :]
-        step.record.drop(step.kept.pop(uid) for uid in surplus)
+        step.record.surplus = [step.kept.pop(uid) for uid in surplus]
         self._clear_groups(TRAIN, {*surplus, *({step.spare} if step.kept and step.spare else ())})
 
     def _prepare_update(self, step: Step, global_steps: int) -> None:
@@ -134,7 +134,7 @@ class GroupFilter(ReplayBuffer):
         if not step.kept:
             if step.spare is None:
                 raise GreamError("every rollout of this step failed: see the log of the rollout")
-            nothing = f"none of {step.record.verdicts.total()} groups has rollouts of different rewards"
+            nothing = f"none of {len(step.record.groups)} groups has rollouts of different rewards"
             if self.options.when_empty == "fail":
                 raise GreamError(f"{nothing}, after {found}")
             # verl's own way to leave a policy alone. With its tokens masked the batch would still have

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gream_ext.errors import GreamError
-from gream_ext.plugins.demand import demand, is_number, is_whole
+from gream_ext.plugins.demand import demand, is_number, is_whole, only
 from gream_ext.plugins.verl import estimator
 
 
@@ -37,27 +37,22 @@ def read_options(given: Any) -> Options:
     """Check the options; `GreamError` names a wrong key or value."""
     values = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given or {})
     assert isinstance(values, dict)
-    known = [field.name for field in fields(Options)]
-    for name in values:
-        if name not in known:
-            raise GreamError(f"trainer.v1.sampler.sampler_kwargs has no option {name!r}, only {', '.join(known)}")
+    only("trainer.v1.sampler.sampler_kwargs", values, [field.name for field in fields(Options)])
     options = Options(**{str(name): value for name, value in values.items()})
     if options.srpo is not None:
         options = replace(options, srpo=estimator.options({"srpo": options.srpo}))
     demand("algorithm.filter_groups.metric", options.metric, options.metric in ("matched_levels", "acc"),
            "matched_levels or acc")  # fmt: skip
-    for name, right, wanted in (
-        ("enable", lambda value: isinstance(value, bool), "true or false"),
+    for names, right, wanted in (
+        ("enable ahead rescale", lambda value: isinstance(value, bool), "true or false"),
         ("min_level", is_whole, "a whole number, 0 or more"),
         ("max_refills", is_number, "a number, 0 or more"),
-        ("ahead", lambda value: isinstance(value, bool), "true or false"),
-        ("rescale", lambda value: isinstance(value, bool), "true or false"),
         ("when_empty", lambda value: value in ("skip", "fail"), "skip or fail"),
-        ("poll_interval", lambda value: is_number(value) and value > 0, "a number above 0"),
-        ("patience", lambda value: is_number(value) and value > 0, "a number above 0"),
+        ("poll_interval patience", lambda value: is_number(value) and value > 0, "a number above 0"),
     ):
-        value = getattr(options, name)
-        demand(f"{name} of the group filter", value, right(value), wanted)
+        for name in names.split():
+            value = getattr(options, name)
+            demand(f"{name} of the group filter", value, right(value), wanted)
     if options.metric == "acc" and options.min_level > 1:
         raise GreamError("min_level of the group filter is about matched levels: with the metric acc it is at most 1")
     return options

@@ -1,7 +1,7 @@
 """Variance-guided sampling (section 5.3) without verl: which groups count, and what a step was like."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,7 @@ from gream_ext.advantages import bonus_advantages, dense_advantages, group_succe
 KEPT, SAME, BELOW_FLOOR, FAILED = "kept", "same", "below_floor", "failed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """The rollouts of one prompt that came back.
 
@@ -45,39 +45,20 @@ def judge(group: Group, min_level: int = 1) -> str:
 class StepRecord:
     """What happened to the groups of one training step, for verl's logger."""
 
-    kept: list[Group] = field(default_factory=list)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    same_at: Counter[int] = field(default_factory=Counter)
-    levels: Counter[int] = field(default_factory=Counter)
-    reward_sum: float = 0.0
-    well_formed: int = 0
-    tokens: int = 0
-    wasted_tokens: int = 0
-    wasted_rollouts: int = 0
+    groups: list[tuple[Group, str]] = field(default_factory=list)
+    """All that came back, with what `judge` says of them."""
+    surplus: list[Group] = field(default_factory=list)
+    """Kept groups that the batch has no room for."""
     refills: int = 0
-    surplus: int = 0
 
-    def add(self, group: Group, verdict: str) -> None:
-        self.verdicts[verdict] += 1
-        self.levels.update(group.levels or group.values)
-        self.reward_sum += sum(group.rewards)
-        self.well_formed += group.well_formed
-        self.tokens += group.tokens
-        if verdict == KEPT:
-            self.kept.append(group)
-            return
-        if verdict == SAME:
-            self.same_at[group.values[0]] += 1
-        self.wasted_tokens += group.tokens
-        self.wasted_rollouts += len(group.values)
+    @property
+    def verdicts(self) -> Counter[str]:
+        return Counter(verdict for _, verdict in self.groups)
 
-    def drop(self, groups: Iterable[Group]) -> None:
-        """Kept groups that the batch has no room for."""
-        for group in groups:
-            self.kept.remove(group)
-            self.surplus += 1
-            self.wasted_tokens += group.tokens
-            self.wasted_rollouts += len(group.values)
+    @property
+    def levels(self) -> Counter[int]:
+        """Rollouts by their matched levels."""
+        return Counter(level for group, _ in self.groups for level in group.levels or group.values)
 
     def metrics(self, highest: int, srpo: Mapping[str, float] | None = None) -> dict[str, float]:
         """Numbers by name; ``highest`` is the highest level to tell of, ``srpo`` the estimator's options.
@@ -85,26 +66,30 @@ class StepRecord:
         ``gream/rollouts/*`` and ``gream/levels/*`` are about all rollouts of the step, before the
         filter: verl's own ``critic/*`` sees those that were kept only.
         """
-        rollouts = sum(self.levels.values())
+        groups, verdicts, levels = [group for group, _ in self.groups], self.verdicts, self.levels
+        kept = [group for group, verdict in self.groups if verdict == KEPT and group not in self.surplus]
+        wasted = [group for group, verdict in self.groups if verdict != KEPT] + self.surplus
+        rollouts = levels.total()
         found: dict[str, float] = {
-            "gream/groups/kept": self.verdicts[KEPT] - self.surplus,
-            "gream/groups/kept_rate": self.verdicts[KEPT] / max(self.verdicts.total(), 1),
+            "gream/groups/kept": len(kept),
+            "gream/groups/kept_rate": verdicts[KEPT] / max(len(groups), 1),
             "gream/groups/refills": self.refills,
-            "gream/groups/surplus": self.surplus,
+            "gream/groups/surplus": len(self.surplus),
             "gream/rollouts/all": rollouts,
-            "gream/rollouts/wasted": self.wasted_rollouts,
-            "gream/rollouts/reward": self.reward_sum / max(rollouts, 1),
-            "gream/rollouts/well_formed": self.well_formed / max(rollouts, 1),
-            "gream/tokens/all": self.tokens,
-            "gream/tokens/wasted": self.wasted_tokens,
+            "gream/rollouts/wasted": sum(len(group.values) for group in wasted),
+            "gream/rollouts/reward": sum(sum(group.rewards) for group in groups) / max(rollouts, 1),
+            "gream/rollouts/well_formed": sum(group.well_formed for group in groups) / max(rollouts, 1),
+            "gream/tokens/all": sum(group.tokens for group in groups),
+            "gream/tokens/wasted": sum(group.tokens for group in wasted),
         }
         for reason in (SAME, BELOW_FLOOR, FAILED):
-            found[f"gream/groups/evicted_{reason}"] = self.verdicts[reason]
+            found[f"gream/groups/evicted_{reason}"] = verdicts[reason]
+        same_at = Counter(group.values[0] for group, verdict in self.groups if verdict == SAME)
         for level in range(highest + 1):
-            found[f"gream/levels/{level}"] = self.levels[level] / max(rollouts, 1)
-            found[f"gream/groups/evicted_same_at_{level}"] = self.same_at[level]
-        if srpo and self.kept:
-            found.update(bonus_metrics(self.kept, int(srpo["k"]), srpo["success_threshold"], bool(srpo["bonus"])))
+            found[f"gream/levels/{level}"] = levels[level] / max(rollouts, 1)
+            found[f"gream/groups/evicted_same_at_{level}"] = same_at[level]
+        if srpo and kept:
+            found.update(bonus_metrics(kept, int(srpo["k"]), srpo["success_threshold"], bool(srpo["bonus"])))
         return found
 
 

@@ -3,18 +3,14 @@
 Its public registries are among them, so that a change is noticed here and not in a training run.
 """
 
-import importlib
-import inspect
-from typing import Any
-
-from gream_ext.errors import GreamError
+from gream_ext.plugins.relied_on import Names, ReliedOn
 
 SUPPORTED = ("0.9.0", "0.9.1")
 """Versions of verl that the tests run with."""
 
 _WORKER = "AgentLoopWorkerTQ.__ray_actor_class__"
 
-NAMES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
+NAMES: Names = {
     "estimator": {
         "verl.trainer.ppo.core_algos": {"register_adv_est": (), "ADV_ESTIMATOR_REGISTRY": ()},
     },
@@ -78,18 +74,8 @@ NAMES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "verl.workers.engine.fsdp.transformer_impl": {"CPUOffloadPolicy": ("pin_memory",)},
     },
 }
-"""What of ours → module → attribute that it needs there → the parameters with which we call or override it.
-
-They must come first and in this order, and what comes after must have a default. Empty where the attribute is no
-function, or its parameters are not our concern: we give it one by position or none.
-"""
-
-
-def version() -> str:
-    """The installed version of verl."""
-    import verl
-
-    return str(verl.__version__)
+_VERL = ReliedOn("verl", "verl", SUPPORTED, NAMES)
+version, unsupported, check, find = _VERL.version, _VERL.unsupported, _VERL.check, _VERL.find
 
 
 def cure_when_not_loaded() -> str:
@@ -100,43 +86,3 @@ def cure_when_not_loaded() -> str:
         "install gream-ext with its entry points (`pip install -e .` in a source tree) and let "
         "VERL_USE_EXTERNAL_PLUGINS be unset or name gream"
     )
-
-
-def find(part: str, module: str, name: str) -> Any:
-    """An attribute that `NAMES` lists; `GreamError` names the version when it is not there or takes something else."""
-    if name not in NAMES[part][module]:
-        raise KeyError(f"{module}.{name} is not listed for {part}")
-    cure = f"which the {part} of gream_ext needs: install verl=={SUPPORTED[-1]}"
-    try:
-        found: Any = importlib.import_module(module)
-        for step in name.split("."):
-            found = getattr(found, step)
-    except (ImportError, AttributeError) as error:
-        raise GreamError(f"verl {version()} has no {module}.{name} ({error}), {cure}") from error
-    if wanted := NAMES[part][module][name]:
-        taken = inspect.signature(found).parameters
-        needed = [one.name for one in list(taken.values())[len(wanted) :] if _must_be_given(one)]
-        if tuple(taken)[: len(wanted)] != wanted or needed:
-            raise GreamError(
-                f"{module}.{name} of verl {version()} takes ({', '.join(taken)}), not ({', '.join(wanted)}), {cure}"
-            )
-    return found
-
-
-def _must_be_given(parameter: inspect.Parameter) -> bool:
-    several = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return parameter.default is inspect.Parameter.empty and not several
-
-
-def check(part: str) -> None:
-    """Raise `GreamError` when a name that a part needs is gone, or takes other parameters."""
-    for module, names in NAMES[part].items():
-        for name in names:
-            find(part, module, name)
-
-
-def unsupported() -> str:
-    """A sentence when the installed version is not one that the tests run with, else ``""``."""
-    if version() in SUPPORTED:
-        return ""
-    return f"verl {version()} is not a version that gream_ext supports: install verl=={SUPPORTED[-1]}"

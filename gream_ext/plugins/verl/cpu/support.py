@@ -7,7 +7,10 @@ variable for the engine to choose.
 
 import functools
 import importlib
+import os
 from typing import Any
+
+from verl.plugin.platform import platform_manager
 
 from gream_ext.plugins.verl import internals
 from gream_ext.plugins.verl.cpu import platform
@@ -18,13 +21,10 @@ ROLLOUT = "transformers"
 
 def use_in_launcher() -> None:
     """In the process of ``verl.trainer.main_ppo``: the CPU, from here on and in what it starts."""
-    import os
-
     os.environ[platform.VARIABLE] = platform.NAME
     platform.register()
-    manager = "verl.plugin.platform.platform_manager"
-    if internals.find("platform", manager, "get_platform")().device_name != platform.NAME:
-        internals.find("platform", manager, "set_platform")(platform.CpuPlatform())
+    if platform_manager.get_platform().device_name != platform.NAME:
+        platform_manager.set_platform(platform.CpuPlatform())
 
 
 def use_in_worker() -> None:
@@ -70,10 +70,4 @@ def _without_pinned_memory() -> None:
     """Memory is pinned for copies to an accelerator, and without one torch refuses to pin it."""
     module = "verl.workers.engine.fsdp.transformer_impl"
     policy: Any = internals.find("engine", module, "CPUOffloadPolicy")
-
-    class UnpinnedOffloadPolicy(policy):
-        def __init__(self, pin_memory: bool = True) -> None:
-            super().__init__(pin_memory=False)
-
-    if policy.__name__ != UnpinnedOffloadPolicy.__name__:
-        vars(importlib.import_module(module))["CPUOffloadPolicy"] = UnpinnedOffloadPolicy
+    vars(importlib.import_module(module))["CPUOffloadPolicy"] = lambda pin_memory=True: policy(pin_memory=False)

@@ -1,4 +1,4 @@
-"""Drawing tokens from logits: temperature, top-p, and chance that belongs to a row.
+"""Drawing tokens from logits: temperature, top-p, and random numbers that belong to a row.
 
 The numbers that decide a row's tokens depend on the row's own seed and on the step, and on
 nothing else: not on which rows stand beside it, nor on how many. Top-p is exact without sorting
@@ -27,9 +27,9 @@ def uniforms(seeds: np.ndarray, step: int, attempt: int = 0) -> np.ndarray:
 
     SplitMix64 (Steele, Lea and Flood 2014), which is made to be asked for its n-th number.
     """
-    place = np.uint64(step) * _ATTEMPTS + np.uint64(attempt)
+    index = np.uint64(step) * _ATTEMPTS + np.uint64(attempt)
     with np.errstate(over="ignore"):
-        mixed = _mix(seeds + (place + np.uint64(1)) * _GAMMA)
+        mixed = _mix(seeds + (index + np.uint64(1)) * _GAMMA)
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -79,10 +79,10 @@ def _draw_from(probabilities: Tensor, top_p: float, seeds: np.ndarray, step: int
     return tokens
 
 
-def _invert(cumulative: Tensor, chance: np.ndarray) -> Tensor:
-    """The first token at which the cumulative probability exceeds ``chance`` times the total."""
+def _invert(cumulative: Tensor, uniform: np.ndarray) -> Tensor:
+    """The first token at which the cumulative probability exceeds ``uniform`` times the total."""
     total = cumulative[:, -1:]
-    aim = torch.from_numpy(chance.astype(np.float32)).to(cumulative.device)[:, None] * total
+    aim = torch.from_numpy(uniform.astype(np.float32)).to(cumulative.device)[:, None] * total
     aim = torch.minimum(aim, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, aim, right=True)[:, 0]
 

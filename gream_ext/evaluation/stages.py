@@ -1,0 +1,250 @@
+"""Stages ``evaluate``, ``baselines`` and ``baselines bring``, and the command ``compare``: their settings."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from gream_ext.corpus.prompts import WINDOW
+from gream_ext.data.histories import Split
+from gream_ext.errors import GreamError
+from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem
+from gream_ext.inference.device import check_device
+from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
+from gream_ext.inference.source import prompt_settings
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace
+
+BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
+SIMPLE = ("popular", "markov")
+
+
+def check_cutoffs(cutoffs: Sequence[int], most: int) -> None:
+    """`GreamError` unless there is a cutoff, all are from 1 to ``most`` and none stands there twice."""
+    if len(set(cutoffs)) < len(cutoffs):
+        raise GreamError(f"cutoffs {list(cutoffs)} name one twice: give each once")
+    if not cutoffs or not all(1 <= cutoff <= most for cutoff in cutoffs):
+        raise GreamError(f"cutoffs must be from 1 to {most} (as many as are recommended), not {list(cutoffs)}")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Which model, which mode, whom, and how to decode.
+
+    By default ``cutoffs``, ``beams``, ``temperature`` and ``top_p`` are the paper's (6.1.2) and ``n`` what its Pass@10
+    needs; how long a response may be it does not say.
+    """
+
+    model: str = option("sft", help="sft, srpo or base_model of the workspace, or the folder of another model")
+    mode: Literal["direct", "reason"] = option(
+        "direct",
+        help="beam search, or samples that reason first; one evaluation of a model, mode and split is kept: the same "
+        "with other settings, such as beams, n, temperature or window, takes its place",
+    )
+    split: Split = option("test", help="the interaction that is asked for")
+    exclude_seen: bool = option(
+        False, help="never recommend what stands in the user's history; says which share of targets that rules out"
+    )
+    cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="cutoffs of recall and NDCG, k of Pass@k")
+    beams: int = option(20, least=1, help="direct mode: width of the beam, and items a user")
+    n: int = option(10, least=1, help="reasoning mode: samples a user")
+    temperature: float = option(0.7, least=0, help="reasoning mode: temperature")
+    top_p: float = option(0.9, above=0, most=1, help="reasoning mode: top-p")
+    max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
+    constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
+    beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
+    window: int | None = option(
+        None, least=1, help="items of a history that a prompt shows; none: as in training, or 20"
+    )
+    system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
+    limit: int | None = option(
+        None,
+        least=1,
+        help="only the first users, for a trial: with files of its own, such as direct-test-first3.json, that the "
+        "report leaves out; none: all",
+    )
+    seed: int = option(0, help="seed of the samples")
+    device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="number format; auto: as saved")
+    engine: EngineName = option("transformers", help=ENGINE_HELP)
+    server: str | None = option(None, help=SERVER_HELP)
+    processes: int = option(1, least=1, help="processes that share the users, each with the model in memory")
+    threads: int | None = option(
+        None, least=1, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS"
+    )
+    prompts_at_once: int = option(64, least=1, help="direct mode: prompts computed together")
+    rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together")
+
+    def __post_init__(self) -> None:
+        if not self.constrained and self.exclude_seen and self.mode == "reason":
+            raise GreamError("exclude_seen needs constrained answers in reasoning mode: leave constrained on")
+        check_engine(self.engine, self.server)
+        if self.engine == "sglang" and self.processes > 1:
+            raise GreamError("processes must be 1 with the sglang engine, which shares its work out itself")
+        check_cutoffs(self.cutoffs, self.beams if self.mode == "direct" else self.n)
+
+
+def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
+    """Ask the model in the way that it was trained with, unless the settings say otherwise."""
+    from gream_ext.evaluation.answers import Decoding, Machine
+    from gream_ext.evaluation.evaluate import evaluate
+    from gream_ext.evaluation.protocol import summary_line
+
+    if settings.server is None:
+        check_device(settings.device)
+    model = model_folder(workspace, settings.model)
+    trained_with = {"window": WINDOW, "system_prompt": "full", **prompt_settings(workspace)}
+    if not (model / "config.json").exists():
+        raise GreamError(f"model {settings.model!r}: {model} is no model folder; train it or name another")
+    # SGLang's samples depend on the batch that they are drawn in.
+    changed: dict[str, Any] = {"seed": None} if settings.engine == "sglang" else {}
+    if settings.system_prompt == "auto":
+        changed["system_prompt"] = trained_with["system_prompt"]
+    how = _part(Decoding, settings, window=settings.window or trained_with["window"], **changed)
+    threads = settings.threads
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, (os.cpu_count() or 1) // settings.processes)
+    machine = _part(Machine, settings, threads=threads)
+    path = evaluated(workspace, settings)
+    figures = evaluate(workspace, model, path, how, machine, settings.cutoffs, settings.limit)
+    names = ("recall", "ndcg") if settings.mode == "direct" else ("pass",)
+    print(f"{_evaluate_label(settings)}: {summary_line(figures, names, settings.cutoffs)}")
+
+
+def _part(kind: type, settings: EvaluateSettings, **changed: Any) -> Any:
+    """A dataclass of the settings' fields that it has, some of them changed."""
+    return kind(**{field.name: changed.get(field.name, getattr(settings, field.name)) for field in fields(kind)})
+
+
+def evaluated(workspace: Workspace, settings: EvaluateSettings) -> Path:
+    """The stem of the files."""
+    name = model_name(workspace, settings.model)
+    path = stem(workspace, name, settings.mode, settings.split, settings.exclude_seen)
+    return path if settings.limit is None else path.with_name(f"{path.name}-first{settings.limit}")
+
+
+def _evaluate_reads(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:
+    model = model_folder(workspace, settings.model)
+    if not (model / "config.json").exists():
+        model = model / "config.json"  # no model folder, which the run says: not to be read to its last file
+    return [model, workspace.item_index, workspace.interactions]
+
+
+def _evaluate_label(settings: EvaluateSettings) -> str:
+    seen = " unseen" if settings.exclude_seen else ""
+    trial = "" if settings.limit is None else f" first{settings.limit}"
+    model = foreign_name(Path(settings.model)) if "/" in settings.model else settings.model
+    return f"evaluate {model} {settings.mode} {settings.split}{seen}{trial}"
+
+
+EVALUATE = Stage(
+    name="evaluate",
+    settings=EvaluateSettings,
+    run=run_evaluate,
+    reads=_evaluate_reads,
+    writes=lambda workspace, settings: files(evaluated(workspace, settings)),
+    label=_evaluate_label,
+)
+
+
+@dataclass(frozen=True)
+class BaselinesSettings:
+    """Which split, and how many recommendations a user."""
+
+    split: Split = option("test", help="the interaction that is asked for")
+    cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="cutoffs of recall and NDCG")
+    recommendations: int = option(20, least=1, help="items a user")
+
+    def __post_init__(self) -> None:
+        check_cutoffs(self.cutoffs, self.recommendations)
+
+
+def run_baselines(workspace: Workspace, settings: BaselinesSettings) -> None:
+    from gream_ext.evaluation.baselines import measure_simple
+
+    measure_simple(workspace, settings.split, settings.cutoffs, settings.recommendations)
+
+
+def direct_files(workspace: Workspace, names: Sequence[str], split: str) -> list[Path]:
+    """What baselines of these names leave behind."""
+    stems = [stem(workspace, name, "direct", split, exclude_seen) for name in names for exclude_seen in (False, True)]
+    return [file for path in stems for file in files(path)]
+
+
+BASELINES = Stage(
+    name="baselines",
+    settings=BaselinesSettings,
+    run=run_baselines,
+    reads=lambda workspace, settings: [workspace.interactions, workspace.item_index],
+    writes=lambda workspace, settings: direct_files(workspace, SIMPLE, settings.split),
+    label=lambda settings: "baselines" if settings.split == "test" else f"baselines {settings.split}",
+)
+
+
+@dataclass(frozen=True)
+class BringSettings:
+    """Which evaluation of another workspace, and what it is called here, such as TIGER."""
+
+    name: str = option(help="what the baseline is called, such as TIGER")
+    source: str = option(help="the other workspace, whose model `gream evaluate` has measured in direct mode")
+    model: str = option("sft", help="its model there")
+    split: Split = option("test", help="the interaction that is asked for")
+
+    def __post_init__(self) -> None:
+        if not BASELINE_NAME.fullmatch(self.name) or self.name in (*OWN_MODELS, *SIMPLE):
+            raise GreamError(f"name {self.name!r} is taken or no name: give letters, digits, blanks, dots and dashes")
+
+
+def run_bring(workspace: Workspace, settings: BringSettings) -> None:
+    from gream_ext.evaluation.baselines import bring
+
+    bring(workspace, settings.name, Workspace(settings.source), settings.model, settings.split)
+
+
+def _sources(settings: BringSettings) -> list[Path]:
+    """The files there, as far as they are; which ones there are decides what is written here."""
+    found = direct_files(Workspace(settings.source), [settings.model], settings.split)
+    return [file for file in found if file.exists()]
+
+
+BRING = Stage(
+    name="baselines bring",
+    settings=BringSettings,
+    run=run_bring,
+    reads=lambda workspace, settings: [workspace.interactions, *_sources(settings)],
+    writes=lambda workspace, settings: [
+        workspace.path("evaluation", settings.name, file.name) for file in _sources(settings)
+    ],
+    label=lambda settings: f"baselines bring {settings.name}" + ("" if settings.split == "test" else " valid"),
+)
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Which two evaluations of a workspace, and in what."""
+
+    first: str = option(
+        help="a model or baseline that has been evaluated, such as markov, SASRec or sft, or a model's folder"
+    )
+    second: str = option(help="the other; differences are second minus first")
+    mode: Literal["direct", "reason"] = option("direct", help="of both")
+    split: Split = option("test", help="whose interactions were asked for")
+    exclude_seen: bool = option(False, help="the evaluations that never recommend what stands in the user's history")
+    figures: tuple[str, ...] = option((), help="such as recall@10, ndcg@5, pass@1, first@10, reward; none: the usual")
+    other: str | None = option(None, help="workspace of the second, where it is another one")
+
+
+def run_compare(workspace: Workspace, settings: CompareSettings) -> None:
+    from gream_ext.evaluation.compare import comparison_table, evaluation
+
+    there = Workspace(settings.other) if settings.other else workspace
+    kind = settings.mode, settings.split, settings.exclude_seen
+    first, second = evaluation(workspace, settings.first, *kind), evaluation(there, settings.second, *kind)
+    names = settings.first, settings.second
+    print(comparison_table(first, second, names, settings.figures, settings.mode))
+
+
+COMPARE = Stage(name="compare", settings=CompareSettings, run=run_compare)
+"""A command: it writes nothing."""

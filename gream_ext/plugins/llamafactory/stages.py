@@ -1,0 +1,92 @@
+"""Command ``curriculum plan``: the order of the training batches, drawn or written out, without training.
+
+It reads the recipe as `gream sft` would train it. Without numbers of rows it takes those of the workspace's corpus.
+``--export DIR`` writes the rows of all epochs in that order into one file, which stock LLaMA-Factory trains to the same
+batches and losses without our hook: ``disable_shuffling: true``, ``num_train_epochs: 1``. Such a file fits one product
+of micro-batch, processes and accumulation steps, and no packing.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from gream_ext.errors import GreamError
+from gream_ext.pipeline.shipped import find_recipe
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace, write_json
+
+CHOSEN = ("batch_rows", "epochs", "curriculum_epochs", "gamma", "uniform_unit", "seed")
+"""Settings that take the place of the recipe's, where they are given."""
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    align_rows: int | None = option(None, least=0, help="Alignment rows of an epoch; by default those of the corpus.")
+    reason_rows: int | None = option(None, least=0, help="Reasoning rows of an epoch; by default those of the corpus.")
+    recipe: str = option("sft_curriculum", help="A shipped recipe, or the path of a YAML file for LLaMA-Factory.")
+    processes: int = option(1, least=1, help="Processes that train, over all nodes: a batch has their rows together.")
+    overrides: dict[str, Any] = option({}, help="Keys of the recipe to change, as in `gream sft`.")
+    batch_rows: int | None = option(
+        None, least=1, help="Rows of a batch; by default those of the recipe on the processes."
+    )
+    epochs: int | None = option(None, least=1, help="Epochs; by default num_train_epochs of the recipe.")
+    curriculum_epochs: int | None = option(None, least=0, help="By default gream_curriculum_epochs of the recipe.")
+    gamma: float | None = option(None, least=0, help="By default gream_gamma of the recipe.")
+    uniform_unit: Literal["batch", "sample"] | None = option(None, help="By default gream_uniform_unit of the recipe.")
+    seed: int | None = option(None, help="Seed of the order; by default the recipe's.")
+    width: int = option(72, least=10, help="Columns of the drawing.")
+    json: Path | None = option(None, help="Also write the order to this JSON file.")
+    export: Path | None = option(
+        None, help="Also write all rows in this order into this folder, for stock LLaMA-Factory."
+    )
+
+    def __post_init__(self) -> None:
+        if (self.align_rows is None) != (self.reason_rows is None):
+            raise GreamError("curriculum plan: give both align_rows and reason_rows, or neither to use the corpus")
+        if self.json and self.json.is_dir():
+            raise GreamError(f"curriculum plan: json names a file to write, and {self.json} is a folder")
+        if self.export and self.align_rows is not None:
+            raise GreamError(
+                "curriculum plan: export writes the rows of the corpus: leave align_rows and reason_rows out"
+            )
+
+
+def run(workspace: Workspace, settings: PlanSettings) -> None:
+    """Print the drawing, and write what is asked for.
+
+    Raises:
+        GreamError: for a recipe or a corpus that cannot be trained in this order.
+    """
+    # They import numpy.
+    from gream_ext.curriculum import FILLED, Curriculum
+    from gream_ext.plugins.llamafactory import export, plan
+    from gream_ext.plugins.llamafactory.recipe import read_order
+    from gream_ext.plugins.llamafactory.shares import drawn
+
+    recipe = find_recipe(settings.recipe)
+    order = read_order(recipe, settings.overrides, settings.processes)
+    if settings.batch_rows is None:
+        print(f"{recipe.stem}: {order.told}", end="\n\n")
+    asked = replace(
+        order.settings, **{name: value for name in CHOSEN if (value := getattr(settings, name)) is not None}
+    )
+    share = order.keys.gream_general_share
+    if settings.align_rows is None or settings.reason_rows is None:
+        files = export.corpus_files(workspace, order.datasets, share)
+        kinds, epochs = export.corpus_tags(files)
+    else:
+        kinds, epochs = plan.without_files(settings.align_rows, settings.reason_rows, share, asked.epochs)
+    curriculum = Curriculum(*drawn(kinds, epochs, order.keys, asked.epochs, asked.seed), asked)
+    for epoch, batches in enumerate(curriculum.epoch_plans, start=1):
+        print(plan.draw(batches, epoch, asked, settings.width), end="\n\n")
+    filled = int((curriculum.plan.phase == FILLED).sum())
+    print(f"{len(curriculum.plan):,} batches in all" + (f", {filled} of them to even out the epochs" if filled else ""))
+    if settings.json:
+        write_json(settings.json, plan.as_json(curriculum))
+        print(f"wrote {settings.json}")
+    if settings.export:
+        export.export(files, curriculum, settings.export)
+        print(f"wrote {settings.export}: train it with dataset: ordered, disable_shuffling: true, num_train_epochs: 1")
+
+
+STAGE = Stage(name="curriculum plan", settings=PlanSettings, run=run)
