@@ -13,9 +13,9 @@ from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask.batch import Outcome, Validate, accepted, without_equal
 from gream_ext.extras.ask.endpoint import Endpoint, Request
 from gream_ext.extras.ask.ledger import Ledger
+from gream_ext.extras.ask.outcome import Outcome, Validate, accepted, without_equal
 
 HOPELESS = (401, 403, 404)
 """Errors that every other request of the batch would meet as well."""

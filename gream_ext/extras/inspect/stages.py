@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tqdm import tqdm
+
 from gream_ext.corpus.files import Row, read_rows, rejected_path
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
@@ -55,7 +57,6 @@ def counted_files(workspace: Workspace) -> list[tuple[Path, str]]:
 
 
 def run_card(workspace: Workspace, settings: CardSettings) -> None:
-    from tqdm import tqdm
     from transformers import AutoTokenizer
 
     from gream_ext.extras.inspect.card import fault_counts, make_card
