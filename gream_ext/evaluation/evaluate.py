@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.answers import Decoding, Machine, Task
+from gream_ext.evaluation.answers import Decoding, Machine, Task, faithfulness
 from gream_ext.evaluation.baselines import popular_items
 from gream_ext.evaluation.files import model_hash, write_evaluation
 from gream_ext.evaluation.protocol import impossible_targets, summarise
@@ -39,12 +39,20 @@ def evaluate(
     index = ItemIndex.load(workspace.item_index)
     cases = evaluation_cases(workspace, how.split)[:limit]
     check_cases(cases, index)
-    about = {**asdict(how), "model": path.parent.name, "model_sha256": model_hash(model, workspace.item_index)}
+    decoding = {key: value for key, value in asdict(how).items() if key != "prompts"}
+    about = {
+        **decoding,
+        **how.asked,
+        "model": path.parent.name,
+        "model_sha256": model_hash(model, workspace.item_index),
+    }
     shards = Shards(path, identity(about, [workspace.interactions]))
     rows = ask(Task(model, workspace.item_index, how, machine), cases, shards)
     check_rows(rows, index)
     popular = popular_items(training_histories(workspace), index.item_ids)
     figures = summarise(rows, how.mode, cutoffs, len(index), popular)
+    if how.mode == "reason":
+        figures |= faithfulness(index, cases, rows)
     if how.exclude_seen:
         figures["impossible_targets"] = impossible_targets(cases)
     write_evaluation(path, rows, {**about, **figures}, about)

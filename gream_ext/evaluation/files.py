@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from gream_ext.inference.source import MODEL_FILES, sha256
+from gream_ext.inference.export_format import MODEL_FILES, sha256
 from gream_ext.workspace import Schema, Workspace, read_json, read_table, write_json, write_table
 
 EVALUATION = Schema(
@@ -41,7 +41,7 @@ OWN_MODELS = ("base_model", "sft", "srpo")
 
 FIGURE = re.compile(
     r"(recall|ndcg|pass|first)@\d+|well_formed|answered|truncated|mean_reward|tokens|coverage|popular_share|validity"
-    r"|users|impossible_targets"
+    r"|users|impossible_targets|written_items|faithful"
 )
 """What of an evaluation's summary is a figure; the rest says how it was made."""
 

@@ -1,21 +1,16 @@
 """Direct and reasoning mode on items: histories of item ids in, items out."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gream_ext.corpus.prompts import (
-    WINDOW,
-    Message,
-    SystemPrompt,
-    direct_messages,
-    history_text,
-    reason_messages,
-)
+from gream_ext.corpus.prompt_settings import PromptSettings
+from gream_ext.corpus.prompts import Message, direct_messages, history_text, reason_messages
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import find_all
 from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Ranking, Sample, Sampling, SubCatalogue, require
+from gream_ext.inference.questions import Recommendation
 from gream_ext.response import DEFAULT_FORMAT
 from gream_ext.rewards import compute_score, extract_identifier
 
@@ -39,19 +34,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ScoredItem:
-    """A real item by its id, before anybody asks for its title."""
-
-    item_id: str
-    score: float
-    """Of direct mode the log-probability of the identifier, of `votes` the share."""
-
-
-@dataclass(frozen=True)
 class RankedItems:
     """The answer of direct mode, best first. Fewer than asked where the catalogue left to the request is smaller."""
 
-    items: tuple[ScoredItem, ...]
+    items: tuple[Recommendation, ...]
     error: str | None = None
     """Why there is none: an unknown item in the history, or nothing allowed."""
 
@@ -74,12 +60,11 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class Modes:
-    """The two modes on one engine. A model is asked with the system prompt and window it was trained with."""
+    """The two modes on one engine. A model is asked with the prompts that it was trained with."""
 
     engine: Engine
     index: "ItemIndex"
-    window: int = WINDOW
-    system_prompt: SystemPrompt = "full"
+    prompts: PromptSettings = field(default_factory=PromptSettings)
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of chat messages, up to where the response begins."""
@@ -90,12 +75,14 @@ class Modes:
 
     def direct_prompt(self, history: Sequence[str]) -> list[int]:
         """`GreamError` when the history holds an unknown item."""
-        return self.prompt(direct_messages(history_text(self.index, history, self.window)))
+        text = history_text(self.index, history, self.prompts.direct_window)
+        return self.prompt(direct_messages(text, words=self.prompts.words))
 
     def reason_prompt(self, history: Sequence[str]) -> list[int]:
         """`GreamError` when the history holds an unknown item."""
-        text = history_text(self.index, history, self.window)
-        return self.prompt(reason_messages(text, system_prompt=self.system_prompt))
+        text = history_text(self.index, history, self.prompts.reason_window)
+        asked = reason_messages(text, system_prompt=self.prompts.system_prompt, words=self.prompts.words)
+        return self.prompt(asked)
 
     def direct(self, requests: Sequence[Request], beams: int = 20) -> list[RankedItems]:
         """The ``beams`` likeliest items for each request; one that cannot be answered has an ``error``."""
@@ -172,14 +159,8 @@ class Modes:
         ]
 
     def written_history(self, text: str) -> list[str | None]:
-        """The items that a response names between its thinking and its answer, in order; None for what is no item.
-
-        Beside the user's history they say how faithful it was. An identifier that was cut short is left out.
-        """
-        _, _, after = text.rpartition(DEFAULT_FORMAT.reasoning_end)
-        written, answer, _ = after.partition(DEFAULT_FORMAT.answer_begin)
-        named = [self.index.item(identifier) for identifier in find_all(written)]
-        return named if answer or named[-1:] != [None] else named[:-1]
+        """See `written_history`."""
+        return written_history(self.index, text)
 
     def part(self, request: Request) -> SubCatalogue | None:
         """What may be recommended of the catalogue; `GreamError` for an unknown item, and when nothing is left."""
@@ -217,11 +198,11 @@ class Modes:
 
     def _shown(self, requests: Sequence[Request]) -> list[list[int]]:
         """The items that each reasoning prompt shows, as rows of the item index."""
-        return [self._rows(request.history[-self.window :]) for request in requests]
+        return [self._rows(request.history[-self.prompts.reason_window :]) for request in requests]
 
     def _ranked(self, ranking: Ranking) -> RankedItems:
         scored = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
-        return RankedItems(tuple(ScoredItem(self._real_item(row), score) for row, score in scored), ranking.error)
+        return RankedItems(tuple(Recommendation(self._real_item(row), score) for row, score in scored), ranking.error)
 
     def _real_item(self, row: int) -> str:
         if not 0 <= row < len(self.index):
@@ -247,11 +228,22 @@ def _is_restricted(request: Request) -> bool:
     return request.only is not None or bool(request.without) or request.exclude_seen
 
 
-def votes(reasonings: Sequence[Reasoning]) -> list[ScoredItem]:
+def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
     """The distinct items of some reasonings, the most frequent first, with their share of all reasonings.
 
     Items named equally often stand in the order in which they were first named.
     """
     named = [one.item_id for one in reasonings if one.item_id is not None]
     order = sorted(dict.fromkeys(named), key=lambda item: (-named.count(item), named.index(item)))
-    return [ScoredItem(item, named.count(item) / len(reasonings)) for item in order]
+    return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]
+
+
+def written_history(index: "ItemIndex", text: str) -> list[str | None]:
+    """The items that a response names between its thinking and its answer, in order; None for what is no item.
+
+    Beside the user's history they say how faithful it was. An identifier that was cut short is left out.
+    """
+    _, _, after = text.rpartition(DEFAULT_FORMAT.reasoning_end)
+    written, answer, _ = after.partition(DEFAULT_FORMAT.answer_begin)
+    named = [index.item(identifier) for identifier in find_all(written)]
+    return named if answer or named[-1:] != [None] else named[:-1]

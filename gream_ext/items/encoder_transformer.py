@@ -31,13 +31,14 @@ class TransformerEncoder:
     ):
         self._pooling = pooling
         self._device, wanted = resolved(device, dtype)
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         more: dict[str, Any] = {} if path.is_dir() else {"gguf_file": path.name}
         folder = path if path.is_dir() else path.parent
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **local, **more)
             with _quiet():
                 model, loaded = AutoModel.from_pretrained(
-                    folder, local_files_only=True, dtype=DTYPES[wanted], output_loading_info=True, **more
+                    folder, **local, dtype=DTYPES[wanted], output_loading_info=True, **more
                 )
         except (OSError, ValueError, ImportError) as error:
             raise GreamError(f"{path} cannot be loaded as a model: {str(error).splitlines()[0]}") from None

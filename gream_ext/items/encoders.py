@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gream_ext.errors import GreamError
+from gream_ext.hub import model_folder
 
 MINILM = "minilm"
 WORDLLAMA = "wordllama"
@@ -41,10 +42,10 @@ class EncoderChoice(NamedTuple):
 
 
 def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: str = "auto") -> Encoder:
-    """The encoder of that name: ``minilm``, ``wordllama``, or the path of a model in Hugging Face form.
+    """The encoder of that name: ``minilm``, ``wordllama``, or a Hugging Face model by its path or name on the hub.
 
     A folder with ``modules.json`` is a sentence model, any other one (or a ``.gguf`` file) a causal LM, whose last
-    hidden state is taken. Nothing is ever downloaded.
+    hidden state is taken.
     """
     if name == WORDLLAMA:
         from gream_ext.items.encoder_static import StaticEncoder
@@ -55,7 +56,7 @@ def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: 
             folder / "tokenizers" / "l2_supercat_tokenizer_config.json",
             max_tokens,
         )
-    path = package_folder(name) / "model" if name == MINILM else Path(name)
+    path = package_folder(name) / "model" if name == MINILM else model_folder(name)
     if name != MINILM and (path / "modules.json").is_file():
         from gream_ext.items.encoder_sentence import SentenceEncoder
 

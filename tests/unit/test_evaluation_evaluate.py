@@ -4,14 +4,18 @@ import json
 import os
 import re
 import shutil
+from itertools import takewhile
 
 import polars as pl
 import pytest
 
-from gream_ext.data.histories import Case, evaluation_cases
+from gream_ext.base_model.model_format import ModelFormat, write_format
+from gream_ext.corpus.prompt_settings import PromptSettings
+from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
-from gream_ext.evaluation.answers import reasoned_row, user_seed
+from gream_ext.evaluation.answers import faithfulness, reasoned_row, user_seed
+from gream_ext.evaluation.baselines import popular_items
 from gream_ext.evaluation.files import model_hash, ranked_rows, read_evaluation
 from gream_ext.evaluation.protocol import compare
 from gream_ext.evaluation.stages import BASELINES, BaselinesSettings, EvaluateSettings
@@ -35,6 +39,7 @@ def workspace(tmp_path_factory):
         model, tokenizer = tiny_chat_model(ItemIndex.load(workspace.item_index), seed)
         model.save_pretrained(workspace.model(name))
         tokenizer.save_pretrained(workspace.model(name))
+        write_format(workspace.model(name), ModelFormat(PromptSettings(direct_window=7)))
     return workspace
 
 
@@ -52,8 +57,12 @@ def test_direct_mode_counts_every_user(workspace):
     for items, scores in rows.select("recommendations", "scores").rows():
         assert len(set(items)) == 20 and set(items) <= known and scores == sorted(scores, reverse=True)
     about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
-    assert about["users"] == 60 and about["validity"] == 1.0 and about["beams"] == 20 and about["window"] == 20
+    assert about["users"] == 60 and about["validity"] == 1.0 and about["beams"] == 20 and about["window"] == 7
     assert {"recall@1", "recall@5", "recall@10", "ndcg@10", "coverage", "intervals"} <= about.keys()
+    popular = set(popular_items(training_histories(workspace), ItemIndex.load(workspace.item_index).item_ids))
+    first = [item for items in rows["recommendations"].to_list() for item in items[:10]]
+    assert about["popular_share"] == pytest.approx(sum(item in popular for item in first) / len(first))
+    assert about["coverage"] == pytest.approx(len(set(first)) / len(known))
     before = written(workspace, settings)
     STAGE.run(workspace, EvaluateSettings(prompts_at_once=60))
     after = read_evaluation(workspace.evaluation("sft", "direct", "test"))
@@ -76,7 +85,7 @@ def test_reasoning_mode_keeps_every_sample(workspace):
     rows = read_evaluation(workspace.evaluation("sft", "reason", "test"))
     assert len(rows) == 60 and set(rows["item"].list.len()) == {3} == set(rows["text"].list.len())
     about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
-    assert {"pass@1", "pass@3", "first@3", "well_formed", "mean_reward", "validity", "statuses"} <= about.keys()
+    assert {"pass@1", "pass@3", "first@3", "well_formed", "mean_reward", "validity", "faithful"} <= about.keys()
     assert about["system_prompt"] == "short" and about["users"] == 60
     # Other batches, the same samples; another seed, others.
     STAGE.run(workspace, EvaluateSettings(**REASON, rows_at_once=512))
@@ -156,8 +165,59 @@ def test_a_sample_is_scored_as_rl_scores_it():
     assert row["item"] == [target, near, None] and row["recommendations"] == [target, near]
 
 
+def test_how_faithful_written_histories_are():
+    """Items of the user's history among those that are named between thinking and answer; nothing else counts."""
+    index = synthetic_index([f"i{number}" for number in range(40)], "colliding")
+    i1, i2, i9 = (index.text(item) for item in ("i1", "i2", "i9"))
+    texts = [
+        f"<think>{i9} {i9}</think> You had {i1}, {i2}. <answer>{i9}</answer>",
+        f"<think>so</think> You had {i2}, {i9} <answer>{i9}</answer>",
+        "<think>so",
+    ]
+    cases = [Case("u", ("i1", "i2"), "i3"), Case("v", ("i9",), "i3")]
+    rows = pl.DataFrame({"user_id": ["v", "u"], "text": [[texts[1]] * 2 + [texts[2]], texts]})
+    found = faithfulness(index, cases, rows)
+    assert found == {"written_items": pytest.approx(8 / 6), "faithful": pytest.approx((2 + 2 + 1) / 8)}
+    nothing = pl.DataFrame({"user_id": ["u"], "text": [["<think>so"]]})
+    assert faithfulness(index, cases, nothing) == {"written_items": 0.0, "faithful": None}
+
+
+def test_scores_of_equation_1_count_what_the_catalogue_forbids(workspace):
+    """So they are lower, and evaluations of both kinds are not compared."""
+    rows = {}
+    for normalisation in ("catalogue", "vocabulary"):
+        settings = EvaluateSettings(normalisation=normalisation, limit=9, model="srpo")
+        STAGE.run(workspace, settings)
+        rows[normalisation] = read_evaluation(STAGE.writes(workspace, settings)[0])
+        assert json.loads(STAGE.writes(workspace, settings)[1].read_text())["normalisation"] == normalisation
+    best = {name: [scores[0] for scores in one["scores"].to_list()] for name, one in rows.items()}
+    assert all(low < high for low, high in zip(best["vocabulary"], best["catalogue"], strict=True))
+
+
+@pytest.mark.parametrize("beta", [0.25, 1.0])
+@pytest.mark.parametrize("slot", ["always", "colliding"])
+def test_an_identifier_without_a_slot_is_an_answer_where_there_are_such(slot, beta):
+    """And none where every item has a slot; the reward is eq. 14's, of identifiers of either length."""
+    index = synthetic_index([f"i{number}" for number in range(40)], slot)
+    target = index.item_ids[0]
+    for item in index.item_ids:
+        text = f"<think>so</think> <answer>{index.text(item)}</answer>"
+        cut = f"<think>so</think> <answer>{''.join(index.identifier(item)[:-1])}</answer>"
+        samples = [Reasoning(one, None, "answered", True, "answer", 9) for one in (text, cut)]
+        row = reasoned_row(index, Case("u", (), target), samples, beta)
+        assert row["well_formed"][0] and (row["status"][0] == "exact") == (item == target)
+        assert row["reward"][0] == pytest.approx((row["matched_levels"][0] / index.length) ** beta)
+        both = list(zip(index.identifier(item), index.identifier(target), strict=False))
+        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], both)))
+        assert row["matched_levels"][0] == (index.length if item == target else shared)
+        # Without its last token it is an answer only where some items have so few.
+        some = slot == "colliding" and len(index.identifier(item)) == index.length
+        assert row["well_formed"][1] == some
+
+
 def test_a_users_seed_is_the_users_own():
-    assert user_seed(0, "u1") == user_seed(0, "u1") != user_seed(1, "u1") != user_seed(0, "u2")
+    seeds = {user_seed(seed, user) for seed in (0, 1, 10) for user in ("u1", "u2", "0u1", "")}
+    assert len(seeds) == 12 and user_seed(0, "u1") in seeds
 
 
 def test_mistakes_are_named_before_the_work(workspace, tmp_path):
@@ -188,14 +248,33 @@ def test_a_device_that_is_not_there(workspace, tmp_path, device):
 
 
 @pytest.mark.parametrize(
-    "record", ["[]", "5", '{"settings": []}', '{"settings": {"window": "x"}}', '{"settings": {"system_prompt": []}}']
+    ("content", "said"),
+    [
+        (None, "is missing, which says how the model is asked: `gream upgrade`"),
+        ("[]", "is damaged"),
+        ('{"kind": "gream_model", "version": 9}', "is 'gream_model' version 9"),
+        ('{"kind": "gream_model", "version": 1}', "is damaged: it has no prompt settings"),
+    ],
 )
-def test_a_damaged_record_of_the_reasoning_data(tmp_path, record):
-    path = Workspace(tmp_path).path("stages", "corpus-reason.json")
-    path.parent.mkdir()
-    path.write_text(record)
-    with pytest.raises(GreamError, match=r"corpus-reason\.json is damaged .*: run `gream corpus reason` again"):
-        STAGE.run(Workspace(tmp_path), EvaluateSettings())
+def test_a_model_whose_folder_does_not_say_how_it_is_asked(workspace, tmp_path, content, said):
+    """In silence it would be asked with defaults; the record of another stage is nothing that an answer depends on."""
+    model = shutil.copytree(workspace.model("sft"), tmp_path / "model")
+    (model / "gream_model.json").unlink()
+    if content is not None:
+        (model / "gream_model.json").write_text(content)
+    with pytest.raises(GreamError, match=re.escape(said)):
+        STAGE.run(workspace, EvaluateSettings(model=str(model), limit=1))
+
+
+def test_another_stage_run_again_asks_an_unchanged_model_the_same(workspace):
+    settings = EvaluateSettings(limit=3)
+    STAGE.run(workspace, settings)
+    before = written(workspace, settings)
+    record = workspace.path("stages", "corpus-reason.json")
+    record.parent.mkdir(exist_ok=True)
+    record.write_text('{"settings": {"window": 2, "system_prompt": "short"}}')
+    STAGE.run(workspace, settings)
+    assert written(workspace, settings) == before
 
 
 def test_a_trial_leaves_the_full_evaluation_alone(workspace):
@@ -285,6 +364,27 @@ def test_figures_know_their_model_and_pieces_are_no_other_models(workspace, tmp_
     assert tables[0]["text"].to_list() == tables[1]["text"].to_list()
 
 
+def test_pieces_of_other_interactions_are_not_used(workspace, tmp_path, monkeypatch):
+    """The same users were asked, with other histories."""
+    here = make_workspace(tmp_path)
+    settings = EvaluateSettings(**REASON, rows_at_once=30, model=str(workspace.model("sft")))
+    answer, answered = shards.answer, []
+
+    def interrupted(*given):
+        answered.append(0)
+        if len(answered) == 3:
+            raise KeyboardInterrupt
+        return answer(*given)
+
+    monkeypatch.setattr(shards, "answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(here, settings)
+    frame = pl.read_parquet(here.interactions)
+    write_table(frame.with_columns(position=-pl.col("position")), here.interactions, INTERACTIONS)
+    STAGE.run(here, settings)
+    assert len(answered) == 3 + 6, "all pieces anew"
+
+
 @pytest.mark.parametrize("changed", [{"mode": "direct"}, REASON])
 def test_who_has_seen_everything_is_a_miss(workspace, tmp_path, changed, capsys):
     """For models and baselines alike; and the share of targets that are impossible is said."""
@@ -293,6 +393,7 @@ def test_who_has_seen_everything_is_a_miss(workspace, tmp_path, changed, capsys)
     model, tokenizer = tiny_chat_model(index)
     model.save_pretrained(here.model("sft"))
     tokenizer.save_pretrained(here.model("sft"))
+    write_format(here.model("sft"), ModelFormat())
     frame = pl.read_parquet(here.interactions).filter(pl.col("user_id") != "u0")
     for number, item in enumerate([*index.item_ids, index.item_ids[0]]):
         split = {len(index): "test", len(index) - 1: "valid"}.get(number, "train")
