@@ -10,13 +10,14 @@ import polars as pl
 
 from gream_ext.corpus.prompts import SystemPrompt
 from gream_ext.data.histories import Case, Split
+from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes
+from gream_ext.inference.modes import Modes, Reasoning, Request, ScoredItem, votes
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
 
@@ -37,6 +38,9 @@ class Decoding:
     top_p: float
     max_new_tokens: int
     constrained: bool
+    faithful: bool
+    rank: bool
+    normalisation: Normalisation
     beta: float
     window: int
     system_prompt: SystemPrompt
@@ -46,7 +50,7 @@ class Decoding:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained)
+        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained, self.faithful)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class Machine:
     server: str | None
     processes: int
     threads: int | None
-    prompts_at_once: int
+    tokens_at_once: int
+    prompts_at_once: int | None
     rows_at_once: int
 
 
@@ -87,6 +92,8 @@ def load(task: Task) -> Modes:
         device,
         task.how.dtype,
         machine.server,
+        task.how.normalisation,
+        tokens_at_once=machine.tokens_at_once,
         prompts_at_once=machine.prompts_at_once,
         rows_at_once=machine.rows_at_once,
     )
@@ -110,9 +117,15 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
             rankings[user] = [(one.item_id, one.score) for one in ranked.items]
         return ranked_rows(cases, [rankings.get(case.user_id, []) for case in cases])
     seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.capabilities.seeds else None
-    samples = dict(zip(users, modes.reason(requests, how.sampling, seeds), strict=True))
-    nothing = [NOTHING_LEFT] * how.n
-    rows = [reasoned_row(modes.index, case, samples.get(case.user_id, nothing), how.beta) for case in cases]
+    answered: list[tuple[list[Reasoning], Sequence[ScoredItem]]]
+    if how.rank:
+        ranked_too = modes.reason_and_rank(requests, how.sampling, seeds, how.beams)
+        answered = [(samples, ranked.items) for samples, ranked in ranked_too]
+    else:
+        answered = [(samples, votes(samples)) for samples in modes.reason(requests, how.sampling, seeds)]
+    by_user = dict(zip(users, answered, strict=True))
+    nothing: tuple[list[Reasoning], Sequence[ScoredItem]] = [NOTHING_LEFT] * how.n, []
+    rows = [reasoned_row(modes.index, case, *by_user.get(case.user_id, nothing), how.beta) for case in cases]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -121,15 +134,16 @@ def user_seed(seed: int, user_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{user_id}".encode()).digest()[:8], "big")
 
 
-def reasoned_row(index: ItemIndex, case: Case, samples: Sequence[Reasoning], beta: float) -> dict[str, Any]:
-    """The row of a user: each sample scored as RL scores it, and the items that they name by votes."""
+def reasoned_row(
+    index: ItemIndex, case: Case, samples: Sequence[Reasoning], best: Sequence[ScoredItem], beta: float
+) -> dict[str, Any]:
+    """The row of a user: each sample scored as RL scores it, and the items that they lead to, best first."""
     shortest = index.length - int((index.codes[:, -1] == NO_CODE).any())
     target = index.text(case.target)
     scored = [
         compute_score("gream", one.text, target, mode="reason", beta=beta, levels=index.length, shortest=shortest)
         for one in samples
     ]
-    best = votes(samples)
     return {
         "user_id": case.user_id,
         "target": case.target,

@@ -14,9 +14,10 @@ from gream_ext.evaluation.files import EVALUATION, read_evaluation, table_of
 from gream_ext.evaluation.metrics import Comparison, bootstrap, first_k, ndcg_at, paired, pass_at_k, ranks, recall_at
 from gream_ext.workspace import read_metadata
 
+_BOTH = ("mode", "split", "exclude_seen")
 DECODING = {
-    "direct": ("mode", "split", "exclude_seen", "beams"),
-    "reason": ("mode", "split", "exclude_seen", "n", "temperature", "top_p", "max_new_tokens", "constrained"),
+    "direct": (*_BOTH, "beams", "normalisation"),
+    "reason": (*_BOTH, "n", "temperature", "top_p", "max_new_tokens", "constrained", "faithful", "rank"),
 }
 """By mode the settings that two evaluations must share to be compared."""
 
@@ -96,15 +97,21 @@ def compare(first: Path | pl.DataFrame, second: Path | pl.DataFrame, column: str
 
 
 def summarise(
-    rows: pl.DataFrame, mode: str, cutoffs: Sequence[int], items: int, popular: Sequence[str] = ()
+    rows: pl.DataFrame,
+    mode: str,
+    cutoffs: Sequence[int],
+    items: int,
+    popular: Sequence[str] = (),
+    ranked: bool = False,
 ) -> dict[str, Any]:
     """The figures of an evaluation, each with its 95 % interval over users under ``intervals``.
 
+    ``ranked`` says that reasoning mode ranked items after its reasonings, so that recall and NDCG mean something.
     ``items`` counts the catalogue; ``popular`` are its popular items. ``coverage`` is the share of the
     catalogue that somebody is recommended, ``popular_share`` the popular items' share of what is
     recommended, both within the longest cutoff; ``validity`` the share of the answers that are real items.
     """
-    names = ("recall", "ndcg") if mode == "direct" else ("pass", "first")
+    names = ("recall", "ndcg") if mode == "direct" else ("pass", "first", *(("recall", "ndcg") if ranked else ()))
     columns = [f"{name}@{cutoff}" for name in names for cutoff in cutoffs]
     if mode == "reason":
         columns += ["well_formed", "answered", "truncated", "reward", "tokens"]

@@ -54,6 +54,18 @@ class EvaluateSettings:
     top_p: float = option(0.9, above=0, most=1, help="reasoning mode: top-p")
     max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
     constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
+    faithful: bool = option(
+        True, help="reasoning mode: the history that a response writes again holds items of the user's only, in order"
+    )
+    rank: bool = option(
+        False,
+        help="reasoning mode: after each reasoning a beam search as in direct mode, so that there are recall and NDCG "
+        "beside Pass@k",
+    )
+    normalisation: Literal["catalogue", "vocabulary"] = option(
+        "catalogue",
+        help="direct mode and rank: probabilities over the tokens that continue a real item, or over all (eq. 1)",
+    )
     beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
     window: int | None = option(
         None, least=1, help="items of a history that a prompt shows; none: as in training, or 20"
@@ -74,7 +86,12 @@ class EvaluateSettings:
     threads: int | None = option(
         None, least=1, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS"
     )
-    prompts_at_once: int = option(64, least=1, help="direct mode: prompts computed together")
+    tokens_at_once: int = option(
+        16_384, least=1, help="direct mode: tokens computed together, those of the prompts and of their beams"
+    )
+    prompts_at_once: int | None = option(
+        None, least=1, help="direct mode: prompts computed together; none: as many as tokens_at_once allows"
+    )
     rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together")
 
     def __post_init__(self) -> None:
@@ -109,7 +126,7 @@ def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
     machine = _part(Machine, settings, threads=threads)
     path = evaluated(workspace, settings)
     figures = evaluate(workspace, model, path, how, machine, settings.cutoffs, settings.limit)
-    names = ("recall", "ndcg") if settings.mode == "direct" else ("pass",)
+    names = ("recall", "ndcg") if settings.mode == "direct" else ("pass", "recall", "ndcg") if how.rank else ("pass",)
     print(f"{_evaluate_label(settings)}: {summary_line(figures, names, settings.cutoffs)}")
 
 

@@ -12,13 +12,14 @@ from gream_ext.data.histories import Case, evaluation_cases
 from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
 from gream_ext.evaluation.answers import reasoned_row, user_seed
+from gream_ext.evaluation.evaluate import written_histories
 from gream_ext.evaluation.files import model_hash, read_evaluation
 from gream_ext.evaluation.protocol import compare
 from gream_ext.evaluation.stages import BASELINES, BaselinesSettings, EvaluateSettings
 from gream_ext.evaluation.stages import EVALUATE as STAGE
 from gream_ext.extras.report.stages import STAGE as REPORT
 from gream_ext.extras.report.stages import ReportSettings
-from gream_ext.inference.modes import Reasoning
+from gream_ext.inference.modes import Reasoning, votes
 from gream_ext.items.index import ItemIndex
 from gream_ext.pipeline.record import slug
 from gream_ext.workspace import INTERACTIONS, Workspace, write_table
@@ -87,6 +88,27 @@ def test_reasoning_mode_keeps_every_sample(workspace):
     assert other["text"].to_list() != rows["text"].to_list()
 
 
+def test_thinking_then_ranking_gives_recall_beside_pass(workspace):
+    settings = EvaluateSettings(**REASON, rank=True, beams=7, limit=6, normalisation="vocabulary", faithful=False)
+    STAGE.run(workspace, settings)
+    rows = read_evaluation(STAGE.writes(workspace, settings)[0])
+    about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
+    assert {"pass@1", "recall@1", "ndcg@3", "written_items", "written_items_of_history"} <= about.keys()
+    assert about["rank"] and not about["faithful"] and about["normalisation"] == "vocabulary"
+    known = set(ItemIndex.load(workspace.item_index).item_ids)
+    for items, scores in rows.select("recommendations", "scores").rows():
+        assert len(items) in (0, 7) and set(items) <= known and scores == sorted(scores, reverse=True)
+
+
+def test_what_is_written_of_the_history_is_counted(workspace):
+    index = ItemIndex.load(workspace.item_index)
+    case = evaluation_cases(workspace, "test")[0]
+    own, other = case.history[0], next(item for item in index.item_ids if item not in case.history)
+    text = f"{index.text(other)}</think>: {index.text(own)}, {index.text(other)}.<answer>{index.text(other)}</answer>"
+    rows = pl.DataFrame({"text": [[text, "nothing", text]]})
+    assert written_histories(rows, [case], index) == {"written_items": 4, "written_items_of_history": 2}
+
+
 def test_two_models_are_paired(workspace):
     for model in ("sft", "srpo"):
         STAGE.run(workspace, EvaluateSettings(model=model, limit=20))
@@ -149,7 +171,7 @@ def test_a_sample_is_scored_as_rl_scores_it():
         Reasoning(texts[1], near, "answered", True, "answer", 9),
         Reasoning("<think>so", None, "truncated", False, "length", 2),
     ]
-    row = reasoned_row(index, Case("u", ("i1",), target), samples, beta=0.5)
+    row = reasoned_row(index, Case("u", ("i1",), target), samples, votes(samples), beta=0.5)
     assert row["status"] == ["exact", "partial", "unfinished_reasoning"]
     assert row["well_formed"] == [True, True, False] and row["truncated"] == [False, False, True]
     assert row["matched_levels"][0] == 5 and 1 <= row["matched_levels"][1] < 5

@@ -16,7 +16,7 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
 from gream_ext.inference.engines.transformers import TransformersEngine, batches, load_model
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes
+from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
 from tests.support.synthetic import synthetic_index
 from tests.support.tiny_models import tiny_chat_model
 
@@ -180,7 +180,9 @@ def test_a_model_from_its_folder(modes, tmp_path):
         load_model(tmp_path)
 
 
-@given(st.lists(st.integers(1, 60), max_size=40), st.integers(0, 30), st.integers(1, 400), st.integers(1, 9) | st.none())
+@given(
+    st.lists(st.integers(1, 60), max_size=40), st.integers(0, 30), st.integers(1, 400), st.integers(1, 9) | st.none()
+)
 def test_batches_hold_prompts_of_about_one_length_and_no_more_tokens_than_asked(lengths, steps, tokens, most):
     found = list(batches(lengths, steps, tokens, most))
     assert sorted(number for batch in found for number in batch) == list(range(len(lengths)))
@@ -218,9 +220,9 @@ def test_the_written_history_is_the_users_own(modes, history):
         )  # fmt: skip
         texts[faithful] = [engine.tokenizer.decode(sample.ids, skip_special_tokens=True) for sample in samples]
     for text in texts[True]:
-        named = modes.written_history(text)
+        named = written_history(modes.index, text)
         assert set(named) <= set(history[-modes.window :])
-    assert any(None in modes.written_history(text) or set(modes.written_history(text)) - set(history)
+    assert any(None in written_history(modes.index, text) or set(written_history(modes.index, text)) - set(history)
                for text in texts[False])  # fmt: skip
 
 
