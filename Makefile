@@ -1,17 +1,23 @@
 # make quickstart   the whole flow on MovieLens-100K, from nothing to runs/quickstart/report.html
 # make test         the test suite
 # make test-sglang  the SGLang engine against the transformers engine, and Verl's SGLang rollout, in .venv-sglang
+# make test-gpu-env   the environments for GPUs, made from their lock files: two steps of SFT, Verl's SGLang rollout imported
 # make gpu-smoke    SFT, RL with SGLang rollout and both modes on this machine's GPU, in about ten minutes
+# make docs         the site, into site/; broken links fail
 # make check        style, types, architecture
+# make release-check  build, check and install what would be released, in an empty environment
 # make clean        remove what make built, but not runs/ and .cache/
 SHELL := /bin/bash
 VENV ?= .venv
 SGLANG_VENV ?= .venv-sglang
 RECBOLE_VENV ?= .venv-recbole
+SFT_VENV ?= .venv-sft
+RL_VENV ?= .venv-rl
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang gpu-smoke check clean
+.PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang test-gpu-env test-unit-312 \
+	gpu-smoke check docs release-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +45,12 @@ test-sglang: sglang-environment
 		tests/sglang tests/unit/test_inference_modes.py tests/unit/test_decoding_*.py tests/unit/test_sglang_*.py \
 		tests/unit/test_item_index.py tests/integration/test_transformers_parity.py $(PYTEST_ARGS)
 
+# CUDA wheels run on a CPU too: what users with a GPU install is what is tried here, torchvision and all.
+test-gpu-env: environment
+	@scripts/setup_gpu_env.sh sft "$(SFT_VENV)" < /dev/null
+	@scripts/setup_gpu_env.sh rl "$(RL_VENV)" < /dev/null
+	@SFT_VENV="$(SFT_VENV)" RL_VENV="$(RL_VENV)" "$(BIN)/python" -m pytest tests/gpu_env $(PYTEST_ARGS)
+
 # In the environments of docs/installation.md, which are not made here; without a GPU as far as it goes.
 gpu-smoke:
 	@python3 scripts/gpu_smoke.py
@@ -49,5 +61,11 @@ check: environment
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
 
+docs: environment
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict --quiet
+
+release-check:
+	@scripts/release_check.sh
+
 clean:
-	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" "$(SFT_VENV)" "$(RL_VENV)" dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

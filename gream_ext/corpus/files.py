@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace, read_json, whole, write_json
 
@@ -22,8 +24,6 @@ TAGS = {
 
 def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:
     """Stream rows to a JSON lines file, whole or not at all, with a progress bar; returns how many."""
-    from tqdm import tqdm
-
     count = 0
     with whole(path) as draft, draft.open("w", encoding="utf-8") as file:
         for row in tqdm(rows, total=total, desc=label, unit=" rows", file=sys.stderr, mininterval=0.5):

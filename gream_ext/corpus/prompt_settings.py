@@ -50,8 +50,8 @@ def sidecar(rows: Path) -> Path:
 
 
 def write_sidecar(rows: Path, window: int, words: Words, system_prompt: SystemPrompt | None = None) -> None:
-    about = {"kind": KIND, "version": VERSION, "gream_ext": __version__, "window": window, "words": asdict(words)}
-    write_json(sidecar(rows), about if system_prompt is None else {**about, "system_prompt": system_prompt})
+    metadata = {"kind": KIND, "version": VERSION, "gream_ext": __version__, "window": window, "words": asdict(words)}
+    write_json(sidecar(rows), metadata if system_prompt is None else {**metadata, "system_prompt": system_prompt})
 
 
 def read_prompt_settings(workspace: Workspace) -> PromptSettings:
@@ -84,12 +84,12 @@ def _read(rows: Path) -> dict[str, Any] | None:
             f"{path} is missing, which says how a model of these rows is asked: run `gream {command}` again, or beside "
             f"rows of your own write {json.dumps(example)}"
         )
-    about = read_json(path, command)
-    if about.get("kind") != KIND or about.get("version") != VERSION:
+    metadata = read_json(path, command)
+    if metadata.get("kind") != KIND or metadata.get("version") != VERSION:
         raise GreamError(f"{path} is not a file of kind {KIND!r}, version {VERSION}: run `gream {command}` again")
-    found = {"window": _window(about.get("window"), path), "words": Words.of(about.get("words"), str(path))}
-    if "system_prompt" in about:
-        found["system_prompt"] = _system_prompt(about["system_prompt"], path)
+    found = {"window": _window(metadata.get("window"), path), "words": Words.of(metadata.get("words"), str(path))}
+    if "system_prompt" in metadata:
+        found["system_prompt"] = _system_prompt(metadata["system_prompt"], path)
     return found
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+import polars as pl
+
 from gream_ext import __version__
 from gream_ext.corpus.draw import Numbered, shuffled
 from gream_ext.corpus.prompt_settings import PromptSettings
@@ -78,9 +80,9 @@ def messages_of(prompt: Prompt, index: ItemIndex, asked: PromptSettings) -> list
 
 def write_rl(path: Path, rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], asked: PromptSettings) -> None:
     """Write prompts whole, with what made them in the file."""
-    import polars as pl
-
-    about = {"kind": "rl_prompts", "version": 1, "gream_ext": __version__, "settings": dict(settings)}
+    metadata = {
+        "kind": "rl_prompts", "version": 1, "gream_ext": __version__, "settings": dict(settings),
+        "prompts": asked.as_json(),
+    }  # fmt: skip
     with whole(path) as draft:
-        metadata = {"gream": json.dumps({**about, "prompts": asked.as_json()})}
-        pl.DataFrame(list(rows)).write_parquet(draft, metadata=metadata)
+        pl.DataFrame(list(rows)).write_parquet(draft, metadata={"gream": json.dumps(metadata)})

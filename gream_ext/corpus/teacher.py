@@ -6,6 +6,7 @@ from random import Random
 from typing import Any, Protocol
 
 import numpy as np
+import polars as pl
 
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.denoise import kept_positions, nearest_position
@@ -120,8 +121,6 @@ def template_teacher(name: str, settings: Any, workspace: Workspace) -> Template
 
 def load_embeddings(workspace: Workspace) -> np.ndarray:
     """The item embeddings, float32 [items, width], mapped rather than read; as many rows as items.parquet."""
-    import polars as pl
-
     path = workspace.embeddings
     try:
         embeddings = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.files import files, read_evaluation, stem
+from gream_ext.evaluation.files import files, model_name, read_evaluation, stem
 from gream_ext.evaluation.protocol import check_figure, compare, figure_of, values
 from gream_ext.workspace import Workspace, read_json
 
@@ -37,7 +37,8 @@ def comparison_table(first: Path, second: Path, names: tuple[str, str], figures:
 
 def evaluation(workspace: Workspace, model: str, mode: str, split: str, exclude_seen: bool) -> Path:
     """The stem of a model's evaluation; `GreamError` says which models there are."""
-    path = stem(workspace, model, mode, split, exclude_seen)
+    name = model_name(workspace, model) if "/" in model else model
+    path = stem(workspace, name, mode, split, exclude_seen)
     if not files(path)[0].exists():
         there = sorted(one.parent.name for one in workspace.path("evaluation").glob(f"*/{path.name}.parquet"))
         raise GreamError(

@@ -15,7 +15,7 @@ from gream_ext.evaluation.baselines import popular_items
 from gream_ext.evaluation.files import model_hash, write_evaluation
 from gream_ext.evaluation.protocol import impossible_targets, summarise
 from gream_ext.evaluation.shards import Shards, answer_all, identity
-from gream_ext.inference.modes import written_history
+from gream_ext.inference.written_history import written_history
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
 

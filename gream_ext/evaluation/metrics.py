@@ -55,9 +55,9 @@ def pass_at_k(correct: np.ndarray, samples: int, k: int) -> np.ndarray:
     correct = np.asarray(correct, dtype=np.int64)
     if ((correct < 0) | (correct > samples)).any():
         raise ValueError(f"correct samples must be from 0 to {samples}")
-    # C(n - c, k) / C(n, k) as a product of k fractions, each exact in its own right.
+    # C(n - c, k) / C(n, k) as a product of k fractions, one of them zero where k is above n - c.
     places = np.arange(k)
-    fractions = np.maximum(samples - correct[:, None] - places, 0) / (samples - places)
+    fractions = (samples - correct[:, None] - places) / (samples - places)
     return 1.0 - fractions.prod(axis=1)
 
 

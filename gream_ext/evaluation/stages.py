@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gream_ext.corpus.prompts import WINDOW
+from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem
 from gream_ext.inference.device import check_device
@@ -16,7 +17,6 @@ from gream_ext.inference.source import prompt_settings
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
-Split = Literal["test", "valid"]
 BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
 SIMPLE = ("popular", "markov")
 
@@ -54,28 +54,16 @@ class EvaluateSettings:
     top_p: float = option(0.9, above=0, most=1, help="reasoning mode: top-p")
     max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
     constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
-    faithful: bool = option(
-        True, help="reasoning mode: the history that a response writes again holds items of the user's only, in order"
-    )
-    rank: bool = option(
-        False,
-        help="reasoning mode: after each reasoning a beam search as in direct mode, so that there are recall and NDCG "
-        "beside Pass@k",
-    )
+    faithful: bool = option(True, help="reasoning mode: the history written again keeps to the user's own, in order")
+    rank: bool = option(False, help="reasoning mode: a beam search after each reasoning: recall and NDCG beside Pass@k")
     normalisation: Literal["catalogue", "vocabulary"] = option(
-        "catalogue",
-        help="direct mode and rank: probabilities over the tokens that continue a real item, or over all (eq. 1)",
+        "catalogue", help="of direct mode and rank: over the tokens that continue a real item, or over all (eq. 1)"
     )
     beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
-    window: int | None = option(
-        None, least=1, help="items of a history that a prompt shows; none: as in training, or 20"
-    )
+    window: int | None = option(None, least=1, help="items of a history that a prompt shows; none: as in training")
     system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
     limit: int | None = option(
-        None,
-        least=1,
-        help="only the first users, for a trial: with files of its own, such as direct-test-first3.json, that the "
-        "report leaves out; none: all",
+        None, least=1, help="only the first users, for a trial: in files such as direct-test-first3.json; none: all"
     )
     seed: int = option(0, help="seed of the samples")
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
@@ -83,15 +71,9 @@ class EvaluateSettings:
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
     processes: int = option(1, least=1, help="processes that share the users, each with the model in memory")
-    threads: int | None = option(
-        None, least=1, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS"
-    )
-    tokens_at_once: int = option(
-        16_384, least=1, help="direct mode: tokens computed together, those of the prompts and of their beams"
-    )
-    prompts_at_once: int | None = option(
-        None, least=1, help="direct mode: prompts computed together; none: as many as tokens_at_once allows"
-    )
+    threads: int | None = option(None, least=1, help="of each process; none: the cores shared out, or OMP_NUM_THREADS")
+    tokens_at_once: int = option(16_384, least=1, help="direct mode: tokens of prompts and beams computed together")
+    prompts_at_once: int | None = option(None, least=1, help="direct mode: prompts computed together, at most")
     rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together")
 
     def __post_init__(self) -> None:
@@ -242,7 +224,9 @@ BRING = Stage(
 class CompareSettings:
     """Which two evaluations of a workspace, and in what."""
 
-    first: str = option(help="a model or baseline that has been evaluated, such as markov, SASRec or sft")
+    first: str = option(
+        help="a model or baseline that has been evaluated, such as markov, SASRec or sft, or a model's folder"
+    )
     second: str = option(help="the other; differences are second minus first")
     mode: Literal["direct", "reason"] = option("direct", help="of both")
     split: Split = option("test", help="whose interactions were asked for")

@@ -109,14 +109,14 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
     earlier = read_record(workspace, label) or {}
     inputs = _fingerprints(stage.reads(workspace, settings), workspace, earlier.get("inputs", {}))
     interrupted = record_path(workspace, label).with_suffix(".interrupted")
-    attempts: dict[str, Any] = {"settings": plain(settings), "seconds": _seconds_of(interrupted, plain(settings))}
+    earlier_seconds = _seconds_of(interrupted, plain(settings))
     start = time.monotonic()
     try:
         stage.run(workspace, settings)
     except BaseException:
-        attempts["seconds"] += round(time.monotonic() - start, 3)
-        if attempts["seconds"] >= 1:  # no mistake that is named before the work
-            write_json(interrupted, attempts)
+        seconds = round(earlier_seconds + time.monotonic() - start, 3)
+        if seconds >= 1:  # no mistake that is named before the work
+            write_json(interrupted, {"settings": plain(settings), "seconds": seconds})
         raise
     seconds = round(time.monotonic() - start, 3)
     outputs = _fingerprints(stage.writes(workspace, settings), workspace, {})
@@ -129,7 +129,7 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
             "inputs": inputs,
             "outputs": outputs,
             "seconds": seconds,
-            "interrupted_seconds": attempts["seconds"],
+            "interrupted_seconds": earlier_seconds,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         write_json(record_path(workspace, label), record)

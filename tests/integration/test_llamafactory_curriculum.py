@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gream_ext.curriculum import KINDS, PHASES, Curriculum, CurriculumSettings
-from gream_ext.plugins.llamafactory.export import corpus_tags, export
+from gream_ext.plugins.llamafactory.export import corpus_files, corpus_tags, export
 from gream_ext.plugins.llamafactory.log import read_log
 from gream_ext.workspace import Workspace
 from tests.support.tiny_sft import (
@@ -87,9 +87,9 @@ def runs(prepared: Runs) -> Runs:
 
 @pytest.fixture(scope="module")
 def without_hook(prepared: Runs) -> Runs:
-    workspace = Workspace(prepared.root)
-    curriculum = Curriculum(*corpus_tags(workspace), CurriculumSettings(epochs=3, batch_rows=4, seed=5))
-    export(workspace, curriculum, prepared["exported"])
+    files = corpus_files(Workspace(prepared.root))
+    curriculum = Curriculum(*corpus_tags(files), CurriculumSettings(epochs=3, batch_rows=4, seed=5))
+    export(files, curriculum, prepared["exported"])
     ordered = {"dataset_dir": str(prepared["exported"]), "dataset": "ordered", "disable_shuffling": True}
     train_all(
         [
@@ -120,7 +120,7 @@ def columns(output: Path, *names: str) -> list[tuple[Any, ...]]:
 def planned(runs: Runs, name: str) -> Curriculum:
     """The curriculum that a run on the corpus says it followed."""
     about = json.loads((runs[name] / "curriculum.json").read_text())
-    return Curriculum(*corpus_tags(Workspace(runs.root)), CurriculumSettings(**about["settings"]))
+    return Curriculum(*corpus_tags(corpus_files(Workspace(runs.root))), CurriculumSettings(**about["settings"]))
 
 
 def test_steps_are_those_of_the_plan_and_hold_one_kind(runs: Runs) -> None:

@@ -218,6 +218,16 @@ def test_asking_ahead_after_a_step_that_kept_nothing(sampled):
     assert metrics["gream/groups/refills"] == 8
 
 
+def test_asking_ahead_counts_the_prompts_that_are_at_work(sampled):
+    _, metrics = sampled([GOOD], keep_rate=1.0, ahead=True)
+    assert metrics["gream/groups/refills"] == metrics["gream/groups/surplus"] == 0
+
+
+def test_asking_ahead_ends_where_nothing_is_ever_kept(sampled):
+    _, metrics = sampled([WRONG], keep_rate=0.0, ahead=True)
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/refills"]) == (0, 8)
+
+
 def test_switched_off_it_keeps_everything_and_reports(sampled):
     batch, metrics = sampled([WRONG, GOOD], enable=False)
     assert len(batch.keys) == 12
@@ -249,6 +259,8 @@ def test_rollouts_that_never_come_back_end_the_run(sampled, monkeypatch):
         ({"max_refills": -1}, "0 or more"),
         ({"max_refills": "abc"}, "max_refills of the group filter must be a number"),
         ({"max_refills": float("nan")}, "max_refills of the group filter must be a number"),
+        ({"patience": 0}, "patience of the group filter must be a number above 0"),
+        ({"poll_interval": 0}, "poll_interval of the group filter must be a number above 0"),
         ({"patience": None}, "patience of the group filter must be"),
         ({"min_level": "x"}, "min_level of the group filter must be"),
         ({"enable": "no"}, "true or false"),

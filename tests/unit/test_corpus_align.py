@@ -148,6 +148,8 @@ def test_rows_are_the_same_for_the_same_seed_and_fresh_in_each_epoch(source: Sou
 def test_tasks_stand_in_random_order(source: Source) -> None:
     tasks = [row["task"] for row in rows_for(source, epochs=1)]
     assert set(tasks[:200]) == set(tasks)
+    both = [row["task"] for row in rows_for(source, epochs=2)]
+    assert both[: len(tasks)] != both[len(tasks) :], "in another order in each epoch"
 
 
 def test_a_part_of_a_population_is_another_part_in_each_epoch(source: Source) -> None:

@@ -18,6 +18,7 @@ from gream_ext.corpus.reasoning import read_reasoning
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.corpus.tasks import TASKS
 from gream_ext.corpus.tasks.base import Source
+from gream_ext.corpus.tasks.preference import query_of
 from gream_ext.corpus.validate import is_subsequence
 from gream_ext.data.histories import training_histories
 from gream_ext.items.index import ItemIndex
@@ -153,6 +154,43 @@ def test_several_summaries_and_queries_are_all_used(workspace: Workspace) -> Non
     assert {TASKS["query_to_item"].write(source, 0, Random(seed))[0]["query"] for seed in range(30)} == {"q", "r", "s"}
 
 
+def test_what_is_shown_of_a_user_varies(workspace: Workspace) -> None:
+    """Windows are moved at random, and a summary's history has any length."""
+    histories = training_histories(workspace)
+    source = Source(histories, Catalogue.load(workspace), window=3)
+    user = max(histories, key=lambda user: len(histories[user]))
+    unit = list(source.windows).index((user, 0))
+    assert len({source.stretch(unit, Random(seed)) for seed in range(40)}) > 1
+    summed = source.long_users.index(user)
+    wide = Source(histories, source.catalogue, window=99)
+    lengths = {
+        TASKS["preference_summary"].write(wide, summed, Random(seed))[0]["history"].count(",") for seed in range(99)
+    }
+    assert len(lengths) > 5
+
+
+def test_queries_hold_the_rarest_word_of_the_title(workspace: Workspace) -> None:
+    catalogue = Catalogue.load(workspace)
+    for item in catalogue.having("title"):
+        words = item.title.lower().split()
+        rarest = min(words, key=lambda word: (catalogue.title_words[word], word))
+        assert all(rarest in query_of(item, catalogue, Random(seed)) for seed in range(5))
+
+
+def test_another_seed_draws_other_wordings_modes_and_users(workspace: Workspace) -> None:
+    def wordings(seed: int) -> list[int]:
+        rows = align(workspace, "title_to_item", seed=seed)
+        return [len(row["messages"][0]["content"].split("<")[0].split(":")[0]) for row in rows]
+
+    assert wordings(0) != wordings(1)
+    modes, users = [], []
+    for seed in (0, 1):
+        rl(workspace, seed=seed, prompts=0)
+        modes.append(pl.read_parquet(workspace.rl_train)["extra_info"].struct.field("mode").to_list())
+        users.append(set(pl.read_parquet(workspace.rl_valid)["extra_info"].struct.field("user_id")))
+    assert modes[0] != modes[1] and users[0] != users[1]
+
+
 def test_the_canonical_share_is_the_share_of_the_first_wording(workspace: Workspace) -> None:
     def first(share: float) -> float:
         rows = align(workspace, "next", canonical_share=share)
@@ -180,6 +218,8 @@ def test_the_rewritten_history_is_always_a_part_of_the_real_one(workspace: Works
             stages = read_reasoning(row["messages"][-1]["content"], words_of(domain))
             kept, shown = ONE.findall(stages.kept), named(row)
             assert kept and is_subsequence(kept, shown)
+            others = [one for one in shown if one != stages.answer]
+            assert kept[-1] == (others or shown)[-1], "the latest item is never noise"
             assert stages.kept == ", ".join(kept), "identifiers and nothing else"
             assert set(ONE.findall(stages.justification)) <= set(kept)
             assert stages.answer not in kept or set(shown) == {stages.answer}

@@ -118,6 +118,8 @@ def test_bad_answers_are_asked_again_and_reported(workspace: Workspace) -> None:
         ("- one\n- two\n- three of them here", "lists: "),
         (f"{SUMMARY} <|a_1|>", "markers: "),
         ("tea " * 29, "repetition: "),
+        ("the user likes tea and " * 4 + "cups", None),
+        ("Cups and jugs of all kinds " + "-" * 190 + " I'm sorry", None),
     ],
 )
 def test_what_is_no_summary(answer: str, reason: str | None) -> None:
@@ -142,6 +144,15 @@ def test_what_is_no_list_of_queries(answer: str, reason: str | None) -> None:
 
 def test_queries_are_read_without_numbers_and_marks() -> None:
     assert read_queries("1) one two\n\n“three”\n * 4 five") == ["one two", "three", "4 five"]
+
+
+def test_another_seed_asks_of_other_parts_of_the_histories(workspace: Workspace) -> None:
+    def asked(seed: int) -> list[str]:
+        with FakeEndpoint(tell) as fake:
+            PREFERENCES.run(workspace, settings(fake, queries=0, seed=seed))
+        return [f"{row['user_id']}/{row['place']}" for row in rows_of(preferences_path(workspace))]
+
+    assert asked(0) != asked(1) and asked(0) == asked(0)
 
 
 def test_the_limit_and_the_users_mistakes(workspace: Workspace) -> None:

@@ -81,3 +81,10 @@ def test_several_likely_wishes_hold_the_true_one_and_do_not_say_which() -> None:
         tuple(likely_wishes(history, target, 4)) for target in items(("tea",), ("cups",), ("jugs",), ("tea", "green"))
     }
     assert len(same) == 1, "whichever is true, the list is the same"
+
+
+def test_a_small_gain_is_no_trend() -> None:
+    earlier = [("tea",)] * 3 + [("cups",)] * 7
+    recent = [("tea",), ("tea",), ("cups",), ("cups",), ("jugs",)]
+    assert trend(items(*earlier, *recent)) is None, "tea went from .3 to .4"
+    assert trend(items(*earlier, ("tea",), *recent[:4])) == "tea", "from .3 to .6"

@@ -106,6 +106,27 @@ def test_every_fault_has_its_reason(text: str, reason: str) -> None:
     assert found is not None and found.startswith(reason)
 
 
+def test_thinking_may_be_exactly_as_long_as_allowed() -> None:
+    words = len(f"{GOOD.evidence} {GOOD.preferences} {GOOD.intent}".split())
+    assert verdict(GOOD.render(), max_words=words) is None
+    assert (verdict(GOOD.render(), max_words=words - 1) or "").startswith("too long: ")
+
+
+def test_wordings_differ_between_questions_and_between_seeds() -> None:
+    item = Item("i0", 0, "<|a_0|>", "", "", "", ("tea",))
+    target = Item("i1", 1, "<|a_1|>", "", "", "", ("tea",))
+
+    def texts(numbers: range, seed: int) -> list[str]:
+        teacher = TemplateTeacher(np.eye(2), 5, canonical_share=0.5, seed=seed)
+        return [
+            answer.text for answer in teacher.answers(Question(number, None, (item,), target) for number in numbers)
+        ]
+
+    assert len(set(texts(range(30), 0))) > 4
+    assert texts(range(30), 0) != texts(range(30), 1)
+    assert texts(range(30), 0)[20:] == texts(range(20, 30), 0), "whatever was asked before"
+
+
 def test_the_title_may_stand_in_the_justification() -> None:
     assert verdict(changed(justification="Green Tea meets this.")) is None
 

@@ -150,6 +150,8 @@ def test_samples_show_titles(workspace: Workspace, capsys: pytest.CaptureFixture
     INSPECT.run(workspace, InspectSettings(data="align", task="next", count=2, titles=False))
     shown = capsys.readouterr().out
     assert shown.count("align · next\n") == 2 and "»" not in shown
+    INSPECT.run(workspace, InspectSettings(data="align", task="next", count=2, skip=1, titles=False))
+    assert capsys.readouterr().out.split("align · next\n")[1] == shown.split("align · next\n")[2]
 
 
 def test_nothing_to_show_is_an_error(tmp_path: Any) -> None:

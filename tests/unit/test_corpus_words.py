@@ -84,6 +84,11 @@ def test_the_corpora_say_how_a_model_is_asked(workspace: Workspace) -> None:
     RL.run(workspace, RlSettings(prompts=20, valid_users=3))
     about = json.loads(pl.read_parquet_metadata(workspace.rl_train)["gream"])
     assert PromptSettings.from_json(about["prompts"], "x") == asked
+    shown = {"direct": 0, "reason": 0}
+    for row in pl.read_parquet(workspace.rl_train).to_dicts():
+        mode = row["extra_info"]["mode"]
+        shown[mode] = max(shown[mode], row["prompt"][-1]["content"].count("<|a_"))
+    assert shown == {"direct": 7, "reason": 5}, "each mode has its own window"
     systems = {
         message["content"] for row in pl.read_parquet(workspace.rl_train)["prompt"] for message in row
         if message["role"] == "system"

@@ -84,7 +84,8 @@ def test_a_folder_whose_exchange_was_cut_short_is_put_in_its_place(tmp_path: Pat
         (folder / name).mkdir(parents=True)
         (folder / name / "weights").write_text(text)
     sweep_drafts(tmp_path)
-    assert (tmp_path / "sft" / "weights").read_text() == "new" and not folder.exists()
+    assert (tmp_path / "sft" / "weights").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["sft"], "and nothing is left of the old one"
 
 
 def test_writers_and_a_sweeper_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
 from gream_ext.evaluation.answers import reasoned_row, user_seed
 from gream_ext.evaluation.evaluate import written_histories
-from gream_ext.evaluation.files import model_hash, read_evaluation
+from gream_ext.evaluation.files import model_hash, ranked_rows, read_evaluation
 from gream_ext.evaluation.protocol import compare
 from gream_ext.evaluation.stages import BASELINES, BaselinesSettings, EvaluateSettings
 from gream_ext.evaluation.stages import EVALUATE as STAGE
@@ -147,9 +147,8 @@ def test_it_goes_on_where_it_was_interrupted(workspace, monkeypatch):
 def test_pieces_of_another_evaluation_are_not_used(workspace, tmp_path):
     path = tmp_path / "sft" / "direct-test"
     cases = [Case("u1", ("i1",), "i2")]
-    rows = read_evaluation(workspace.evaluation("sft", "direct", "test")).head(1).with_columns(user_id=pl.lit("u1"))
     first = shards.Shards(path, "one")
-    first.write(0, rows)
+    rows = first.write(0, ranked_rows(cases, [[("i2", 1.0)]]))
     assert shards.Shards(path, "one").read(0, cases).equals(rows)
     assert shards.Shards(path, "one").read(0, [Case("u2", (), "i1")]) is None
     first.folder.joinpath("000000.parquet").write_bytes(b"half a file")

@@ -1,7 +1,9 @@
-"""The examples in docstrings, in README and in docs give what they say."""
+"""The examples in docstrings, in README and in docs give what they say; commands there are ones that there are."""
 
 import doctest
 import importlib
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ MODULES = [
     for path in sorted(ROOT.glob("gream_ext/**/*.py"))
     if EXAMPLE in path.read_text(encoding="utf-8")
 ]
-TEXTS = [path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if EXAMPLE in path.read_text("utf-8")]
+TEXTS = [
+    path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))] if EXAMPLE in path.read_text("utf-8")
+]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -26,3 +30,39 @@ def test_docstrings(module: str) -> None:
 def test_pages(text: Path) -> None:
     found = doctest.testfile(str(text), module_relative=False, encoding="utf-8")
     assert found.attempted and not found.failed
+
+
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
+COMMAND = re.compile(r"^\s*(?:\S+/bin/)?gream (?![a-z ]*\.\.\.)([a-z].*?)\\?$", re.MULTILINE)
+FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands_of(page: Path) -> list[str]:
+    blocks = "\n".join(FENCE.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    return [found for found in COMMAND.findall(blocks) if "…" not in found and "$" not in found]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.stem)
+def test_commands_on_pages_are_ones_that_there_are(page: Path) -> None:
+    """Each with options that the command has, of the right types; nothing is run."""
+    from gream_ext.cli import _command, parser
+    from gream_ext.pipeline.settings import build
+    from gream_ext.pipeline.table import TABLE
+
+    for line in commands_of(page):
+        words = shlex.split(line, comments=True)
+        words = words[: next((number for number, word in enumerate(words) if word in ("&&", "|", ">", ";")), None)]
+        name, arguments = _command(words)
+        stage = TABLE[name].load()
+        given = vars(parser(name, stage).parse_args(arguments))
+        for ours in ("workspace", *(() if "force" in stage.settings.__dataclass_fields__ else ("force",))):
+            given.pop(ours, None)
+        build(stage.settings, given, line)
+
+
+@pytest.mark.parametrize("pipeline", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.stem)
+def test_pipeline_files_are_whole(pipeline: Path) -> None:
+    from gream_ext.pipeline.run import read_pipeline
+
+    if pipeline.read_text(encoding="utf-8").lstrip("# ").find("\n- prepare") >= 0:
+        assert len(read_pipeline(pipeline)) > 3

@@ -111,7 +111,7 @@ def test_versions_and_pins_agree() -> None:
     pinned = {re.sub(r"[-_.]+", "-", name).lower() for name in pins}
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"]]
-    for extra in ("sft", "rl", "report", "enrich", "serve", "dev"):
+    for extra in ("sft", "rl", "report", "enrich", "serve", "dev", "docs"):
         wanted += extras[extra]
     names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", line)[0]).lower() for line in wanted}  # type: ignore[index]
     assert names <= pinned

@@ -47,7 +47,7 @@ def test_the_plan_refuses_what_the_trainer_refuses(key: str, tmp_path: Path) -> 
     ("keys", "said"),
     [
         ({"num_train_epochs": 2.5}, "num_train_epochs: 2.5"),
-        ({"num_train_epochs": 0}, "num_train_epochs: 0"),
+        ({"num_train_epochs": 0, "gream_curriculum_epochs": 0}, "does not go together with num_train_epochs: 0"),
         ({"num_train_epochs": 1}, "gream_curriculum_epochs: 2 is more than num_train_epochs: 1"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from gream_ext.corpus.files import dataset_info_path, write_dataset_info
 from gream_ext.curriculum import Curriculum, CurriculumSettings
 from gream_ext.errors import GreamError
-from gream_ext.plugins.llamafactory.export import corpus_tags
+from gream_ext.plugins.llamafactory.export import corpus_files, corpus_tags
 from gream_ext.plugins.llamafactory.stages import PlanSettings, run
 from gream_ext.workspace import Workspace
 
@@ -55,7 +55,9 @@ def test_json_is_the_order_of_the_corpus(workspace: Workspace, tmp_path: Path) -
 def test_export_writes_the_rows_as_the_sampler_hands_them_out(workspace: Workspace, tmp_path: Path) -> None:
     write_corpus(workspace, align=30, reason=9)
     run(workspace, PlanSettings(batch_rows=4, epochs=2, curriculum_epochs=1, seed=3, export=tmp_path / "exported"))
-    curriculum = Curriculum(*corpus_tags(workspace), CurriculumSettings(2, 4, curriculum_epochs=1, seed=3))
+    curriculum = Curriculum(
+        *corpus_tags(corpus_files(workspace)), CurriculumSettings(2, 4, curriculum_epochs=1, seed=3)
+    )
     order = np.concatenate([batch for share in range(2) for batch in curriculum.share(share)])
     names = [*(f"align ü {i}" for i in range(30)), *(f"reason ü {i}" for i in range(9))]
     rows = [json.loads(line) for line in (tmp_path / "exported" / "ordered.jsonl").read_text("utf-8").splitlines()]

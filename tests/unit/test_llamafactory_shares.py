@@ -74,6 +74,12 @@ def test_untold_rows_are_refused() -> None:
         with_general(np.array([ALIGN, GENERAL]), np.zeros(2, int), 0.0, 1, 0)
 
 
+def test_each_epochs_rows_are_drawn_by_themselves() -> None:
+    left = replayed(np.full(200, ALIGN), np.repeat([1, 2], 100), 0.3, seed=1)
+    assert np.flatnonzero(left == 1).tolist() != (np.flatnonzero(left == 2) - 100).tolist()
+    assert left.tolist() != replayed(np.full(200, ALIGN), np.repeat([1, 2], 100), 0.3, seed=2).tolist()
+
+
 def test_rows_left_out_are_in_no_batch() -> None:
     kinds = np.repeat([ALIGN, REASON], [90, 10])
     left = replayed(kinds, np.zeros(100, int), 0.2, seed=1)

@@ -109,6 +109,8 @@ def test_a_rejected_answer_is_asked_for_again_then_reported(tmp_path: Path) -> N
         healed = ask(endpoint(fake, seed=7), requests(1), tmp_path / "healed.jsonl", no_rubbish)
         assert healed.answers == {"item-0": "fine"}
         assert [call.body["seed"] for call in fake.calls] == [7, 8], "the same seed would give the same answer"
+        again = ask(endpoint(fake, seed=7), requests(1), tmp_path / "healed.jsonl")
+        assert again.answers == {"item-0": "fine"}, "of several that are good enough the newest"
     with FakeEndpoint(lambda call: Reply("rubbish")) as fake:
         outcome = ask(endpoint(fake, rejections=2), requests(1), tmp_path / "lost.jsonl", no_rubbish)
         assert outcome.failures == {"item-0": "answer rejected 2 times: rubbish"}
@@ -127,6 +129,10 @@ def test_a_cut_answer_is_not_accepted(tmp_path: Path) -> None:
         assert outcome.answers == {"item-0": "half a sen"}
         assert len(fake.calls) == 2
     assert read_ledger(tmp_path / "ledger.jsonl")[0]["rejected"] == "cut at max_tokens=3"
+    with FakeEndpoint(lambda call: Reply("half", finish_reason="length")) as fake:
+        for calls in (1, 2):
+            outcome = ask(endpoint(fake, max_tokens=3, rejections=1), requests(1), tmp_path / "cut.jsonl")
+            assert not outcome.answers and len(fake.calls) == calls, "what was cut then is no answer now"
 
 
 def test_a_client_error_is_reported_and_harms_no_other_request(tmp_path: Path) -> None:
@@ -153,6 +159,31 @@ def test_an_endpoint_that_only_fails_is_given_up(tmp_path: Path) -> None:
         with pytest.raises(GreamError, match="4 requests failed one after another"):
             ask(endpoint(fake, attempts=2, give_up_after=4), requests(500), tmp_path / "ledger.jsonl")
         assert len(fake.calls) < 40
+
+
+def test_failures_between_which_others_succeed_end_nothing(tmp_path: Path) -> None:
+    def script(call: Call) -> Reply:
+        return Reply(status=400) if int(call.text.split()[-1]) % 2 else echo(call)
+
+    with FakeEndpoint(script) as fake:
+        outcome = ask(endpoint(fake, concurrency=1, give_up_after=2), requests(12), tmp_path / "ledger.jsonl")
+    assert len(outcome.answers) == len(outcome.failures) == 6
+
+
+@pytest.mark.parametrize("bad", [Reply(status=500), Reply(raw=b"<html>login</html>")])
+def test_a_request_is_sent_as_often_as_allowed(bad: Reply, tmp_path: Path) -> None:
+    with FakeEndpoint(lambda call: bad) as fake:
+        outcome = ask(endpoint(fake, attempts=3), requests(1), tmp_path / "ledger.jsonl")
+        assert len(fake.calls) == 3 and "HTTP" in outcome.failures["item-0"] and not outcome.asked
+
+
+def test_every_answer_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr("os.fsync", lambda file: synced.append((tmp_path / "ledger.jsonl").read_bytes()))
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        for number in range(3):
+            ledger.append({"hash": "h", "key": "k", "text": f"{number}"})
+    assert [content.count(b"\n") for content in synced] == [1, 2, 3]
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
@@ -223,7 +254,7 @@ def test_an_estimate_asks_nothing(tmp_path: Path) -> None:
         after = estimate(endpoint(fake, max_tokens=50), requests(4), tmp_path / "ledger.jsonl")
         assert len(fake.calls) == 3
     assert (before.requests, before.answered, before.prompt_tokens, before.answer_tokens_at_most) == (4, 0, 10, 200)
-    assert (after.requests, after.answered) == (1, 3)
+    assert (after.requests, after.answered, after.answer_tokens_at_most) == (1, 3, 50)
 
 
 def test_a_torn_last_line_is_dropped_and_a_damaged_one_refused(tmp_path: Path) -> None:
@@ -249,6 +280,9 @@ def test_the_hash_of_a_request_stays_what_it_is() -> None:
     """Ledgers outlive versions: a change here would pay for everything again."""
     messages = [{"role": "user", "content": "hello"}]
     assert request_hash("m", messages, {"max_tokens": 5}) == "b4e109a493cb2c12fdf8fa5ce55f218c"
+    two = {"max_tokens": 5, "seed": 1}
+    assert request_hash("m", messages, two) == request_hash("m", messages, dict(reversed(two.items())))
+    assert request_hash("n", messages, two) != request_hash("m", messages, two)
     assert request_hash("m", messages, {"max_tokens": 6}) != request_hash("m", messages, {"max_tokens": 5})
 
 

@@ -83,3 +83,10 @@ def test_what_the_batch_has_no_room_for_has_no_part_in_its_bonus():
     assert metrics["gream/srpo/rho"] == 0.5  # with the other ones it would be 7/12
     assert (metrics["gream/tokens/all"], metrics["gream/tokens/wasted"]) == (23, 16)
     assert (metrics["gream/rollouts/all"], metrics["gream/rollouts/wasted"]) == (8, 6)
+
+
+def test_at_which_level_all_agree_is_said_of_those_that_agree_alone():
+    record = StepRecord([(group(1, 1), SAME), (group(1, 0), BELOW_FLOOR), (group(1), FAILED)])
+    metrics = record.metrics(highest=1)
+    assert (metrics["gream/groups/evicted_same_at_0"], metrics["gream/groups/evicted_same_at_1"]) == (0, 1)
+    assert metrics["gream/groups/evicted_below_floor"] == metrics["gream/groups/evicted_failed"] == 1

@@ -4,14 +4,16 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+import polars as pl
+
 from gream_ext.corpus.files import Row
 from gream_ext.errors import GreamError
+from gream_ext.identifiers import parse
+from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
 IDENTIFIER = re.compile(r"(?:<\|[a-z]_\d+\|>)+")
 RULE = "─" * 80
-
-
 SCAN = 50_000
 """Rows of a file that samples are taken from: tasks stand in random order, so its beginning shows them all."""
 
@@ -28,8 +30,6 @@ def samples(rows: Iterator[Row], task: str, count: int, skip: int, seen: dict[st
 
 def rl_rows(workspace: Workspace) -> Iterator[Row]:
     """RL prompts in the shape of training rows."""
-    import polars as pl
-
     for path in (workspace.rl_train, workspace.rl_valid):
         if path.exists():
             try:
@@ -38,9 +38,9 @@ def rl_rows(workspace: Workspace) -> Iterator[Row]:
                 said = str(error).partition("\n")[0]
                 raise GreamError(f"{path} is damaged ({said}): run `gream corpus rl` again") from None
             for row in frame.iter_rows(named=True):
-                about = row["extra_info"]
+                more = row["extra_info"]
                 truth = {"role": "ground truth", "content": row["reward_model"]["ground_truth"]}
-                task = f"rl {about['split']} {about['mode']}"
+                task = f"rl {more['split']} {more['mode']}"
                 yield {"kind": "rl", "task": task, "messages": [*row["prompt"], truth]}
 
 
@@ -55,9 +55,6 @@ def show(row: Row, named: Callable[[str], str]) -> str:
 
 def title_writer(workspace: Workspace) -> Callable[[str], str]:
     """Puts its title behind each identifier in a text."""
-    from gream_ext.identifiers import parse
-    from gream_ext.items.index import ItemIndex
-
     index = ItemIndex.load(workspace.item_index)
     titles = dict(read_table(workspace.items, ITEMS, "prepare").select("item_id", "title").iter_rows())
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.stages import Split, check_cutoffs, direct_files
+from gream_ext.evaluation.stages import check_cutoffs, direct_files
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 

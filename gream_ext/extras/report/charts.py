@@ -1,5 +1,6 @@
 """The charts of the report pages: from the curves of a run to pictures with a title, a caption and a legend."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -39,37 +40,58 @@ class Chart:
     keys: list[Key] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Line:
+    """One series of a chart; with a ``span`` it is shown as points and the moving average through them."""
+
+    name: str
+    tone: str
+    xs: Numbers
+    ys: Numbers
+    span: int = 0
+    style: str = ""
+
+
 def thinned(xs: Numbers, ys: Numbers) -> tuple[np.ndarray, np.ndarray]:
     """At most `MOST_POINTS` of a series, evenly spread."""
     chosen = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), MOST_POINTS)).round().astype(int))
     return np.asarray(xs)[chosen], np.asarray(ys)[chosen]
 
 
-def smoothed(axes: Any, xs: Numbers, ys: Numbers, tone: str, span: int) -> None:
-    """Points of a noisy series and the moving average through them."""
-    axes.plot(*thinned(xs, ys), ".", color=TONES[tone], alpha=0.35, markersize=4, markeredgewidth=0)
-    axes.plot(*thinned(xs, smooth(ys, span)), color=TONES[tone])
+def lines_chart(
+    title: str, caption: str, axes_names: tuple[str, str], lines: Sequence[Line], epochs: Sequence[SftStep] = ()
+) -> Chart:
+    """Lines over one x axis; a "share" has a y axis of its own."""
+    x_label, y_label = axes_names
+
+    def draw(axes: Any) -> None:
+        for line in lines:
+            ys = smooth(line.ys, line.span) if line.span else line.ys
+            if line.span:
+                points = thinned(line.xs, line.ys)
+                axes.plot(*points, ".", color=TONES[line.tone], alpha=0.35, markersize=4, markeredgewidth=0)
+            axes.plot(*thinned(line.xs, ys), "--" if line.style else "-", color=TONES[line.tone])
+        axes.set_ylim(bottom=0, top=1 if y_label == "share" else None)
+        label(axes, x_label, y_label, percent=y_label == "share")
+        mark_epochs(axes, epochs)
+
+    keys = [Key(line.name, line.tone, line.style) for line in lines]
+    drawn = picture(f"{y_label} over {x_label}", draw, 3.0 if epochs else 2.5)
+    return Chart(title, caption, drawn, [] if keys == [Key(y_label, "plain")] else keys)
 
 
 def sft_charts(steps: Sequence[SftStep]) -> list[Chart]:
     """Loss with alignment and reasoning told apart, and the mixture planned and real."""
     if not steps:
         return []
-    kinds = [kind for kind in KINDS if any(step.kind == kind for step in steps)]
-
-    def loss(axes: Any) -> None:
-        for kind in kinds:
-            own = [step for step in steps if step.kind == kind]
-            span = max(5, len(own) // 40)
-            smoothed(axes, [step.step for step in own], [step.loss for step in own], KINDS[kind][0], span)
-        axes.set_ylim(bottom=0)
-        label(axes, "optimizer step", "loss")
-        mark_epochs(axes, steps)
-
+    lines = []
+    for kind, (tone, name) in KINDS.items():
+        own = [step for step in steps if step.kind == kind]
+        xs, losses = [step.step for step in own], [step.loss for step in own]
+        lines += [Line(name, tone, xs, losses, max(5, len(own) // 40))] if own else []
     caption = "One point an optimizer step or log line, told apart by the kind of data; the lines are moving averages."
-    keys = [Key(KINDS[kind][1], KINDS[kind][0]) for kind in kinds]
-    charts = [Chart("Training loss", caption, picture("loss over optimizer step", loss, 3.0), keys)]
-    return charts if not planned(steps) else [*charts, curriculum_chart(steps)]
+    loss = lines_chart("Training loss", caption, ("optimizer step", "loss"), lines, steps)
+    return [loss, curriculum_chart(steps)] if planned(steps) else [loss]
 
 
 def planned(steps: Sequence[SftStep]) -> bool:
@@ -117,7 +139,8 @@ def curriculum_chart(steps: Sequence[SftStep]) -> Chart:
 
 def mark_epochs(axes: Any, steps: Sequence[SftStep]) -> None:
     """A divider where each epoch begins, with its name above; the name of the y axis makes way."""
-    axes.set_title(axes.get_title("left"), loc="left", fontsize=9.5, pad=17)
+    if steps:
+        axes.set_title(axes.get_title("left"), loc="left", fontsize=9.5, pad=17)
     for epoch, same in groupby(steps, lambda step: step.epoch):
         own = list(same)
         uniform = any(step.phase == "uniform" for step in own)
@@ -132,48 +155,33 @@ def rl_charts(steps: Sequence[RlStep], length: int | None = None) -> list[Chart]
 
     ``length`` is that of an identifier: only then a rollout that matches all levels is called exact.
     """
+
+    def lines(least: int, *wanted: tuple[str, str, str, str]) -> list[Line]:
+        """Of (name, figure, tone, style) those that were logged at ``least`` so often."""
+        found = []
+        for name, figure, tone, style in wanted:
+            known = [(step.step, getattr(step, figure)) for step in steps if not math.isnan(getattr(step, figure))]
+            if len(known) >= least:
+                xs, ys = zip(*known, strict=True)
+                found.append(Line(name, tone, xs, ys, max(3, len(xs) // 10) if figure == "reward" else 0, style))
+        return found
+
+    of_rollouts = "rollouts of the step, and moving average", "reward", "ours", ""
+    validation = "Verl's own validation", "validation_reward", "plain", "dashed"
+    length_line = "tokens", "response_length", "plain", ""
+    useful = ("well-formed responses", "well_formed", "ours", ""), ("kept groups", "kept_groups", "plain", "")
     charts = []
-    xs = np.array([step.step for step in steps])
-    series = {
-        name: np.array([getattr(step, name) for step in steps], dtype=np.float64)
-        for name in ("reward", "validation_reward", "response_length", "well_formed", "kept_groups")
-    }
-    known = {name: ~np.isnan(values) for name, values in series.items()}
-
-    def lines(title: str, caption: str, unit: str, shown: Mapping[str, Key]) -> None:
-        there = {name: key for name, key in shown.items() if known[name].sum() > 1}
-
-        def draw(axes: Any) -> None:
-            for name, key in there.items():
-                axes.plot(*thinned(xs[known[name]], series[name][known[name]]), color=TONES[key.tone])
-            axes.set_ylim(bottom=0, top=1 if unit == "share" else None)
-            label(axes, "RL step", unit, percent=unit == "share")
-
-        if there:
-            keys = list(there.values()) if len(shown) > 1 else []
-            charts.append(Chart(title, caption, picture(f"{unit} over RL step", draw), keys))
-
-    if known["reward"].any():
-        keys = [Key("rollouts of the step, and moving average", "ours")]
-        if known["validation_reward"].any():
-            keys.append(Key("Verl's own validation", "plain", "dashed"))
-
-        def reward(axes: Any) -> None:
-            some, tested = known["reward"], known["validation_reward"]
-            smoothed(axes, xs[some], series["reward"][some], "ours", max(3, some.sum() // 10))
-            axes.plot(xs[tested], series["validation_reward"][tested], "--", color=TONES["plain"])
-            axes.set_ylim(bottom=0)
-            label(axes, "RL step", "reward")
-
+    if reward := lines(1, of_rollouts):
         caption = "Residual reward (eq. 14) of all rollouts of a step, before the group filter decides."
-        charts.append(Chart("Mean reward", caption, picture("reward over RL step", reward), keys))
+        charts.append(lines_chart("Mean reward", caption, ("RL step", "reward"), [*reward, *lines(1, validation)]))
     levelled = [step for step in steps if step.matched_levels]
     if len(levelled) > 1:
         charts.append(levels_chart(levelled, length))
-    lines("Response length", "Mean tokens of a response.", "tokens", {"response_length": Key("tokens", "plain")})
-    caption = "Responses with one answer in its place, and groups that the filter keeps because their rewards differ."
-    keys_of_use = {"well_formed": Key("well-formed responses", "ours"), "kept_groups": Key("kept groups", "plain")}
-    lines("Of use", caption, "share", keys_of_use)
+    if tokens := lines(2, length_line):
+        charts.append(lines_chart("Response length", "Mean tokens of a response.", ("RL step", "tokens"), tokens))
+    if shares := lines(2, *useful):
+        caption = "Responses with one answer in its place, and groups kept by the filter because their rewards differ."
+        charts.append(lines_chart("Of use", caption, ("RL step", "share"), shares))
     return charts
 
 

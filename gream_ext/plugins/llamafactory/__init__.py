@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from gream_ext.plugins.llamafactory import internals
+from gream_ext.plugins.llamafactory.internals import problems as problems
 
 REPLACED = {
     "llamafactory.data.loader": {
@@ -26,9 +27,6 @@ REPLACED = {
 """Module of LLaMA-Factory → class that it calls by this name → class of ours that takes its place."""
 CONVERTERS = {"gream_align": "rows.AlignConverter", "gream_reason": "rows.ReasonConverter"}
 """Formatting of a data set → class of ours that reads its rows."""
-
-adapted: set[str] = set()
-"""Modules whose adaptation took place in this process."""
 
 
 def _ours(name: str) -> Callable[..., Any]:
@@ -61,7 +59,7 @@ def _checked(adapt: Callable[[ModuleType], None]) -> Callable[[ModuleType], None
         for name in internals.NAMES["curriculum"][module.__name__]:
             internals.find("curriculum", module, name)
         adapt(module)
-        adapted.add(module.__name__)
+        internals.adapted.add(module.__name__)
 
     return adapt_module
 
@@ -72,18 +70,3 @@ ADAPTATIONS: dict[str, Callable[[ModuleType], None]] = {
     **{name: _checked(_replace) for name in REPLACED},
 }
 """Module of LLaMA-Factory → what is done to it right after it was imported."""
-
-
-def problems() -> list[str]:
-    """Import what LLaMA-Factory trains with and say, in sentences, what keeps the curriculum from working there."""
-    try:
-        internals.check("curriculum")
-    except Exception as error:  # whatever its import raises
-        return [str(error)]
-    if missing := [name for name in ADAPTATIONS if name not in adapted]:
-        return [
-            f"{', '.join(missing)} of LLaMA-Factory {internals.version()} were imported without our hook: is gream-ext "
-            "installed (its entry point in torch.backends), and neither TORCH_DEVICE_BACKEND_AUTOLOAD nor "
-            "GREAM_LLAMAFACTORY set to 0?"
-        ]
-    return []

@@ -11,7 +11,6 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from gream_ext.errors import GreamError
-from gream_ext.plugins import llamafactory as plugin
 from gream_ext.plugins.llamafactory import internals
 from gream_ext.plugins.llamafactory.keys import CurriculumKeys, dataset_kinds, refuse, refuse_unknown
 
@@ -45,7 +44,7 @@ def _checked(parsed: tuple[Any, ...]) -> tuple[Any, ...]:
         if hasattr(one, "__dict__"):
             arguments.update(vars(one))
     if arguments.get("gream_curriculum") and arguments.get("do_train"):
-        for problem in plugin.problems():
+        for problem in internals.problems():
             raise GreamError(problem)
         refuse(arguments)
         if arguments.get("packing") and arguments["cutoff_len"] % 8 != 7:  # packing has taken 1 off

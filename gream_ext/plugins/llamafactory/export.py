@@ -4,6 +4,7 @@ import json
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,36 +22,36 @@ NAME = "ordered"
 BOTH = ("align", "reason")
 
 
-def corpus_tags(
-    workspace: Workspace, datasets: Sequence[str] = BOTH, general_share: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Kind and epoch (0: every epoch) of each row of these data sets, in their order: int32 [rows] each."""
-    kinds, epochs = array("i"), array("i")
-    for path, kind in _files(workspace, datasets, general_share).items():
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if kind != GENERAL or line.strip():
-                    kinds.append(kind)
-                    epochs.append(_epoch(path, number, line) if kind != GENERAL else 0)
-    return np.array(kinds, np.int32), np.array(epochs, np.int32)
-
-
-def _files(workspace: Workspace, datasets: Sequence[str], general_share: float = 0.0) -> dict[Path, int]:
-    """The file of each data set and the kind of its rows, as the corpus' dataset_info.json has them."""
+def corpus_files(workspace: Workspace, datasets: Sequence[str] = BOTH, general_share: float = 0.0) -> dict[Path, int]:
+    """The file of each data set of the recipe and the kind of its rows, as the corpus' dataset_info.json has them."""
     usual = {name: {"file_name": f"{name}.jsonl", "formatting": f"gream_{name}"} for name in BOTH}
     info = dataset_info_path(workspace)
     entries: Mapping[str, Mapping[str, Any]] = read_json(info, "corpus align") if info.exists() else usual
     if missing := [name for name in datasets if name not in entries]:
         raise GreamError(f"dataset is {','.join(datasets)}, and {info} has no {missing[0]}")
     kinds = dataset_kinds({name: entries[name] for name in datasets}, general_share)
-    files = {workspace.corpus / str(entries[name].get("file_name")): kind for name, kind in kinds.items()}
-    for path, name in zip(files, kinds, strict=True):
+    files = {}
+    for name, kind in kinds.items():
+        path = workspace.corpus / str(entries[name].get("file_name"))
         if path.suffix != ".jsonl":
             raise GreamError(f"dataset {name} is no .jsonl file, which is all that the plan reads: use numbers of rows")
         if not path.exists():
             made = f"run `gream corpus {name}` first" if name in BOTH else "write it"
             raise GreamError(f"{path} is missing: {made}, or give align_rows and reason_rows")
+        files[path] = kind
     return files
+
+
+def corpus_tags(files: Mapping[Path, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Kind and epoch (0: every epoch) of each row of these files, in their order: int32 [rows] each."""
+    kinds, epochs = array("i"), array("i")
+    for path, kind in files.items():
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if kind != GENERAL or line.strip():
+                    kinds.append(kind)
+                    epochs.append(_epoch(path, number, line) if kind != GENERAL else 0)
+    return np.array(kinds, np.int32), np.array(epochs, np.int32)
 
 
 def _epoch(path: Path, number: int, line: bytes) -> int:
@@ -60,44 +61,27 @@ def _epoch(path: Path, number: int, line: bytes) -> int:
         raise GreamError(f"{path}, line {number} is damaged ({error}): make the corpus again") from None
 
 
-def export(
-    workspace: Workspace,
-    curriculum: Curriculum,
-    folder: Path,
-    datasets: Sequence[str] = BOTH,
-    general_share: float = 0.0,
-) -> None:
+def export(files: Mapping[Path, int], curriculum: Curriculum, folder: Path) -> None:
     """Write the rows in the order in which the sampler hands them out, and the ``dataset_info.json`` for them.
 
     They have the format ``sharegpt``, which LLaMA-Factory reads without our hook.
     """
-    sources = _files(workspace, datasets, general_share)
-    if general := [path.stem for path, kind in sources.items() if kind == GENERAL]:
+    if general := [path.stem for path, kind in files.items() if kind == GENERAL]:
         raise GreamError(f"export writes alignment and reasoning rows: leave {general[0]} out of dataset")
     if folder.exists() and any(folder.iterdir()):
         raise GreamError(f"{folder} is not empty: export into a new folder")
-    files = [path.open("rb") for path in sources]
-    try:
-        places = [(file, start) for file in files for start in _line_starts(file)]
-        info = {
-            "file_name": f"{NAME}.jsonl",
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages"},
-            "tags": TAGS,
-        }
-        with whole(folder) as draft:
-            draft.mkdir()
-            with (draft / f"{NAME}.jsonl").open("w", encoding="utf-8") as out:
-                for share in tqdm(range(curriculum.settings.epochs), desc="curriculum export", file=sys.stderr):
-                    for row in (row for batch in curriculum.share(share) for row in batch):
-                        file, start = places[row]
-                        file.seek(start)
-                        messages = json.loads(file.readline())["messages"]
-                        out.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
-            (draft / "dataset_info.json").write_text(json.dumps({NAME: info}, indent=2), encoding="utf-8")
-    finally:
-        for file in files:
-            file.close()
+    info = {"file_name": f"{NAME}.jsonl", "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": TAGS}
+    with whole(folder) as draft, ExitStack() as stack:
+        opened = [stack.enter_context(path.open("rb")) for path in files]
+        places = [(file, start) for file in opened for start in _line_starts(file)]
+        draft.mkdir()
+        (draft / "dataset_info.json").write_text(json.dumps({NAME: info}, indent=2), encoding="utf-8")
+        out = stack.enter_context((draft / f"{NAME}.jsonl").open("w", encoding="utf-8"))
+        for share in tqdm(range(curriculum.settings.epochs), desc="curriculum export", file=sys.stderr):
+            for row in (row for batch in curriculum.share(share) for row in batch):
+                file, start = places[row]
+                file.seek(start)
+                out.write(json.dumps({"messages": json.loads(file.readline())["messages"]}, ensure_ascii=False) + "\n")
 
 
 def _line_starts(file: BinaryIO) -> list[int]:

@@ -36,3 +36,23 @@ NAMES: Names = {
 }
 _LLAMAFACTORY = ReliedOn("LLaMA-Factory", "llamafactory", SUPPORTED, NAMES)
 version, check, find = _LLAMAFACTORY.version, _LLAMAFACTORY.check, _LLAMAFACTORY.find
+
+HOOKED = ("llamafactory.hparams.parser", "llamafactory.data.converter", "llamafactory.data.loader",
+          "llamafactory.train.sft.workflow")  # fmt: skip
+"""Modules that `gream_ext.plugins.autoload` has adapted when Python imports them."""
+adapted: set[str] = set()
+"""Those of them whose adaptation took place in this process."""
+
+
+def problems() -> list[str]:
+    """Import what LLaMA-Factory trains with and say, in sentences, what keeps the curriculum from working there."""
+    try:
+        check("curriculum")
+    except Exception as error:  # whatever its import raises
+        return [str(error)]
+    if missing := [name for name in HOOKED if name not in adapted]:
+        return [
+            f"{', '.join(missing)} of LLaMA-Factory {version()} were imported without our hook: is gream-ext installed "
+            "(its entry point in torch.backends), and neither TORCH_DEVICE_BACKEND_AUTOLOAD nor GREAM_LLAMAFACTORY 0?"
+        ]
+    return []

@@ -70,10 +70,11 @@ def run(workspace: Workspace, settings: PlanSettings) -> None:
     asked = replace(
         order.settings, **{name: value for name in CHOSEN if (value := getattr(settings, name)) is not None}
     )
+    share = order.keys.gream_general_share
     if settings.align_rows is None or settings.reason_rows is None:
-        kinds, epochs = export.corpus_tags(workspace, order.datasets, order.keys.gream_general_share)
+        files = export.corpus_files(workspace, order.datasets, share)
+        kinds, epochs = export.corpus_tags(files)
     else:
-        share = order.keys.gream_general_share
         kinds, epochs = plan.without_files(settings.align_rows, settings.reason_rows, share, asked.epochs)
     curriculum = Curriculum(*drawn(kinds, epochs, order.keys, asked.epochs, asked.seed), asked)
     for epoch, batches in enumerate(curriculum.epoch_plans, start=1):
@@ -84,7 +85,7 @@ def run(workspace: Workspace, settings: PlanSettings) -> None:
         write_json(settings.json, plan.as_json(curriculum))
         print(f"wrote {settings.json}")
     if settings.export:
-        export.export(workspace, curriculum, settings.export, order.datasets, order.keys.gream_general_share)
+        export.export(files, curriculum, settings.export)
         print(f"wrote {settings.export}: train it with dataset: ordered, disable_shuffling: true, num_train_epochs: 1")
 
 
