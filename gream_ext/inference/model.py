@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
@@ -27,6 +28,7 @@ def load(
     max_new_tokens: int = 1024,
     engine: EngineName = "transformers",
     server: str | None = None,
+    normalisation: Normalisation = "catalogue",
 ) -> "ModelRecommender":
     """Load the model of a source; `GreamError` when its folder cannot be read or does not fit the item index."""
 
@@ -36,7 +38,7 @@ def load(
             raise GreamError(f"{source.trie} has {len(trie)} items, the item index {len(source.index)}: export again")
         return trie
 
-    opened = open_engine(engine, source.model, make_trie, device, server=server)
+    opened = open_engine(engine, source.model, make_trie, device, server=server, normalisation=normalisation)
     modes = Modes(opened, source.index, source.window, source.system_prompt)
     return ModelRecommender(modes, source.titles, max_new_tokens)
 

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
+from gream_ext.inference.engines.names import (
+    ENGINE_HELP,
+    NORMALISATION_HELP,
+    SERVER_HELP,
+    EngineName,
+    Normalisation,
+    check_engine,
+)
 from gream_ext.inference.questions import Answer, Item, Question, Recommendation, Recommender, Text
 from gream_ext.inference.source import Source, find_source, known_items
 from gream_ext.inference.titles import Titles
@@ -32,6 +39,7 @@ class RecommendSettings:
     seed: int | None = option(None, help="of the reasoning; without it every call differs")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
+    normalisation: Normalisation = option("catalogue", help=NORMALISATION_HELP)
 
     def __post_init__(self) -> None:
         asked = (self.user is not None, self.history is not None, self.search is not None)
@@ -50,7 +58,7 @@ def run(workspace: Workspace, settings: RecommendSettings) -> None:
     question = make_question(source, settings)
     from gream_ext.inference.model import load
 
-    recommender = load(source, engine=settings.engine, server=settings.server)
+    recommender = load(source, engine=settings.engine, server=settings.server, normalisation=settings.normalisation)
     show_history(source.titles, question.history)
     if settings.explain:
         explain(recommender, question)
