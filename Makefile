@@ -1,5 +1,6 @@
 # make quickstart   the whole flow on MovieLens-100K, from nothing to runs/quickstart/report.html
 # make test         the test suite
+# make test-unit-312  the unit tests on Python 3.12, in the environment for SFT on GPUs (PYTHON=/path/to/python3.12)
 # make test-sglang  the SGLang engine against the transformers engine, and Verl's SGLang rollout, in .venv-sglang
 # make test-gpu-env   the environments for GPUs, made from their lock files: two steps of SFT, Verl's SGLang rollout imported
 # make gpu-smoke    SFT, RL with SGLang rollout and both modes on this machine's GPU, in about ten minutes
@@ -13,6 +14,7 @@ SGLANG_VENV ?= .venv-sglang
 RECBOLE_VENV ?= .venv-recbole
 SFT_VENV ?= .venv-sft
 RL_VENV ?= .venv-rl
+PY312_VENV ?= .venv-312
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
@@ -37,6 +39,16 @@ quickstart: environment
 
 test: environment
 	@"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+
+# Beside what the lock file lists, which is LLaMA-Factory's environment, only what the tests import; those of Verl and
+# SGLang are skipped there.
+UNIT_TESTS_NEED := pytest pytest-timeout iniconfig pluggy hypothesis sortedcontainers torchmetrics lightning-utilities openai prometheus_client \
+	jiter distro sniffio import-linter grimp
+test-unit-312:
+	@PYTHON="$(or $(PYTHON),python3.12)" scripts/setup_gpu_env.sh sft "$(PY312_VENV)" < /dev/null
+	@"$(PY312_VENV)/bin/uv" pip install --quiet --python "$(PY312_VENV)/bin/python" --no-deps \
+		$$(for name in $(UNIT_TESTS_NEED); do grep -i "^$$name==" constraints.txt; done)
+	@"$(PY312_VENV)/bin/python" -m pytest tests/unit $(PYTEST_ARGS)
 
 # With the stand-ins for what no registry has for CPUs (tests/support/sglang_cpu); Verl's trainer with SGLang rollout among
 # them; then our decoding beside SGLang's version of transformers.
@@ -68,4 +80,4 @@ release-check:
 	@scripts/release_check.sh
 
 clean:
-	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" "$(SFT_VENV)" "$(RL_VENV)" dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" "$(SFT_VENV)" "$(RL_VENV)" "$(PY312_VENV)" dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

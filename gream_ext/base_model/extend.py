@@ -65,6 +65,24 @@ def extend(
     return {"tokens": len(tokenizer), "rows": input_rows(model).shape[0], "rows_before": rows_before, "new": len(new)}
 
 
+def add_special_tokens(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", tokens: Sequence[str], seed: int
+) -> None:
+    """Add the markers of a chat template, which vanish from decoded text, with rows near the middle of the others."""
+    rows_before = input_rows(model).shape[0]
+    known = tokenizer.get_vocab()
+    new = [token for token in dict.fromkeys(tokens) if token not in known]
+    if not new:
+        return
+    tokenizer.add_tokens(new, special_tokens=True)
+    ids = [tokenizer.get_vocab()[token] for token in new]
+    make_room(model, max(ids))
+    old = sorted(token for token in known.values() if token < rows_before)
+    for weight in (input_rows(model), output_rows(model)):
+        if weight is not None:
+            fill(weight, ids, initial_rows(weight.detach().float().cpu().numpy(), old, new, "mean", None, seed))
+
+
 def check_tokens(tokenizer: "PreTrainedTokenizerFast", tokens: Sequence[str]) -> list[int]:
     """The id of each token; `GreamError` for one that is split, or special."""
     encoded = tokenizer(list(tokens), add_special_tokens=False)["input_ids"]

@@ -1,10 +1,12 @@
 """A small Qwen3 from scratch and the text that its tokenizer is trained on."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gream_ext.base_model.tokenizer import chat_tokenizer, train_bpe
 from gream_ext.corpus.files import read_rows
 from gream_ext.corpus.prompt_settings import read_prompt_settings
 from gream_ext.corpus.prompts import fixed_texts
@@ -12,8 +14,6 @@ from gream_ext.workspace import Workspace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from gream_ext.base_model.build import BaseModelSettings
 
 REASON_ROWS = 4000
 """Reasoning rows that the tokenizer is trained on."""
@@ -45,22 +45,46 @@ def lesson_rows(workspace: Workspace) -> Path:
     return workspace.align if workspace.align.exists() and not workspace.reason.exists() else workspace.reason
 
 
-def small_qwen3(tokenizer: "PreTrainedTokenizerFast", settings: "BaseModelSettings") -> "PreTrainedModel":
+@dataclass(frozen=True)
+class Shape:
+    """Of a model from scratch: sizes as `transformers.Qwen3Config` has them, and the seed of its weights."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate_size: int
+    attention_dropout: float
+    tied: bool
+    longest: int
+    seed: int = 0
+
+
+def make_small(
+    workspace: Workspace, shape: Shape, vocabulary_size: int, across_words: bool
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """A small Qwen3 and a tokenizer trained on the workspace's own text, without identifier tokens."""
+    bpe = train_bpe(tokenizer_texts(workspace), vocabulary_size, across_words)
+    tokenizer = chat_tokenizer(bpe, shape.longest)
+    return small_qwen3(tokenizer, shape), tokenizer
+
+
+def small_qwen3(tokenizer: "PreTrainedTokenizerFast", shape: Shape) -> "PreTrainedModel":
     """A randomly initialised Qwen3 with one embedding row for each token; the same for the same seed."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     known: dict[str, Any] = {
-        "hidden_size": settings.hidden_size,
-        "num_hidden_layers": settings.layers,
-        "num_attention_heads": settings.heads,
-        "num_key_value_heads": settings.kv_heads,
-        "head_dim": settings.hidden_size // settings.heads,
-        "intermediate_size": settings.intermediate_size,
-        "max_position_embeddings": settings.longest,
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.hidden_size // shape.heads,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.longest,
         "vocab_size": len(tokenizer),
-        "attention_dropout": settings.attention_dropout,
-        "tie_word_embeddings": settings.tied,
+        "attention_dropout": shape.attention_dropout,
+        "tie_word_embeddings": shape.tied,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
@@ -68,5 +92,5 @@ def small_qwen3(tokenizer: "PreTrainedTokenizerFast", settings: "BaseModelSettin
         "dtype": "float32",
     }
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(shape.seed)
         return Qwen3ForCausalLM(Qwen3Config(**known))

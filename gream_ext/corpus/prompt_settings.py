@@ -6,7 +6,7 @@ corpus/reason.meta.json  window, words and system prompt of reasoning mode
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,12 +36,12 @@ class PromptSettings:
         """What `as_json` gave; `GreamError` names ``where`` and the key."""
         if not isinstance(value, Mapping):
             raise GreamError(f"{where} is damaged: it has no prompt settings")
-        return cls(
-            _window(value.get("direct_window"), where),
-            _window(value.get("reason_window"), where),
-            _system_prompt(value.get("system_prompt"), where),
-            Words.of(value.get("words"), where),
-        )
+        given: dict[str, Any] = {name: value.get(name) for name in ("direct_window", "reason_window", "system_prompt")}
+        for name, one in given.items():
+            right = one in get_args(SystemPrompt) if name == "system_prompt" else type(one) is int and one >= 1
+            if not right:
+                raise GreamError(f"{where} is damaged ({name} is {one!r:.80})")
+        return cls(**given, words=Words.of(value.get("words"), where))
 
 
 def sidecar(rows: Path) -> Path:
@@ -61,20 +61,18 @@ def read_prompt_settings(workspace: Workspace) -> PromptSettings:
     without its ``.meta.json``, a damaged one, and for two that speak of different things.
     """
     align, reason = (_read(path) for path in (workspace.align, workspace.reason))
-    if align and reason and align["words"] != reason["words"]:
+    if align and reason and align.words != reason.words:
         raise GreamError(
-            f"{sidecar(workspace.align)} says {json.dumps(asdict(align['words']))} and {sidecar(workspace.reason)} "
-            f"{json.dumps(asdict(reason['words']))}: write one of the corpora again with the other's --domain"
+            f"{sidecar(workspace.align)} says {json.dumps(asdict(align.words))} and {sidecar(workspace.reason)} "
+            f"{json.dumps(asdict(reason.words))}: write one of the corpora again with the other's --domain"
         )
-    direct, reasoned = align or reason, reason or align
-    if direct is None or reasoned is None:
-        return PromptSettings()
-    return PromptSettings(
-        direct["window"], reasoned["window"], reasoned.get("system_prompt") or "full", reasoned["words"]
-    )
+    if align and reason:
+        return replace(reason, direct_window=align.direct_window)
+    return align or reason or PromptSettings()
 
 
-def _read(rows: Path) -> dict[str, Any] | None:
+def _read(rows: Path) -> PromptSettings | None:
+    """What stands beside the rows, for both modes alike; None without rows."""
     if not rows.exists():
         return None
     path, command = sidecar(rows), f"corpus {rows.stem}"
@@ -87,19 +85,6 @@ def _read(rows: Path) -> dict[str, Any] | None:
     metadata = read_json(path, command)
     if metadata.get("kind") != KIND or metadata.get("version") != VERSION:
         raise GreamError(f"{path} is not a file of kind {KIND!r}, version {VERSION}: run `gream {command}` again")
-    found = {"window": _window(metadata.get("window"), path), "words": Words.of(metadata.get("words"), str(path))}
-    if "system_prompt" in metadata:
-        found["system_prompt"] = _system_prompt(metadata["system_prompt"], path)
-    return found
-
-
-def _window(value: Any, where: Path | str) -> int:
-    if type(value) is not int or value < 1:
-        raise GreamError(f"{where} is damaged (window is {value!r:.80})")
-    return value
-
-
-def _system_prompt(value: Any, where: Path | str) -> SystemPrompt:
-    if value not in get_args(SystemPrompt):
-        raise GreamError(f"{where} is damaged (system_prompt is {value!r:.80})")
-    return value
+    window = metadata.get("window")
+    both = {"direct_window": window, "reason_window": window, "system_prompt": "full"}
+    return PromptSettings.from_json({**both, **metadata}, str(path))

@@ -2,22 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from gream_ext.corpus.prompts import SystemPrompt
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.data.histories import Case, Split
 from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
+from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
-from gream_ext.inference.modes import Modes, Reasoning, Request, ScoredItem, votes
+from gream_ext.inference.modes import Modes, Reasoning, Request, votes
+from gream_ext.inference.questions import Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
 
@@ -42,11 +44,17 @@ class Decoding:
     rank: bool
     normalisation: Normalisation
     beta: float
-    window: int
-    system_prompt: SystemPrompt
+    prompts: PromptSettings
     seed: int | None
     dtype: str
     engine: EngineName
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the prompts of the mode depend on, for the summary."""
+        prompts = self.prompts
+        window = prompts.direct_window if self.mode == "direct" else prompts.reason_window
+        return {"window": window, "system_prompt": prompts.system_prompt, "words": asdict(prompts.words)}
 
     @property
     def sampling(self) -> Sampling:
@@ -83,13 +91,12 @@ def load(task: Task) -> Modes:
     machine = task.machine
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if machine.device == "auto" else machine.device
     index = ItemIndex.load(task.item_index)
     engine = open_engine(
         task.how.engine,
         task.model,
         lambda tokenizer: ItemTrie.from_index(index, tokenizer),
-        device,
+        chosen_device(machine.device),
         task.how.dtype,
         machine.server,
         task.how.normalisation,
@@ -97,7 +104,7 @@ def load(task: Task) -> Modes:
         prompts_at_once=machine.prompts_at_once,
         rows_at_once=machine.rows_at_once,
     )
-    return Modes(engine, index, task.how.window, task.how.system_prompt)
+    return Modes(engine, index, task.how.prompts)
 
 
 def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
@@ -117,14 +124,14 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
             rankings[user] = [(one.item_id, one.score) for one in ranked.items]
         return ranked_rows(cases, [rankings.get(case.user_id, []) for case in cases])
     seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.capabilities.seeds else None
-    answered: list[tuple[list[Reasoning], Sequence[ScoredItem]]]
+    answered: list[tuple[list[Reasoning], Sequence[Recommendation]]]
     if how.rank:
         ranked_too = modes.reason_and_rank(requests, how.sampling, seeds, how.beams)
         answered = [(samples, ranked.items) for samples, ranked in ranked_too]
     else:
         answered = [(samples, votes(samples)) for samples in modes.reason(requests, how.sampling, seeds)]
     by_user = dict(zip(users, answered, strict=True))
-    nothing: tuple[list[Reasoning], Sequence[ScoredItem]] = [NOTHING_LEFT] * how.n, []
+    nothing: tuple[list[Reasoning], Sequence[Recommendation]] = [NOTHING_LEFT] * how.n, []
     rows = [reasoned_row(modes.index, case, *by_user.get(case.user_id, nothing), how.beta) for case in cases]
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -135,7 +142,7 @@ def user_seed(seed: int, user_id: str) -> int:
 
 
 def reasoned_row(
-    index: ItemIndex, case: Case, samples: Sequence[Reasoning], best: Sequence[ScoredItem], beta: float
+    index: ItemIndex, case: Case, samples: Sequence[Reasoning], best: Sequence[Recommendation], beta: float
 ) -> dict[str, Any]:
     """The row of a user: each sample scored as RL scores it, and the items that they lead to, best first."""
     shortest = index.length - int((index.codes[:, -1] == NO_CODE).any())

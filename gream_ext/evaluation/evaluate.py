@@ -40,7 +40,13 @@ def evaluate(
     index = ItemIndex.load(workspace.item_index)
     cases = evaluation_cases(workspace, how.split)[:limit]
     check_cases(cases, index)
-    about = {**asdict(how), "model": path.parent.name, "model_sha256": model_hash(model, workspace.item_index)}
+    decoding = {key: value for key, value in asdict(how).items() if key != "prompts"}
+    about = {
+        **decoding,
+        **how.asked,
+        "model": path.parent.name,
+        "model_sha256": model_hash(model, workspace.item_index),
+    }
     shards = Shards(path, identity(about, [workspace.interactions]))
     rows = ask(Task(model, workspace.item_index, how, machine), cases, shards)
     check_rows(rows, index)

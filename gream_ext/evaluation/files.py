@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from gream_ext.inference.source import MODEL_FILES, sha256
+from gream_ext.inference.export_format import MODEL_FILES, sha256
 from gream_ext.workspace import Schema, Workspace, read_json, read_table, write_json, write_table
 
 EVALUATION = Schema(

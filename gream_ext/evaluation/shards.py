@@ -19,8 +19,8 @@ from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.answers import Task, answer, load
 from gream_ext.evaluation.files import EVALUATION
+from gream_ext.inference.export_format import sha256
 from gream_ext.inference.modes import Modes
-from gream_ext.inference.source import sha256
 from gream_ext.workspace import read_table, write_table
 
 

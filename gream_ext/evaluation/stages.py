@@ -7,13 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from gream_ext.corpus.prompts import WINDOW
+from gream_ext.base_model.model_format import read_prompts
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem
 from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
-from gream_ext.inference.source import prompt_settings
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
@@ -94,14 +93,13 @@ def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
     if settings.server is None:
         check_device(settings.device)
     model = model_folder(workspace, settings.model)
-    trained_with = {"window": WINDOW, "system_prompt": "full", **prompt_settings(workspace)}
     if not (model / "config.json").exists():
         raise GreamError(f"model {settings.model!r}: {model} is no model folder; train it or name another")
     # SGLang's samples depend on the batch that they are drawn in.
     changed: dict[str, Any] = {"seed": None} if settings.engine == "sglang" else {}
-    if settings.system_prompt == "auto":
-        changed["system_prompt"] = trained_with["system_prompt"]
-    how = _part(Decoding, settings, window=settings.window or trained_with["window"], **changed)
+    system_prompt = None if settings.system_prompt == "auto" else settings.system_prompt
+    prompts = read_prompts(model, settings.window, system_prompt)
+    how = _part(Decoding, settings, prompts=prompts, **changed)
     threads = settings.threads
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
         threads = max(1, (os.cpu_count() or 1) // settings.processes)
@@ -114,7 +112,7 @@ def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
 
 def _part(kind: type, settings: EvaluateSettings, **changed: Any) -> Any:
     """A dataclass of the settings' fields that it has, some of them changed."""
-    return kind(**{field.name: changed.get(field.name, getattr(settings, field.name)) for field in fields(kind)})
+    return kind(**{field.name: changed.get(field.name, getattr(settings, field.name, None)) for field in fields(kind)})
 
 
 def evaluated(workspace: Workspace, settings: EvaluateSettings) -> Path:

@@ -3,6 +3,15 @@
 from gream_ext.errors import GreamError
 
 
+def chosen_device(device: str) -> str:
+    """``device``, and for ``auto`` cuda where there is one, else cpu."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_device(device: str) -> None:
     """`GreamError` unless torch can compute on ``device`` here; ``auto`` and ``cpu`` pass without importing torch."""
     if device in ("auto", "cpu"):

@@ -1,24 +1,28 @@
 """A recommender for people, over the two modes of `modes`: titles beside ids, a reasoning piece by piece."""
 
+import re
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
+from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
 from gream_ext.inference.modes import TRUNCATED, UNKNOWN_ITEM, Modes, Reasoning, Request
 from gream_ext.inference.pieces import Pieces
-from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation
+from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
 from gream_ext.inference.source import Source, known_items
 from gream_ext.inference.titles import Titles
 from gream_ext.rewards import STATUSES
 
 BEAMS = 20
 """As in evaluation; more where more items are asked for."""
+MARKER = re.compile(r"</?think>\n?|</?answer>")
 WHY = {**STATUSES, UNKNOWN_ITEM: "the answer names no item of the catalogue"}
 
 
@@ -30,7 +34,10 @@ def load(
     server: str | None = None,
     normalisation: Normalisation = "catalogue",
 ) -> "ModelRecommender":
-    """Load the model of a source; `GreamError` when its folder cannot be read or does not fit the item index."""
+    """Load the model of a source onto ``device`` (``auto``: cuda where there is one).
+
+    `GreamError` when its folder cannot be read or does not fit the item index.
+    """
 
     def make_trie(tokenizer: Any) -> ItemTrie:
         trie = ItemTrie.load(source.trie) if source.trie else ItemTrie.from_index(source.index, tokenizer)
@@ -38,9 +45,19 @@ def load(
             raise GreamError(f"{source.trie} has {len(trie)} items, the item index {len(source.index)}: export again")
         return trie
 
+    device = chosen_device(device)
     opened = open_engine(engine, source.model, make_trie, device, server=server, normalisation=normalisation)
-    modes = Modes(opened, source.index, source.window, source.system_prompt)
+    modes = Modes(opened, source.index, source.how.prompts)
     return ModelRecommender(modes, source.titles, max_new_tokens)
+
+
+def without_markers(text: str) -> str:
+    """A reasoning as people read it.
+
+    >>> without_markers("<think>\\nso\\n</think>\\ntea: <answer>")
+    'so\\ntea: '
+    """
+    return MARKER.sub("", text)
 
 
 class ModelRecommender:
@@ -61,15 +78,17 @@ class ModelRecommender:
                 if answer.error:
                     raise GreamError(answer.error)
                 best = answer.items[: questions[place].n]
-                found[place] = [Recommendation(one.item_id, self.titles.title(one.item_id), one.score) for one in best]
+                found[place] = [replace(one, title=self.titles.title(one.item_id)) for one in best]
         return found
 
     def reason(self, question: Question) -> Generator[Piece | None, None, None]:
         """Reasoning mode: one sample, its identifiers as items, the recommended item at the end."""
         pieces = Pieces(self._item, self.modes.index.length)
         last: Reasoning | None = None
+        said: list[str] = []
         for last in self.modes.stream(self._request(question), self.sampling, question.seed):
             grown = list(pieces.grow(last.text, ended=last.finish is not None))
+            said += [piece.text if isinstance(piece, Text) else piece.title for piece in grown]
             yield from grown
             if not grown:
                 yield None
@@ -77,7 +96,8 @@ class ModelRecommender:
             raise GreamError("the model answered nothing")
         item = Item(last.item_id, self.titles.title(last.item_id)) if last.item_id else None
         cut = f"the reasoning was cut at {last.tokens} tokens"
-        yield Answer(item, cut if last.status == TRUNCATED else WHY.get(last.status, last.status), last.tokens)
+        status = cut if last.status == TRUNCATED else WHY.get(last.status, last.status)
+        yield Answer(item, status, last.tokens, without_markers("".join(said)).strip())
 
     def _request(self, question: Question) -> Request:
         return Request(known_items(self.titles, question.history), question.among, question.exclude)

@@ -1,20 +1,15 @@
 """Direct and reasoning mode on items: histories of item ids in, items out."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gream_ext.corpus.prompts import (
-    WINDOW,
-    Message,
-    SystemPrompt,
-    direct_messages,
-    history_text,
-    reason_messages,
-)
+from gream_ext.corpus.prompt_settings import PromptSettings
+from gream_ext.corpus.prompts import Message, direct_messages, history_text, reason_messages
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Ranking, Sample, Sampling, SubCatalogue, require
+from gream_ext.inference.questions import Recommendation
 from gream_ext.rewards import compute_score, extract_identifier
 
 if TYPE_CHECKING:
@@ -37,19 +32,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ScoredItem:
-    """A real item by its id, before anybody asks for its title."""
-
-    item_id: str
-    score: float
-    """Of direct mode the log-probability of the identifier, of `votes` the share."""
-
-
-@dataclass(frozen=True)
 class RankedItems:
     """The answer of direct mode, best first. Fewer than asked where the catalogue left to the request is smaller."""
 
-    items: tuple[ScoredItem, ...]
+    items: tuple[Recommendation, ...]
     error: str | None = None
     """Why there is none: an unknown item in the history, or nothing allowed."""
 
@@ -72,12 +58,11 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class Modes:
-    """The two modes on one engine. A model is asked with the system prompt and window it was trained with."""
+    """The two modes on one engine. A model is asked with the prompts that it was trained with."""
 
     engine: Engine
     index: "ItemIndex"
-    window: int = WINDOW
-    system_prompt: SystemPrompt = "full"
+    prompts: PromptSettings = field(default_factory=PromptSettings)
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of chat messages, up to where the response begins."""
@@ -88,12 +73,14 @@ class Modes:
 
     def direct_prompt(self, history: Sequence[str]) -> list[int]:
         """`GreamError` when the history holds an unknown item."""
-        return self.prompt(direct_messages(history_text(self.index, history, self.window)))
+        text = history_text(self.index, history, self.prompts.direct_window)
+        return self.prompt(direct_messages(text, words=self.prompts.words))
 
     def reason_prompt(self, history: Sequence[str]) -> list[int]:
         """`GreamError` when the history holds an unknown item."""
-        text = history_text(self.index, history, self.window)
-        return self.prompt(reason_messages(text, system_prompt=self.system_prompt))
+        text = history_text(self.index, history, self.prompts.reason_window)
+        asked = reason_messages(text, system_prompt=self.prompts.system_prompt, words=self.prompts.words)
+        return self.prompt(asked)
 
     def direct(self, requests: Sequence[Request], beams: int = 20) -> list[RankedItems]:
         """The ``beams`` likeliest items for each request; one that cannot be answered has an ``error``."""
@@ -205,11 +192,11 @@ class Modes:
 
     def _shown(self, requests: Sequence[Request]) -> list[list[int]]:
         """The items that each reasoning prompt shows, as rows of the item index."""
-        return [self._rows(request.history[-self.window :]) for request in requests]
+        return [self._rows(request.history[-self.prompts.reason_window :]) for request in requests]
 
     def _ranked(self, ranking: Ranking) -> RankedItems:
         scored = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
-        return RankedItems(tuple(ScoredItem(self._real_item(row), score) for row, score in scored), ranking.error)
+        return RankedItems(tuple(Recommendation(self._real_item(row), score) for row, score in scored), ranking.error)
 
     def _real_item(self, row: int) -> str:
         if not 0 <= row < len(self.index):
@@ -235,11 +222,11 @@ def _is_restricted(request: Request) -> bool:
     return request.only is not None or bool(request.without) or request.exclude_seen
 
 
-def votes(reasonings: Sequence[Reasoning]) -> list[ScoredItem]:
+def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
     """The distinct items of some reasonings, the most frequent first, with their share of all reasonings.
 
     Items named equally often stand in the order in which they were first named.
     """
     named = [one.item_id for one in reasonings if one.item_id is not None]
     order = sorted(dict.fromkeys(named), key=lambda item: (-named.count(item), named.index(item)))
-    return [ScoredItem(item, named.count(item) / len(reasonings)) for item in order]
+    return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]

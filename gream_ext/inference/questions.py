@@ -21,10 +21,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Recommendation:
+    """A real item."""
+
     item_id: str
-    title: str
     score: float
-    """Log-probability of the item's identifier, over real items."""
+    """Of direct mode the log-probability of the item's identifier, of votes (`modes.votes`) the share."""
+    title: str = ""
+    """Empty where nobody asked for titles."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Answer:
     item: Item | None
     status: str
     tokens: int = 0
+    text: str = ""
+    """The whole reasoning, with titles in the place of identifiers and without markers."""
 
 
 Piece = Text | Item | Answer

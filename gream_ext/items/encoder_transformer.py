@@ -25,14 +25,15 @@ class TransformerEncoder:
     def __init__(self, path: Path, max_tokens: int = 512, device: str = "auto", dtype: str = "auto"):
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         wanted = ("bfloat16" if self._device.startswith("cuda") else "float32") if dtype == "auto" else dtype
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         more: dict[str, Any] = {} if path.is_dir() else {"gguf_file": path.name}
         self._sentence = read_sentence_model(path) if path.is_dir() else SentenceModel(path.parent)
         folder = self._sentence.transformer
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **local, **more)
             with _quiet():
                 model, loaded = AutoModel.from_pretrained(
-                    folder, local_files_only=True, dtype=DTYPES[wanted], output_loading_info=True, **more
+                    folder, **local, dtype=DTYPES[wanted], output_loading_info=True, **more
                 )
         except (OSError, ValueError, ImportError) as error:
             raise GreamError(f"{path} cannot be loaded as a model: {str(error).splitlines()[0]}") from None

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from gream_ext.errors import GreamError
+from gream_ext.hub import model_folder
 
 MINILM = "minilm"
 WORDLLAMA = "wordllama"
@@ -30,10 +31,10 @@ class Encoder(Protocol):
 
 
 def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: str = "auto") -> Encoder:
-    """The encoder of that name: ``minilm``, ``wordllama``, or the path of a model in Hugging Face form.
+    """The encoder of that name: ``minilm``, ``wordllama``, or a Hugging Face model by its path or name on the hub.
 
     A folder with ``modules.json`` is a sentence model (a transformer's or static embeddings), any other one (or a
-    ``.gguf`` file) a causal LM, whose last hidden state is taken. Nothing is ever downloaded.
+    ``.gguf`` file) a causal LM, whose last hidden state is taken.
     """
     if name == WORDLLAMA:
         from gream_ext.items.encoder_static import StaticEncoder
@@ -44,7 +45,7 @@ def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: 
             folder / "tokenizers" / "l2_supercat_tokenizer_config.json",
             max_tokens,
         )
-    path = package_folder(name) / "model" if name == MINILM else Path(name)
+    path = package_folder(name) / "model" if name == MINILM else model_folder(name)
     if (path / "modules.json").is_file() and (static := static_files(path)):
         from gream_ext.items.encoder_static import StaticEncoder
 

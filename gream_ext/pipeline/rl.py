@@ -10,13 +10,16 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from gream_ext.base_model.model_format import ModelFormat, read_format, write_format
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
+from gream_ext.pipeline.record import versions
 from gream_ext.plugins import rl_metrics
 from gream_ext.plugins.recipes_path import recipes_folder
 from gream_ext.stage import Stage, option
@@ -63,14 +66,34 @@ def run(workspace: Workspace, settings: RlSettings) -> None:
     ):
         if not path.exists():
             raise GreamError(f"{path} is missing: run `gream {command}` first")
+    how = read_format(workspace.model("sft"))
+    check_prompts(workspace.rl_train, how)
+    check_prompts(workspace.rl_valid, how)
     folder = workspace.path("rl", "checkpoints")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
         words = training_command(workspace, settings)
         launch(words, name="rl", workspace=workspace, progress=read_progress, phase="starting Ray and Verl")
         mark_trained(folder)
-    merge(workspace, folder)
+    merge(workspace, folder, how)
     join_metrics(_metrics(workspace))
     shutil.rmtree(folder)
+
+
+def check_prompts(path: Path, how: ModelFormat) -> None:
+    """`GreamError` where the prompts ask in another way than the start model was trained with."""
+    import polars as pl
+
+    written = json.loads(pl.read_parquet_metadata(path).get("gream", "{}")).get("prompts")
+    if written is None:
+        return  # prompts of somebody else's
+    asked = PromptSettings.from_json(written, str(path))
+    for field in fields(PromptSettings):
+        own, theirs = getattr(how.prompts, field.name), getattr(asked, field.name)
+        if own != theirs:
+            raise GreamError(
+                f"{path} asks with {field.name} {theirs}, and the model was trained with {own}: run `gream corpus rl` "
+                "again without options for it"
+            )
 
 
 def training_command(workspace: Workspace, settings: RlSettings) -> list[str]:
@@ -115,8 +138,8 @@ def read_progress(line: str) -> Progress | None:
     return Progress(note=f"reward {float(found[1]):.3f}") if found else bar_progress(line, "Training Progress")
 
 
-def merge(workspace: Workspace, folder: Path) -> None:
-    """Make the Hugging Face model out of the last checkpoint by Verl's merger."""
+def merge(workspace: Workspace, folder: Path, how: ModelFormat) -> None:
+    """Make the Hugging Face model out of the last checkpoint by Verl's merger; it is asked as its start model was."""
     try:
         actor = folder / f"global_step_{int((folder / LATEST).read_text())}" / "actor"
     except (OSError, ValueError):
@@ -125,6 +148,7 @@ def merge(workspace: Workspace, folder: Path) -> None:
         places = ["--local_dir", str(actor.resolve()), "--target_dir", str(draft.resolve())]
         merger = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", *places]
         launch(merger, name="rl-merge", workspace=workspace)
+        write_format(draft, replace(how, versions=versions()))
 
 
 def join_metrics(path: Path) -> None:

@@ -9,7 +9,7 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import yaml
 
 from gream_ext.corpus.files import dataset_info_path
 from gream_ext.errors import GreamError
+from gream_ext.pipeline.asked import how_to_ask
 from gream_ext.pipeline.attempt import IDENTITY, TRAINED, identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
 from gream_ext.pipeline.precision import multiplies_bfloat16
@@ -61,6 +62,7 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
     for path, command in ((workspace.model("base_model"), "base-model"), (workspace.align, "corpus align")):
         if not path.exists():
             raise GreamError(f"{path} is missing: run `gream {command}` first")
+    describe = how_to_ask(workspace, recipe_keys(recipe, settings.overrides))
     folder = workspace.path("sft.training")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
         drop_unfinished(folder)
@@ -76,9 +78,13 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
         )
         mark_trained(folder)
     if (folder / "adapter_config.json").exists():
-        merge_adapter(workspace, folder, recipe, settings.overrides)
+        merge_adapter(workspace, folder, recipe_keys(recipe, settings.overrides), describe)
     else:
-        finish(folder, workspace.model("sft"))
+        finish(folder, workspace.model("sft"), describe)
+
+
+def recipe_keys(recipe: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
 
 
 def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) -> tuple[list[str], dict[str, str]]:
@@ -129,9 +135,10 @@ def drop_unfinished(folder: Path) -> None:
             weights.unlink()
 
 
-def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: Mapping[str, Any]) -> None:
+def merge_adapter(
+    workspace: Workspace, folder: Path, keys: Mapping[str, Any], describe: Callable[[Path], None]
+) -> None:
     """Merge a LoRA adapter into the base model by LLaMA-Factory's export; the logs go along."""
-    keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
     base = json.loads((workspace.model("base_model") / "config.json").read_text(encoding="utf-8"))
     with whole(workspace.model("sft")) as draft:
         words = {
@@ -149,6 +156,7 @@ def merge_adapter(workspace: Workspace, folder: Path, recipe: Path, overrides: M
             if not (draft / log.name).exists() and log.name != "adapter_config.json":
                 shutil.copy2(log, draft)
         untie_if_apart(draft)
+        describe(draft)
         _tidy(draft)
     shutil.rmtree(folder)
 
@@ -168,11 +176,12 @@ def untie_if_apart(model: Path) -> None:
         (model / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def finish(folder: Path, model: Path) -> None:
+def finish(folder: Path, model: Path, describe: Callable[[Path], None]) -> None:
     """Turn the training folder into the model's: without checkpoints and caches, in one step."""
     if not any(folder.glob("*.safetensors")):
         raise GreamError(f"{folder} has no model: does the recipe train and save one?")
     _tidy(folder)
+    describe(folder)
     with whole(model) as draft:
         folder.rename(draft)
 
@@ -199,9 +208,7 @@ def _reads(workspace: Workspace, settings: SftSettings) -> Sequence[Path]:
 
 def data_files(workspace: Workspace, recipe: Path, overrides: Mapping[str, Any]) -> list[Path]:
     """The files of the corpus that the recipe trains on and measures with; what else lies there is none of it."""
-    import yaml
-
-    keys = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
+    keys = recipe_keys(recipe, overrides)
     try:
         entries = json.loads(dataset_info_path(workspace).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # LLaMA-Factory says so

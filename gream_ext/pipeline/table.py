@@ -31,7 +31,7 @@ TABLE = {
     "index build": Entry("gream_ext.items.build", "cluster the vectors into item identifiers"),
     "index add": Entry("gream_ext.items.add", "give new items identifiers; the old ones keep theirs"),
     "index report": Entry("gream_ext.items.quality", "measure how good the item index is"),
-    "base-model": Entry("gream_ext.base_model.build", "make the model that knows the identifier tokens"),
+    "base-model": Entry("gream_ext.base_model.stages", "make the model that knows the identifier tokens"),
     "base-model compare": Entry(
         "gream_ext.extras.inspect.initialisations", "measure how soon each initialisation of the new tokens learns"
     ),
@@ -58,10 +58,11 @@ TABLE = {
     "baselines bring": Entry("gream_ext.evaluation.stages:BRING", "put a model of another workspace beside this one's"),
     "compare": Entry("gream_ext.evaluation.stages:COMPARE", "compare two models over the same users"),
     "report": Entry("gream_ext.extras.report.stages", "write report.json and report.html"),
-    "recommend": Entry("gream_ext.inference.recommend", "recommend to one user"),
+    "recommend": Entry("gream_ext.inference.stages:RECOMMEND", "recommend to one user"),
     "serve": Entry("gream_ext.extras.serve.stages", "recommend over HTTP"),
-    "export": Entry("gream_ext.inference.export", "write a folder that works on another machine"),
+    "export": Entry("gream_ext.inference.stages:EXPORT", "write a folder that works on another machine"),
     "doctor": Entry("gream_ext.plugins.doctor", "check the frameworks and our registrations in them"),
+    "upgrade": Entry("gream_ext.pipeline.upgrade", "bring a workspace of an earlier version up to date"),
     "run": Entry("gream_ext.pipeline.run", "run the stages of a pipeline file"),
 }
 

@@ -10,8 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gream_ext.base_model.build import BaseModelSettings
-from gream_ext.base_model.scratch import small_qwen3
+from gream_ext.base_model.scratch import Shape, small_qwen3
 from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, train_bpe
 from gream_ext.corpus.files import write_dataset_info
 from gream_ext.errors import GreamError
@@ -105,7 +104,7 @@ def _write_model(folder: Path) -> Any:
     """A model of a few thousand random weights, and its tokenizer, which is returned."""
     tokenizer = chat_tokenizer(train_bpe(["history: ", "next: "], 300, across_words=False), 64)
     add_ordinary_tokens(tokenizer, TOKENS)
-    settings = BaseModelSettings(hidden_size=16, layers=1, intermediate_size=16, longest=64)
-    small_qwen3(tokenizer, settings).save_pretrained(folder)
+    shape = Shape(16, 1, 4, 2, 16, attention_dropout=0.0, tied=True, longest=64)
+    small_qwen3(tokenizer, shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return tokenizer

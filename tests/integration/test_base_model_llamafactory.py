@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gream_ext.base_model.build import TEMPLATE, BaseModelSettings, run
+from gream_ext.base_model.model_format import DEFAULT_TEMPLATE
+from gream_ext.base_model.stages import BaseModelSettings, run
 from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.items.index import ItemIndex
@@ -37,7 +38,7 @@ def test_prompt_and_response_tokens_are_equal(workspace: Workspace, across_words
     folder = workspace.model("base_model")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     theirs = AutoTokenizer.from_pretrained(folder)
-    template = get_template_and_fix_tokenizer(theirs, DataArguments(template=TEMPLATE))
+    template = get_template_and_fix_tokenizer(theirs, DataArguments(template=DEFAULT_TEMPLATE))
     # What LLaMA-Factory mends in a tokenizer is already right.
     assert (theirs.eos_token, theirs.pad_token, len(theirs)) == ("<|im_end|>", "<|endoftext|>", len(tokenizer))
     rows = [json.loads(line) for path in (workspace.align, workspace.reason) for line in path.open(encoding="utf-8")]

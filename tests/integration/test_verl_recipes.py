@@ -167,16 +167,17 @@ def test_what_the_machine_lacks_is_said_before_anything_starts(
 
 
 def test_several_machines_are_ones_that_ray_joins(composed, monkeypatch):
+    import ray._private.utils
     import verl.plugin.platform
 
     monkeypatch.setattr(verl.plugin.platform, "get_platform", lambda: Machine(8))
     config = composed("srpo", **{"trainer.nnodes": 4})
     monkeypatch.setattr(machine, "find_spec", lambda name: True)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(machine, "read_ray_address", lambda: None)
+    monkeypatch.setattr(ray._private.utils, "read_ray_address", lambda temp_dir=None: None)
     with pytest.raises(GreamError, match=r"trainer\.nnodes=4 .*RAY_ADDRESS"):
         machine.prepare(config)
-    monkeypatch.setattr(machine, "read_ray_address", lambda: "head:6379")
+    monkeypatch.setattr(ray._private.utils, "read_ray_address", lambda temp_dir=None: "head:6379")
     machine.prepare(config)
 
 

@@ -100,8 +100,8 @@ def test_every_rollout_wrong_for_the_first_steps(workspace, tmp_path):
     python = tmp_path / "an environment" / "bin" / "python"
     (tmp_path / "rl").mkdir()
     (tmp_path / "sft").symlink_to(workspace / "sft")
-    # A step asks for four prompts and, at most, for four others.
-    write_prompts(tmp_path / "rl" / "train.parquet", 48, wrong=16)
+    # A step asks for four prompts and, at most, for four others: in the third two of eight are of use.
+    write_prompts(tmp_path / "rl" / "train.parquet", 48, wrong=22)
     (tmp_path / "rl" / "valid.parquet").symlink_to(workspace / "rl" / "valid.parquet")
     options = {
         "data.shuffle": "false",
@@ -109,6 +109,7 @@ def test_every_rollout_wrong_for_the_first_steps(workspace, tmp_path):
         "trainer.total_training_steps": 3,
         "trainer.v1.sampler.sampler_kwargs.max_refills": 1,
         "trainer.v1.sampler.sampler_kwargs.rescale": "true",
+        "actor_rollout_ref.actor.calculate_entropy": "true",
     }
     with running(tmp_path, python=python, **options) as process:
         wait(tmp_path, process)
@@ -125,8 +126,10 @@ def test_every_rollout_wrong_for_the_first_steps(workspace, tmp_path):
     assert said.count("step skipped, none of 8 groups") == 2
     for repeated in ("Continuous Token builder is registered", "target_num_threads"):
         assert said.count(repeated) <= 1
-    assert last["gream/groups/kept"] > 0
+    assert 0 < last["gream/groups/kept"] <= 2
     assert last["actor/grad_norm"] > 0
+    # The one is made by verl's loss in the workers, the other by its trainer, over the rollouts alone.
+    assert last["actor/entropy_loss"] == pytest.approx(last["actor/entropy"], rel=1e-4)
     checkpoint = tmp_path / "rl" / "checkpoints" / "global_step_2" / "actor" / "model_world_size_1_rank_0.pt"
     weights = torch.load(checkpoint, weights_only=False)
     from transformers import AutoModelForCausalLM

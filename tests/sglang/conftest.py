@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("sglang", reason="needs the environment of `make test-sglang`")
 
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.inference.engines.sglang import SGLangEngine
 from gream_ext.inference.engines.sglang_offline import CPU_ARGUMENTS
@@ -42,7 +43,7 @@ class Both:
 
 
 def modes(workspace: Workspace, engine: object, index: ItemIndex) -> Modes:
-    return Modes(engine, index, system_prompt="short")  # type: ignore[arg-type]
+    return Modes(engine, index, PromptSettings(system_prompt="short"))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ class FakeRecommender:
             raise RuntimeError("secret inside")
         return [
             [
-                Recommendation(item, TITLES.title(item), 0.5)
+                Recommendation(item, 0.5, TITLES.title(item))
                 for item in TITLES.titles
                 if item not in question.exclude and (question.among is None or item in question.among)
             ][: question.n]

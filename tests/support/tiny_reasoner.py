@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+from gream_ext.base_model.model_format import ModelFormat, write_format
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
@@ -29,6 +31,7 @@ def make_reasoner_workspace(folder: str | Path, slot: str = "always", steps: int
     _train(model, tokenizer, index, steps)
     model.save_pretrained(workspace.model("sft"))
     tokenizer.save_pretrained(workspace.model("sft"))
+    write_format(workspace.model("sft"), ModelFormat(PromptSettings(system_prompt="short")))
     return workspace
 
 

@@ -1,8 +1,9 @@
 """A workspace with a model that knows nothing, as far as recommending needs one."""
 
-import json
 from pathlib import Path
 
+from gream_ext.base_model.model_format import ModelFormat, write_format
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
@@ -15,7 +16,5 @@ def make_model_workspace(folder: str | Path, model: str = "sft", users: int = 20
     made, tokenizer = tiny_chat_model(ItemIndex.load(workspace.item_index), max_position_embeddings=2048)
     made.save_pretrained(workspace.model(model))
     tokenizer.save_pretrained(workspace.model(model))
-    record = {"label": "corpus reason", "settings": {"system_prompt": "short", "window": 20}, "seconds": 1.0}
-    workspace.path("stages").mkdir()
-    workspace.path("stages", "corpus-reason.json").write_text(json.dumps(record))
+    write_format(workspace.model(model), ModelFormat(PromptSettings(system_prompt="short")))
     return workspace

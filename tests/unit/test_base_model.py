@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gream_ext.base_model.build import RECORD, BaseModelSettings, run
+from gream_ext import __version__
+from gream_ext.base_model.build import RECORD
 from gream_ext.base_model.embeddings import code_texts, initial_rows, semantic_rows
+from gream_ext.base_model.model_format import ModelFormat, read_format
+from gream_ext.base_model.stages import BaseModelSettings, run
 from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, plain_parts, train_bpe
 from gream_ext.corpus.prompts import fixed_texts, reason_messages
 from gream_ext.corpus.stages import REASON, ReasonSettings
@@ -160,7 +163,10 @@ def test_new_rows_land_where_their_tokens_are(
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) is tied
     about = json.loads((workspace.model("base_model") / RECORD).read_text())
     assert (about["tokens"], about["rows"], about["new"]) == (tokens_before + added, rows, added)
-    assert about["settings"]["base_model"] == "source" and about["llamafactory_template"] is None
+    assert about["settings"]["base_model"] == "source" and about["llamafactory_template"] == "qwen3_nothink"
+    assert read_format(workspace.model("base_model")) == ModelFormat(
+        template="qwen3_nothink", versions={"gream_ext": __version__}
+    )
 
 
 def test_a_model_that_knows_the_tokens_is_left_as_it_is(workspace: Workspace, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from gream_ext.base_model.build import BaseModelSettings, load_pretrained
 from gream_ext.base_model.lessons import IGNORED, Lesson, batch_of, held_out_loss, lessons_of, token_losses
+from gream_ext.base_model.pretrained import load_pretrained
 from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.errors import GreamError
 from gream_ext.extras.inspect import initialisations as compare
@@ -35,7 +35,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def loaded(source: str) -> Any:
-    return load_pretrained(BaseModelSettings(base_model=source))
+    return load_pretrained(source)
 
 
 def test_a_batch_by_hand() -> None:
@@ -84,7 +84,7 @@ def test_a_trial_learns_and_is_the_same_for_a_seed(source: str) -> None:
     settings = CompareSettings(steps=20, batch_size=2, learning_rate=1e-2, dtype="float32")
     found = []
     for seed in (0, 0, 1):
-        model, _ = load_pretrained(BaseModelSettings(base_model=source))
+        model, _ = load_pretrained(source)
         before = held_out_loss(model, train, 4)["all"]
         found.append(trial(model, train, held_out, settings, seed, [16]))
         assert held_out_loss(model, train, 4)["all"] < before / 2
@@ -96,7 +96,7 @@ def test_a_trial_learns_and_is_the_same_for_a_seed(source: str) -> None:
 def test_bfloat16_comes_near(source: str) -> None:
     losses = []
     for dtype in ("float32", "bfloat16"):
-        model, _ = load_pretrained(BaseModelSettings(base_model=source))
+        model, _ = load_pretrained(source)
         found = trial(model, LESSONS, LESSONS, CompareSettings(steps=2, batch_size=2, dtype=dtype), 0)
         losses.append(found["2"]["all"])
     assert losses[0] == pytest.approx(losses[1], rel=2e-2) and losses[0] != losses[1]

@@ -8,6 +8,8 @@ import shutil
 import polars as pl
 import pytest
 
+from gream_ext.base_model.model_format import ModelFormat, write_format
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.data.histories import Case, evaluation_cases
 from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
@@ -36,6 +38,7 @@ def workspace(tmp_path_factory):
         model, tokenizer = tiny_chat_model(ItemIndex.load(workspace.item_index), seed)
         model.save_pretrained(workspace.model(name))
         tokenizer.save_pretrained(workspace.model(name))
+        write_format(workspace.model(name), ModelFormat(PromptSettings(direct_window=7)))
     return workspace
 
 
@@ -53,7 +56,7 @@ def test_direct_mode_counts_every_user(workspace):
     for items, scores in rows.select("recommendations", "scores").rows():
         assert len(set(items)) == 20 and set(items) <= known and scores == sorted(scores, reverse=True)
     about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
-    assert about["users"] == 60 and about["validity"] == 1.0 and about["beams"] == 20 and about["window"] == 20
+    assert about["users"] == 60 and about["validity"] == 1.0 and about["beams"] == 20 and about["window"] == 7
     assert {"recall@1", "recall@5", "recall@10", "ndcg@10", "coverage", "intervals"} <= about.keys()
     before = written(workspace, settings)
     STAGE.run(workspace, EvaluateSettings(prompts_at_once=60))
@@ -210,14 +213,33 @@ def test_a_device_that_is_not_there(workspace, tmp_path, device):
 
 
 @pytest.mark.parametrize(
-    "record", ["[]", "5", '{"settings": []}', '{"settings": {"window": "x"}}', '{"settings": {"system_prompt": []}}']
+    ("content", "said"),
+    [
+        (None, "is missing, which says how the model is asked: `gream upgrade`"),
+        ("[]", "is damaged"),
+        ('{"kind": "gream_model", "version": 9}', "is 'gream_model' version 9"),
+        ('{"kind": "gream_model", "version": 1}', "is damaged: it has no prompt settings"),
+    ],
 )
-def test_a_damaged_record_of_the_reasoning_data(tmp_path, record):
-    path = Workspace(tmp_path).path("stages", "corpus-reason.json")
-    path.parent.mkdir()
-    path.write_text(record)
-    with pytest.raises(GreamError, match=r"corpus-reason\.json is damaged .*: run `gream corpus reason` again"):
-        STAGE.run(Workspace(tmp_path), EvaluateSettings())
+def test_a_model_whose_folder_does_not_say_how_it_is_asked(workspace, tmp_path, content, said):
+    """In silence it would be asked with defaults; the record of another stage is nothing that an answer depends on."""
+    model = shutil.copytree(workspace.model("sft"), tmp_path / "model")
+    (model / "gream_model.json").unlink()
+    if content is not None:
+        (model / "gream_model.json").write_text(content)
+    with pytest.raises(GreamError, match=re.escape(said)):
+        STAGE.run(workspace, EvaluateSettings(model=str(model), limit=1))
+
+
+def test_another_stage_run_again_asks_an_unchanged_model_the_same(workspace):
+    settings = EvaluateSettings(limit=3)
+    STAGE.run(workspace, settings)
+    before = written(workspace, settings)
+    record = workspace.path("stages", "corpus-reason.json")
+    record.parent.mkdir(exist_ok=True)
+    record.write_text('{"settings": {"window": 2, "system_prompt": "short"}}')
+    STAGE.run(workspace, settings)
+    assert written(workspace, settings) == before
 
 
 def test_a_trial_leaves_the_full_evaluation_alone(workspace):
@@ -315,6 +337,7 @@ def test_who_has_seen_everything_is_a_miss(workspace, tmp_path, changed, capsys)
     model, tokenizer = tiny_chat_model(index)
     model.save_pretrained(here.model("sft"))
     tokenizer.save_pretrained(here.model("sft"))
+    write_format(here.model("sft"), ModelFormat())
     frame = pl.read_parquet(here.interactions).filter(pl.col("user_id") != "u0")
     for number, item in enumerate([*index.item_ids, index.item_ids[0]]):
         split = {len(index): "test", len(index) - 1: "valid"}.get(number, "train")

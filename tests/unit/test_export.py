@@ -1,23 +1,31 @@
 """The folder that ``export`` writes, and what is said of one that is not whole."""
 
+import hashlib
 import json
+import pickle
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from gream_ext.base_model.model_format import ModelFormat, read_format, write_format
+from gream_ext.cli import main
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import model_hash
 from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings
-from gream_ext.inference.export import STAGE, ExportSettings, load_export, run
+from gream_ext.inference.export import load_export
+from gream_ext.inference.export_format import MODEL_FILES, sha256
 from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
-from gream_ext.inference.recommend import RecommendSettings
-from gream_ext.inference.recommend import run as recommend
-from gream_ext.inference.source import MODEL_FILES, export_source, sha256, workspace_source
+from gream_ext.inference.source import export_source, workspace_source
+from gream_ext.inference.stages import EXPORT as STAGE
+from gream_ext.inference.stages import ExportSettings, RecommendSettings, recommend
+from gream_ext.inference.stages import export as run
 from gream_ext.pipeline.record import run_stage, why_run
 from gream_ext.workspace import Workspace, read_json, write_json
 from tests.support.tiny_workspace import make_model_workspace
@@ -30,11 +38,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_model_workspace(tmp_path_factory.mktemp("workspace"))
     for name in ("optimizer.pt", "training_args.bin", "trainer_log.jsonl", "curriculum_log.jsonl"):
         (workspace.model("sft") / name).write_text("no part of the model")
-    of_it = {"model_sha256": model_hash(workspace.model("sft"), workspace.item_index)}
-    write_json(workspace.path("evaluation", "sft", "direct-test.json"), {"recall@10": 0.1234, "users": 20, **of_it})
     write_json(workspace.path("evaluation", "srpo", "direct-test.json"), {"recall@10": 0.9999, "users": 20})
     write_json(workspace.path("report.json"), {"sft": {"direct": {"recall@10": 0.9999}}})
-    write_json(workspace.path("stages", "sft.json"), {"versions": {"python": "3.0", "llamafactory": "0.9.5"}})
+    prompts = PromptSettings(direct_window=7, system_prompt="short")
+    write_format(workspace.model("sft"), ModelFormat(prompts, versions={"python": "3.0", "llamafactory": "0.9.5"}))
+    of_it = {"model_sha256": model_hash(workspace.model("sft"), workspace.item_index)}
+    write_json(workspace.path("evaluation", "sft", "direct-test.json"), {"recall@10": 0.1234, "users": 20, **of_it})
     run(workspace, ExportSettings())
     return workspace
 
@@ -50,7 +59,8 @@ def test_it_recommends_the_same_elsewhere(workspace: Workspace, folder: Path) ->
     assert there.direct(QUESTIONS) == here.direct(QUESTIONS)
     there.sampling = here.sampling = type(here.sampling)(n=1, max_new_tokens=8)
     assert list(there.reason(Question(("i1",), seed=1))) == list(here.reason(Question(("i1",), seed=1)))
-    assert export_source(folder).system_prompt == "short"
+    assert export_source(folder).how == workspace_source(workspace).how == read_format(workspace.model("sft"))
+    assert there.modes.prompts.direct_window == 7 and there.modes.prompts.system_prompt == "short"
 
 
 def test_what_is_in_it(workspace: Workspace, folder: Path) -> None:
@@ -126,17 +136,9 @@ MISSING = object()
     ("key", "value", "said"),
     [
         ("model", MISSING, "it has no model"),
-        ("system_prompt", MISSING, "it has no system_prompt"),
-        ("window", MISSING, "it has no window"),
         ("files", MISSING, "it has no files"),
         ("model", None, "model is None"),
         ("model", "", "model is ''"),
-        ("system_prompt", "zzz", "system_prompt is 'zzz'"),
-        ("system_prompt", ["full"], "system_prompt is ['full']"),
-        ("window", "abc", "window is 'abc'"),
-        ("window", None, "window is None"),
-        ("window", 0, "window is 0"),
-        ("window", True, "window is True"),
         ("files", [], "files is []"),
         ("files", {}, "files has no item_index.parquet"),
     ],
@@ -152,7 +154,7 @@ def test_what_gream_json_says_is_checked(folder: Path, key: str, value: object, 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (MISSING, "gream.json is damaged (files has no model/model.safetensors)"),
+        (MISSING, "gream.json is damaged (files has no weights, model/*.safetensors)"),
         (None, "gream.json is damaged (files: model/model.safetensors is None)"),
         ({"bytes": MISSING}, "gream.json is damaged (files: model/model.safetensors is {'sha256'"),
         ({"sha256": MISSING}, "gream.json is damaged (files: model/model.safetensors is {'bytes'"),
@@ -171,6 +173,103 @@ def test_what_gream_json_says_of_a_file_is_checked(folder: Path, changed: Any, s
     write_json(folder / "gream.json", about)
     with pytest.raises(GreamError, match=re.escape(said)):
         load_export(folder)
+
+
+def manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    about = json.loads((folder / "gream.json").read_text())
+    change(about["files"])
+    write_json(folder / "gream.json", about)
+
+
+def listed(folder: Path, name: str, content: bytes) -> None:
+    """An attacker's file, in the manifest with its right size and hash."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    one = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest(folder, lambda files: files.update({name: one}))
+
+
+PICKLE = pickle.dumps({"lm_head.weight": 1})
+ADAPTER = b'{"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}'
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pytorch_model.bin", "adapter_config.json", "modeling_gream.py", "model-2.safetensors", "training_args.bin"],
+)
+def test_a_file_that_the_manifest_does_not_name_is_refused(folder: Path, name: str) -> None:
+    (folder / "model" / name).write_bytes(ADAPTER if name.endswith(".json") else PICKLE)
+    with pytest.raises(GreamError, match=rf"{re.escape(name)} is not named in .*gream\.json"):
+        load_export(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/pytorch_model.bin",
+        "model/adapter_config.json",
+        "model/modeling_gream.py",
+        "model/sub/config.json",
+        "../x",
+    ],
+)
+def test_a_manifest_may_not_name_what_an_export_never_has(folder: Path, name: str) -> None:
+    listed(folder, name, ADAPTER)
+    with pytest.raises(GreamError, match=rf"files: '{re.escape(name)}' is no file of an export"):
+        load_export(folder)
+
+
+def test_weights_are_safetensors_that_the_manifest_names(folder: Path) -> None:
+    """Without them transformers would take the pickle beside them."""
+    weights = folder / "model" / "model.safetensors"
+    (folder / "model" / "pytorch_model.bin").write_bytes(PICKLE)
+    weights.unlink()
+    manifest(folder, lambda files: files.pop("model/model.safetensors"))
+    with pytest.raises(GreamError, match="files has no weights"):
+        load_export(folder)
+
+
+def test_parts_of_the_weights_stand_in_the_manifest(folder: Path) -> None:
+    index = json.dumps({"weight_map": {"lm_head.weight": "../../elsewhere.safetensors"}}).encode()
+    listed(folder, "model/model.safetensors.index.json", index)
+    with pytest.raises(GreamError, match=r"names '\.\./\.\./elsewhere.safetensors', which is no file of the export"):
+        load_export(folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_no_code_of_an_export_runs(folder: Path, tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto_map` would have transformers ask at a terminal, and run what it is told."""
+    marker, code = tmp_path / "marker", tmp_path / "code"
+    code.mkdir()
+    text = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
+    for name in ("configuration_evil", "modeling_evil", "tokenization_evil"):
+        (code / f"{name}.py").write_text(text)
+    classes = {
+        "config.json": {
+            "AutoConfig": f"{code}--configuration_evil.Config", "AutoModelForCausalLM": f"{code}--modeling_evil.Model"
+        },
+        "tokenizer_config.json": {"AutoTokenizer": ["t.T", f"{code}--tokenization_evil.Tokenizer"]},
+    }  # fmt: skip
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    path = folder / "model" / file
+    about = json.loads(path.read_text()) | {"auto_map": classes[file]}
+    if file == "config.json":
+        about["model_type"] = "evil"
+    listed(folder, f"model/{file}", json.dumps(about).encode())
+    try:
+        load_export(folder)
+    except GreamError as error:
+        assert "\n" not in str(error)
+    assert not marker.exists()
+
+
+def test_an_export_elsewhere_needs_no_write_access(workspace: Workspace, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in [workspace.root, *workspace.root.rglob("*")]}
+    command = ["export", "--workspace", str(workspace.root), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in [workspace.root, *workspace.root.rglob("*")]} == before
+    assert main(command) == 0, "the same once more is up to date"
+    assert load_export(tmp_path / "out").direct(QUESTIONS)
 
 
 def test_an_output_that_exists_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gream_ext.corpus.files import dataset_info_path, write_dataset_info
-from gream_ext.curriculum import Curriculum, CurriculumSettings
+from gream_ext.curriculum import Curriculum, CurriculumSettings, curriculum_epoch, uniform_epoch
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory.export import corpus_files, corpus_tags
+from gream_ext.plugins.llamafactory.plan import drawn_share, planned_share
 from gream_ext.plugins.llamafactory.stages import PlanSettings, run
 from gream_ext.workspace import Workspace
 
@@ -39,6 +40,17 @@ def test_draws_numbers(workspace: Workspace, capsys: pytest.CaptureFixture[str])
     assert lines[8] == "Epoch 3 of 3: 10,000 align + 3,000 reason batches, in a random order"
     assert lines[-1] == "39,000 batches in all"
     assert not workspace.root.exists()
+
+
+def test_what_is_drawn_is_what_was_planned_but_for_chance() -> None:
+    rng = np.random.default_rng(0)
+    inserting = curriculum_epoch(10_000, 3_000, 1.5, rng)
+    batches = uniform_epoch(7_000, 3_000, 0, 0.3, rng)
+    for plan in (inserting, batches):
+        for cell in np.array_split(np.arange(len(plan)), 4):
+            assert planned_share(plan, cell) == pytest.approx(drawn_share(plan, cell), abs=0.03)
+    mixed = uniform_epoch(0, 0, 500, 0.3, rng)
+    assert planned_share(mixed, np.arange(500)) == pytest.approx(0.3) == drawn_share(mixed, np.arange(500))
 
 
 def test_json_is_the_order_of_the_corpus(workspace: Workspace, tmp_path: Path) -> None:
@@ -123,7 +135,7 @@ def test_general_data_are_planned_as_alignment_rows(workspace: Workspace, tmp_pa
     listed = json.loads(dataset_info_path(workspace).read_text()) | {"alpaca": {"file_name": "alpaca.jsonl"}}
     dataset_info_path(workspace).write_text(json.dumps(listed))
     write_dataset_info(workspace)  # as the next stage does
-    (workspace.corpus / "alpaca.jsonl").write_text('{"instruction": "Hi", "output": "Hello"}\n' * 25)
+    (workspace.corpus / "alpaca.jsonl").write_text('{"instruction": "Hi", "output": "Hello"}\n' * 25 + "\n")
     mixed = {"overrides": {"dataset": "align,reason,alpaca", "gream_general_share": 0.2}, "epochs": 2, "batch_rows": 1}
     run(workspace, PlanSettings(json=tmp_path / "plan.json", **mixed))
     plan = json.loads((tmp_path / "plan.json").read_text())

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gream_ext.base_model.model_format import ModelFormat
 from gream_ext.corpus.files import write_dataset_info
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import rl, sft
@@ -202,16 +203,18 @@ def test_half_written_checkpoints_are_dropped(tmp_path: Path) -> None:
 
 def test_the_training_folder_becomes_the_model_in_one_step(tmp_path: Path) -> None:
     folder, model = tmp_path / "sft.training", tmp_path / "sft"
+    described: list[Path] = []
     open_attempt(folder, {"settings": 1})
     mark_trained(folder)
     with pytest.raises(GreamError, match="has no model"):
-        sft.finish(folder, model)
+        sft.finish(folder, model, described.append)
     for name in ("model.safetensors", "trainer_log.jsonl", "checkpoint-5/model.safetensors", "datasets_cache/x"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("new")
     model.mkdir()
     (model / "old").write_text("")
-    sft.finish(folder, model)
+    sft.finish(folder, model, described.append)
+    assert described == [folder], "before it takes its place"
     assert sorted(path.name for path in model.iterdir()) == ["model.safetensors", "trainer_log.jsonl"]
     assert [path.name for path in tmp_path.iterdir()] == ["sft"]
 
@@ -228,7 +231,7 @@ def test_metrics_of_all_attempts_become_one_file(tmp_path: Path) -> None:
 
 def test_no_checkpoint_to_merge_is_said(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(GreamError, match=r"trainer\.save_freq"):
-        rl.merge(workspace, tmp_path)
+        rl.merge(workspace, tmp_path, ModelFormat())
 
 
 def test_only_what_the_recipe_trains_on_makes_a_training_stale(workspace: Workspace, tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def test_what_begins_a_part_does_not_end_it(part):
 def test_numbers_of_numpy_are_numbers():
     assert score(answered(TARGET), beta=np.float32(0.5), levels=np.int64(5), shortest=np.int32(4))["score"] == 1.0
     assert score(answered(TARGET), beta=1)["score"] == 1.0
+    assert score(answered(TARGET), levels=5, shortest=5)["score"] == 1.0
 
 
 def test_identifiers_of_two_lengths():

@@ -54,6 +54,9 @@ def test_direct_mode(client: TestClient) -> None:
     }
     assert ids(client.post("/recommend", json={"history": [], "n": 1})) == ["i0"], "a new user"
     assert ids(client.post("/recommend", json={"history": ["i0"], "exclude_history": True, "n": 2})) == ["i1", "i2"]
+    shop = Shop(TITLES, repeats=False)
+    assert question(Ask(history=["i0"]), shop, Limits()).exclude == {"i0"}, "nobody has an item twice"
+    assert not question(Ask(history=["i0"], exclude_history=False), shop, Limits()).exclude
     assert ids(client.post("/recommend", json={"categories": ["drama"], "n": 4})) == ["i1", "i2"]
     assert ids(client.post("/recommend", json={"items": ["i3", "i1"], "exclude": ["i1"], "n": 4})) == ["i3"]
     assert ids(client.post("/recommend", json={"user_id": "u22", "exclude_history": True, "n": 4})) == [

@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from gream_ext.errors import GreamError
@@ -38,32 +38,26 @@ class Ledger:
 
     def __enter__(self) -> "Ledger":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("a+b")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise GreamError(f"{self.path} is in use by another process: wait for it or stop it") from None
-        try:
+        with ExitStack() as opened:
+            file = opened.enter_context(self.path.open("a+b"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise GreamError(f"{self.path} is in use by another process: wait for it or stop it") from None
             file.seek(0)
             content = file.read()
             lines, length = parse_lines(content, self.path)
             if length < len(content):
                 file.truncate(length)
-        except BaseException:
-            file.close()
-            raise
+            self._file = file
+            self._closing = opened.pop_all()
         for line in lines:
             self._answers.setdefault(line["hash"], []).append(line)
-        self._file = file
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def __exit__(self, *error: object) -> None:
+        self._closing.close()
+        self._file = None
 
     def answers(self, request: str) -> Sequence[Mapping[str, Any]]:
         """The lines of a request hash, oldest first."""

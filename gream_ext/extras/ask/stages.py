@@ -8,18 +8,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.corpus.preferences import preferences_path
 from gream_ext.corpus.prompts import WINDOW
 from gream_ext.corpus.stages import corpus_reads
 from gream_ext.errors import GreamError
+from gream_ext.extras.ask import Outcome, Request, Validate, ask, enrich, estimate
+from gream_ext.extras.ask.answers import read_template, without_thinking
+from gream_ext.extras.ask.endpoint import endpoint_of
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
-
-if TYPE_CHECKING:
-    from gream_ext.extras.ask import Outcome, Request, Validate
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,6 @@ def preferences_ledger(workspace: Workspace) -> Path:
 
 
 def run_enrich(workspace: Workspace, settings: EnrichSettings) -> None:
-    from gream_ext.extras.ask import enrich
-
     items = enrich.read_items(workspace, settings.limit)
     template, titles = enrich.item_template(settings.template), {item.item_id: item.title for item in items}
     requests = [
@@ -83,10 +80,10 @@ def run_enrich(workspace: Workspace, settings: EnrichSettings) -> None:
         if item.text.strip()  # an item without any text has nothing to rewrite
     ]
 
-    def validate(request: "Request", answer: str) -> str | None:
+    def validate(request: Request, answer: str) -> str | None:
         return enrich.description_fault(answer, titles[request.key], settings.min_words, settings.max_words)
 
-    def write(outcome: "Outcome") -> str:
+    def write(outcome: Outcome) -> str:
         enrich.write_descriptions(workspace.enriched, items, outcome.answers)
         return f"{len(outcome.answers)} of {len(items)} items described"
 
@@ -98,7 +95,6 @@ def run_preferences(workspace: Workspace, settings: PreferenceSettings) -> None:
     from gream_ext.corpus.catalogue import Catalogue
     from gream_ext.data.histories import training_histories
     from gream_ext.extras.ask import preferences
-    from gream_ext.extras.ask.answers import read_template, without_thinking
 
     catalogue = Catalogue.load(workspace)
     asked: list[preferences.Asked] = []
@@ -114,13 +110,13 @@ def run_preferences(workspace: Workspace, settings: PreferenceSettings) -> None:
         budget = {"count": str(settings.queries), "max_words": str(settings.max_query_words)}
         asked += preferences.item_requests(catalogue, template, settings.item_words, budget, settings.limit)
 
-    def validate(request: "Request", answer: str) -> str | None:
+    def validate(request: Request, answer: str) -> str | None:
         text = without_thinking(answer)
         if request.key.startswith("query/"):
             return preferences.queries_fault(text, settings.queries, settings.max_query_words)
         return preferences.summary_fault(text, settings.min_words, settings.max_words)
 
-    def write(outcome: "Outcome") -> str:
+    def write(outcome: Outcome) -> str:
         preferences.write_preferences(preferences_path(workspace), asked, outcome.answers, settings.model)
         return f"{len(outcome.answers)} of {len(asked)} summaries and lists of queries"
 
@@ -130,13 +126,10 @@ def run_preferences(workspace: Workspace, settings: PreferenceSettings) -> None:
 
 
 def _ask_all(
-    label: str, settings: AskSettings, requests: "Sequence[Request]", ledger: Path, validate: "Validate",
-    write: "Callable[[Outcome], str]", total: int, things: str, left: str,
+    label: str, settings: AskSettings, requests: Sequence[Request], ledger: Path, validate: Validate,
+    write: Callable[[Outcome], str], total: int, things: str, left: str,
 ) -> None:  # fmt: skip
     """Ask, write what was answered, and say what is missing; `GreamError` where that is too much of ``total``."""
-    from gream_ext.extras.ask import ask, estimate
-    from gream_ext.extras.ask.endpoint import endpoint_of
-
     endpoint = endpoint_of(settings)
     if settings.dry_run:
         print(f"{label}: {estimate(endpoint, requests, ledger, validate)}")

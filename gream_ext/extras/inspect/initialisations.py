@@ -46,10 +46,10 @@ def run(workspace: Workspace, settings: CompareSettings) -> None:
 
     from transformers.utils import logging
 
-    from gream_ext.base_model.build import BaseModelSettings, load_pretrained
+    from gream_ext.base_model.build import item_texts
     from gream_ext.base_model.extend import extend
     from gream_ext.base_model.lessons import lessons_of
-    from gream_ext.corpus.catalogue import Catalogue
+    from gream_ext.base_model.pretrained import load_pretrained
     from gream_ext.items.index import ItemIndex
 
     path, identity = workspace.path(RESULT), _identity(workspace, settings)
@@ -62,10 +62,9 @@ def run(workspace: Workspace, settings: CompareSettings) -> None:
         print(table(runs, settings.steps))
         return
     index = ItemIndex.load(workspace.item_index)
-    catalogue = Catalogue.load(workspace)
-    texts = [catalogue[item].text or catalogue[item].title for item in index.item_ids]
+    texts = item_texts(workspace, index)
     logging.disable_progress_bar()
-    loaded = load_pretrained(BaseModelSettings(base_model=settings.base_model))
+    loaded = load_pretrained(settings.base_model)
     enough = DRAWS * settings.steps * settings.batch_size
     for how, seed in wanted:
         model, tokenizer = copy.deepcopy(loaded)

@@ -64,7 +64,7 @@ def run_card(workspace: Workspace, settings: CardSettings) -> None:
     folder = inside if inside.exists() else Path(settings.tokenizer)
     if not (folder / "tokenizer_config.json").exists():
         raise GreamError(f"{folder} holds no tokenizer: run `gream base-model` first or give --tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     rows = (row for path, made_by in files for row in read_rows(path, made_by))
     bar = tqdm(rows, desc="corpus card", unit=" rows", mininterval=0.5, file=sys.stderr)
     card = make_card(bar, tokenizer, settings.cutoff, settings.sample)

@@ -48,7 +48,10 @@ class Ask(BaseModel):
     history: list[str] = Field(default_factory=list, description="item ids, oldest first; empty: a new user")
     user_id: str | None = Field(None, description="a user of the workspace, in place of a history")
     n: int | None = Field(None, ge=1, description="how many items (direct mode); 10 where nothing is said")
-    exclude_history: bool = Field(False, description="do not recommend what stands in the history")
+    exclude_history: bool | None = Field(
+        None,
+        description="do not recommend what stands in the history; by default where nobody in the data has an item twice",
+    )
     exclude: list[str] = Field(default_factory=list, description="items that may not be recommended")
     categories: list[str] | None = Field(None, description="only items of one of these categories")
     items: list[str] | None = Field(None, description="only these items")
@@ -63,6 +66,8 @@ class Shop:
     users: Sequence[str] = ()
     history_of: Histories = lambda user: None
     model: str = ""
+    repeats: bool = True
+    """Whether anybody in the data has an item twice."""
 
 
 def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
@@ -87,7 +92,8 @@ def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
     if ask.categories is not None:
         within = frozenset(shop.titles.in_categories(ask.categories))
         among = within if among is None else among & within
-    exclude = frozenset(ask.exclude) | (frozenset(seen) if ask.exclude_history else frozenset())
+    leave_out = not shop.repeats if ask.exclude_history is None else ask.exclude_history
+    exclude = frozenset(ask.exclude) | (frozenset(seen) if leave_out else frozenset())
     if among is not None and not among - exclude:
         raise HTTPException(422, "no item is left that may be recommended")
     if among is None and len(exclude) >= len(shop.titles):
@@ -203,6 +209,7 @@ def create_app(
             "categories": shop.titles.category_names[:60],
             "max_history": limits.max_history,
             "max_n": limits.max_n,
+            "repeats": shop.repeats,
         }
 
     @app.get("/health", summary="200 while the model answers")

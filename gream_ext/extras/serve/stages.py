@@ -36,7 +36,7 @@ class ServeSettings:
     port: int = option(8000, least=0, most=65_535, help="port to listen on; 0: any free one")
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
-    device: str = option("cpu", help="device of the model, as torch names it")
+    device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
     normalisation: Normalisation = option("catalogue", help=NORMALISATION_HELP)
@@ -104,7 +104,7 @@ def make_shop(source: Source, settings: ServeSettings) -> "Shop":
     from gream_ext.extras.serve.service import Shop
 
     histories = source.histories() if settings.users else {}
-    return Shop(source.titles, tuple(histories), histories.get, source.name)
+    return Shop(source.titles, tuple(histories), histories.get, source.name, source.repeats)
 
 
 def limits(settings: ServeSettings) -> "Limits":

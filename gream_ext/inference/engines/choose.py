@@ -6,9 +6,9 @@ from typing import Any
 
 from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
-from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Engine
 from gream_ext.inference.engines.names import EngineName, check_engine
+from gream_ext.inference.loading import load_model, load_tokenizer
 
 
 def open_engine(
@@ -27,7 +27,7 @@ def open_engine(
     """
     check_engine(engine, server)
     if engine == "transformers":
-        from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+        from gream_ext.inference.engines.transformers import TransformersEngine
 
         loaded, tokenizer = load_model(model, device, dtype)
         return TransformersEngine(loaded, tokenizer, make_trie(tokenizer), normalisation, **batches)
@@ -39,13 +39,3 @@ def open_engine(
     kind, _, number = device.partition(":")
     placed: dict[str, Any] = {"device": kind, **({"base_gpu_id": int(number)} if number else {})}
     return SGLangEngine.launch(model, tokenizer, make_trie(tokenizer), normalisation, dtype=dtype, **placed)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder; nothing is fetched and no code of the folder is run."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise GreamError(f"{folder} has no tokenizer that can be loaded: {str(error).splitlines()[0]}") from None

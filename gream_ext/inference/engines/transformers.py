@@ -1,7 +1,6 @@
 """The embedded engine: a Hugging Face causal language model in this process."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from gream_ext.decoding.sampler import Processor, TokenSample, sample_steps, sam
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling
+from gream_ext.inference.loading import load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -200,27 +200,6 @@ def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -
     if not ends:
         raise GreamError("neither the tokenizer nor the model's generation settings name an end token")
     return sorted(ends)
-
-
-def load_model(
-    folder: Path, device: str = "cpu", dtype: str = "auto"
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Model and tokenizer of a folder in Hugging Face form. Nothing is fetched and no code of the folder is run."""
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    if not (folder / "config.json").exists():
-        raise GreamError(f"{folder} is no model folder (it has no config.json): train or name a model first")
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise GreamError(
-            f"{folder} cannot be loaded as a causal language model: {str(error).splitlines()[0]}"
-        ) from None
-    return model.to(device).eval(), tokenizer
 
 
 def _own_seeds(seeds: Sequence[int] | None, prompts: int) -> list[int]:

@@ -32,7 +32,15 @@ NAMES: Names = {
             "CustomSeq2SeqTrainer.get_total_train_batch_size": ("self", "args"),
         },
         "llamafactory.train.sft.workflow": {"SFTDataCollatorWith4DAttentionMask": (), "CustomSeq2SeqTrainer": ()},
-    }
+    },
+    "templates": {
+        "llamafactory.data.template": {
+            "TEMPLATES": (),
+            "Llama2Template": (),
+            "Template.encode_oneturn": ("self", "tokenizer", "messages", "system"),
+            "Template.fix_special_tokens": ("self", "tokenizer"),
+        }
+    },
 }
 _LLAMAFACTORY = ReliedOn("LLaMA-Factory", "llamafactory", SUPPORTED, NAMES)
 version, check, find = _LLAMAFACTORY.version, _LLAMAFACTORY.check, _LLAMAFACTORY.find

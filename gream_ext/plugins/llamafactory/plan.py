@@ -44,12 +44,12 @@ def draw(plan: Plan, epoch: int, settings: CurriculumSettings, width: int) -> st
         order = "in a random order"
     lines = [f"Epoch {epoch} of {settings.epochs}: {batches} batches, {order}"]
     cells = np.array_split(np.arange(len(plan)), min(width, len(plan)))
-    for name, share in {"planned": _planned_share, "drawn": _drawn_share}.items():
+    for name, share in {"planned": planned_share, "drawn": drawn_share}.items():
         lines.append(f"  {name:8}│{''.join(BARS[round(share(plan, cell) * (len(BARS) - 1))] for cell in cells)}│")
     return "\n".join(lines)
 
 
-def _planned_share(plan: Plan, cell: np.ndarray) -> float:
+def planned_share(plan: Plan, cell: np.ndarray) -> float:
     """Share of reasoning data that these batches are expected to hold: p more for each alignment batch."""
     phase, planned = plan.phase[cell], plan.planned[cell]
     leftover = int((phase == LEFTOVER).sum())
@@ -59,7 +59,8 @@ def _planned_share(plan: Plan, cell: np.ndarray) -> float:
     return float(reason / max(1e-9, leftover + len(uniform) + len(inserting) + inserting.sum()))
 
 
-def _drawn_share(plan: Plan, cell: np.ndarray) -> float:
+def drawn_share(plan: Plan, cell: np.ndarray) -> float:
+    """Share of reasoning data that these batches hold."""
     return float(np.where(plan.kind[cell] == MIXED, plan.planned[cell], plan.kind[cell] == REASON).mean())
 
 

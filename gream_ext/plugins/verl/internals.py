@@ -48,6 +48,10 @@ NAMES: Names = {
         },
         "verl.trainer.ppo.reward": {"get_custom_reward_fn": ()},
     },
+    "machine": {
+        "verl.plugin.platform": {"get_platform": ()},
+        "ray._private.utils": {"read_ray_address": ("temp_dir",)},
+    },
     "platform": {
         "verl.plugin.platform.platform_manager": {
             "PlatformRegistry.register": (),

@@ -6,10 +6,11 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
-from ray._private.utils import read_ray_address
 
 from gream_ext.errors import GreamError
+from gream_ext.plugins.verl import internals
 
 FLASH = "flash_attention_2"
 """Verl's own choice of attention."""
@@ -30,13 +31,13 @@ def prepare(config: DictConfig) -> None:
 def _joins_a_cluster() -> bool:
     """Whether Ray will join machines that run already, of which this process knows nothing."""
     address = os.environ.get("RAY_ADDRESS")
-    return address != "local" if address else read_ray_address() is not None
+    if address:
+        return address != "local"
+    return internals.find("machine", "ray._private.utils", "read_ray_address")() is not None
 
 
 def _check_accelerators(config: DictConfig) -> None:
-    from verl.plugin.platform import get_platform
-
-    platform, trainer = get_platform(), config.trainer
+    platform, trainer = internals.find("machine", "verl.plugin.platform", "get_platform")(), config.trainer
     there = platform.device_count() if platform.is_available() else 0
     if not there:
         raise GreamError(
@@ -75,8 +76,6 @@ def _quote_interpreter(config: DictConfig) -> None:
 
 
 def _use_cpu() -> None:
-    import torch
-
     if torch.cuda.is_available():
         raise GreamError("the recipe cpu is for machines without an accelerator: leave it out, or hide the accelerator")
     # Needs what verl 0.8 has not, which the recipe's check says in a sentence.

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from gream_ext import rewards
 from gream_ext.errors import GreamError
-from gream_ext.identifiers import LEVEL_LETTERS
 from gream_ext.plugins import verl as plugin
 from gream_ext.plugins.demand import demand, is_whole
 from gream_ext.plugins.rl_metrics import keep_earlier
@@ -152,11 +151,8 @@ def _check_reward(config: DictConfig) -> bool | None:
     for name in given:
         if name not in options or options[name].kind is not inspect.Parameter.KEYWORD_ONLY:
             raise GreamError(f"{REWARD}.reward_kwargs: the reward has no option {name!r}")
-    heights = [given[name] for name in ("levels", "shortest") if isinstance(given.get(name), int)]
-    target = [f"<|{letter}_0|>" for letter in LEVEL_LETTERS[: max([1, *heights])]]
-    separator = given.get("separator")
     try:
-        rewards.compute_score("", "", (separator if isinstance(separator, str) else "").join(target), {}, **given)
+        rewards.compute_score("", "", "", {}, **given)
     except ValueError as error:
         raise GreamError(f"{REWARD}.reward_kwargs: {error}") from None
     return bool(given.get("binary"))

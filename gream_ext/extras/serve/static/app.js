@@ -33,6 +33,7 @@ function question() {
     history: history.slice(-limits.history).map((item) => item.item_id),
     n: limits.n,
     exclude: at("unseen").checked ? history.map((item) => item.item_id) : [],
+    exclude_history: at("unseen").checked,
     categories: category ? [category] : null,
   };
 }
@@ -261,6 +262,7 @@ async function begin() {
     limits = { history: about.max_history, n: Math.min(10, about.max_n) };
     at("about").textContent = `${about.items.toLocaleString("en")} items. ${at("about").textContent}`;
     at("user-field").hidden = !about.users;
+    at("unseen").checked = !about.repeats;
     at("category").append(
       ...about.categories.map((name) => {
         const choice = element("option", name);

@@ -26,10 +26,6 @@ def asked_for() -> bool:
 class _CpuModule(ModuleType):
     """What verl asks a ``torch.<device>`` module for; memory is that of the process, in bytes."""
 
-    def __init__(self) -> None:
-        super().__init__("gream_cpu")
-        self.process = psutil.Process()
-
     def is_available(self) -> bool:
         """False: everything that verl guards with it is about the memory of an accelerator."""
         return False
@@ -38,7 +34,7 @@ class _CpuModule(ModuleType):
         return "CPU"
 
     def memory_allocated(self, device: Any = None) -> int:
-        return int(self.process.memory_info().rss)
+        return int(psutil.Process().memory_info().rss)
 
     memory_reserved = max_memory_allocated = max_memory_reserved = memory_allocated
 
@@ -65,7 +61,7 @@ class CpuPlatform(PlatformBase):
     """gloo between processes; the Ray resource is a *logical* GPU that the recipe declares."""
 
     device_name = vendor_name = NAME
-    device_module = _CpuModule()
+    device_module = _CpuModule("gream_cpu")
 
     def _nothing(self, *_: Any, **__: Any) -> None:
         return

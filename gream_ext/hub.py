@@ -1,0 +1,32 @@
+"""Models by their names on the Hugging Face hub, through its own client: cache, ``HF_HOME``, offline mode."""
+
+import re
+from pathlib import Path
+
+from gream_ext.errors import GreamError
+
+NAME = re.compile(r"[\w.-]+/[\w.-]+")
+FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+"""What is fetched: nothing pickled, and no code unless asked for."""
+NOT = ["onnx/*", "openvino/*", "original/*"]
+
+
+def model_folder(name: str, code: bool = False) -> Path:
+    """The folder of a model: ``name`` as a path where there is one, else the model of that name on the hub.
+
+    ``code`` fetches Python files too. What is in the cache needs no network (``HF_HUB_OFFLINE=1`` uses none).
+    `GreamError` for what can be neither found nor fetched. A name that cannot be of the hub comes back as a path.
+    """
+    path = Path(name).expanduser()
+    if path.exists() or not NAME.fullmatch(name) or name.startswith("."):
+        return path
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*FILES, *(["*.py"] if code else [])], ignore_patterns=NOT))
+    except (OSError, ValueError) as error:  # its errors are of these kinds
+        why = str(error).strip().splitlines()[0].rstrip(".:")
+        raise GreamError(
+            f"{name} is no folder here, and the Hugging Face hub gives no such model ({why}): give a folder, or fetch "
+            "it once where there is a network, with HF_HOME on a disk that this machine sees"
+        ) from None

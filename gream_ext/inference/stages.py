@@ -1,0 +1,129 @@
+"""Commands ``recommend`` and ``export``."""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gream_ext.errors import GreamError
+from gream_ext.inference.device import check_device
+from gream_ext.inference.engines.names import (
+    ENGINE_HELP,
+    NORMALISATION_HELP,
+    SERVER_HELP,
+    EngineName,
+    Normalisation,
+    check_engine,
+)
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace
+
+if TYPE_CHECKING:
+    from gream_ext.inference.questions import Question
+    from gream_ext.inference.source import Source
+
+
+@dataclass(frozen=True)
+class RecommendSettings:
+    user: str | None = option(None, help="a user of the workspace, with the whole history")
+    history: list[str] | None = option(
+        None, help="item ids, oldest first, by spaces or commas; none at all: a new user"
+    )
+    search: str | None = option(None, help="only list the items whose titles hold these words, with their ids")
+    n: int = option(10, least=1, most=1000, help="how many items")
+    explain: bool = option(False, help="let the model reason first, and show it")
+    exclude_seen: bool | None = option(
+        None,
+        help="do not recommend what stands in the history; by default where nobody in the data has an item twice",
+    )
+    categories: list[str] = option([], help="only items of these categories")
+    model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
+    export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
+    seed: int | None = option(None, help="of the reasoning; without it every call differs")
+    device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
+    max_tokens: int = option(1024, least=1, help="longest reasoning, in tokens")
+    engine: EngineName = option("transformers", help=ENGINE_HELP)
+    server: str | None = option(None, help=SERVER_HELP)
+    normalisation: Normalisation = option("catalogue", help=NORMALISATION_HELP)
+
+    def __post_init__(self) -> None:
+        asked = (self.user is not None, self.history is not None, self.search is not None)
+        if sum(asked) != 1:
+            raise GreamError("recommend needs one of --user ID, --history ID ID …, --search WORDS")
+        check_engine(self.engine, self.server)
+        if self.seed is not None and self.engine == "sglang":
+            raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")
+
+
+def recommend(workspace: Workspace, settings: RecommendSettings) -> None:
+    from gream_ext.inference import recommend as command
+    from gream_ext.inference.model import load
+    from gream_ext.inference.source import find_source
+
+    if settings.server is None:
+        check_device(settings.device)
+    source = find_source(workspace, settings.model, settings.export)
+    if settings.search is not None:
+        command.show_found(source.titles, settings.search, max(settings.n, 10))
+        return
+    question = make_question(source, settings)
+    how = settings.engine, settings.server, settings.normalisation
+    recommender = load(source, settings.device, settings.max_tokens, *how)
+    command.show_history(source.titles, question.history)
+    if settings.explain:
+        command.explain(recommender, question)
+    [found] = recommender.direct([question])
+    command.show(found)
+    if settings.exclude_seen is None and question.exclude:
+        print("\nWithout what stands in the history: nobody in the data has an item twice (--no-exclude-seen).")
+
+
+def make_question(source: "Source", settings: RecommendSettings) -> "Question":
+    """Check what was asked; `GreamError` for an unknown user, item or category."""
+    from gream_ext.inference.questions import Question
+    from gream_ext.inference.recommend import listed, of_categories, user_history
+
+    user = settings.user
+    history = user_history(source, user) if user is not None else listed(source.titles, settings.history or [])
+    among = of_categories(source.titles, settings.categories)
+    leave_out = not source.repeats if settings.exclude_seen is None else settings.exclude_seen
+    seed = settings.seed
+    if seed is None and settings.engine != "sglang":
+        seed = secrets.randbits(32)
+    return Question(history, settings.n, frozenset(history) if leave_out else frozenset(), among, seed)
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
+    output: str | None = option(None, help="folder to write, which must not exist; without it export/ in the workspace")
+
+
+def export(workspace: Workspace, settings: ExportSettings) -> None:
+    from gream_ext.inference.export import export
+
+    export(workspace, settings.model, output_folder(workspace, settings), new=settings.output is not None)
+
+
+def output_folder(workspace: Workspace, settings: ExportSettings) -> Path:
+    return Path(settings.output) if settings.output else workspace.path("export")
+
+
+def _export_reads(workspace: Workspace, settings: ExportSettings) -> list[Path]:
+    """Beside the model its evaluations, also before they are there: a later one makes the export out of date."""
+    from gream_ext.evaluation.files import MODES, stem
+    from gream_ext.evaluation.files import files as files_of
+    from gream_ext.inference.source import latest_model
+
+    model = settings.model or latest_model(workspace)
+    files = [workspace.model(model), workspace.item_index, workspace.items, workspace.statistics]
+    return [*files, *(files_of(stem(workspace, model, mode, "test", False))[1] for mode in MODES)]
+
+
+def _export_writes(workspace: Workspace, settings: ExportSettings) -> list[Path]:
+    """Elsewhere the folder is not the workspace's to remember: it need not be writable."""
+    return [] if settings.output else [output_folder(workspace, settings)]
+
+
+RECOMMEND = Stage(name="recommend", settings=RecommendSettings, run=recommend)
+EXPORT = Stage(name="export", settings=ExportSettings, run=export, reads=_export_reads, writes=_export_writes)
