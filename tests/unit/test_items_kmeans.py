@@ -1,12 +1,9 @@
-"""Lloyd's k-means with bounds beside the one that computes every distance."""
+"""K-means beside the obvious one, and what it starts from."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from gream_ext.items.lloyd import lloyd, means
-from gream_ext.items.nearest import Assignment, nearest
+from gream_ext.items.kmeans import kmeans, lloyd, means, nearest, nearest_few, principal_components
 
 
 def slow_nearest(rows, centroids):
@@ -24,29 +21,13 @@ def spread_rows(rows=300, width=70, seed=0):
     return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 10**6), st.floats(0, 2), st.floats(0, 0.05))
-def test_assignment_keeps_up_with_any_move(seed, far, little):
-    rows, chance = spread_rows(seed=seed), np.random.default_rng(seed)
-    centroids = rows[:12].copy()
-    watch = Assignment(rows, centroids)
-    for _ in range(4):
-        moved = centroids + little * chance.standard_normal(centroids.shape)
-        moved[chance.integers(12)] += far
-        moved = moved.astype(np.float32)
-        before = watch.place.copy()
-        changed, old = watch.move(centroids, moved)
-        assert (watch.place == slow_nearest(rows, moved)).all()
-        assert (changed == np.flatnonzero(before != watch.place)).all() and (old == before[changed]).all()
-        centroids = moved
-
-
 @pytest.mark.parametrize("width", [5, 20, 70])
 def test_like_the_obvious_one(width):
     rows = spread_rows(width=width)
     start = rows[:6].copy()
     for iterations in (1, 7, 60):
-        objective, centroids, group = lloyd(rows, start, iterations)
+        objective, centroids = lloyd(rows, start, iterations)
+        group = nearest(rows, centroids)
         slow, place = slow_lloyd(rows, start, iterations)
         np.testing.assert_allclose(centroids, slow, atol=1e-4)
         assert (group == place).all() and group.dtype == np.int32 and centroids.dtype == np.float32
@@ -59,11 +40,38 @@ def test_no_centroid_stays_empty(width):
     rows = spread_rows(width=width)
     start = rows[:6].copy()
     start[4:] += 1000
-    _, centroids, group = lloyd(rows, start, 30)
+    group = nearest(rows, lloyd(rows, start, 30)[1])
     assert (np.bincount(group, minlength=6) > 0).all()
-    assert (group == nearest(rows, centroids)).all()
 
 
 def test_means_by_hand():
     rows = np.array([[0.0, 2.0], [4.0, 0.0], [2.0, 2.0]], np.float32)
     assert means(rows, np.array([0, 2, 0]), 3).tolist() == [[1, 2], [0, 0], [4, 0]]
+
+
+def test_the_nearest_few_in_their_order(monkeypatch):
+    rows, centroids = spread_rows(), spread_rows(40, seed=1)
+    monkeypatch.setattr("gream_ext.items.kmeans.BLOCK", 100)
+    distances, found = nearest_few(rows, centroids, 5)
+    slow = ((rows[:, None].astype(np.float64) - centroids[None]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(distances, np.sort(slow, axis=1)[:, :5], rtol=1e-4)
+    assert (found == slow.argsort(axis=1)[:, :5]).all() and found.dtype == np.int32
+
+
+def test_principal_components_keep_what_varies_most():
+    rows = spread_rows(width=30) * np.linspace(3, 0.1, 30, dtype=np.float32)
+    found = principal_components(rows, 4)
+    centred = rows - rows.mean(axis=0)
+    variances = np.linalg.svd(centred, compute_uv=False)[:4] ** 2
+    np.testing.assert_allclose((found**2).sum(axis=0), variances, rtol=1e-3)
+    assert principal_components(rows[:3], 10).shape == (3, 3) and principal_components(rows[:, :2], 10).shape == (
+        300,
+        2,
+    )
+
+
+@pytest.mark.parametrize("start", ["ladder", "components"])
+def test_another_seed_is_another_start(start):
+    rows = spread_rows()
+    found = [kmeans(rows, 12, 5, seed, start)[0] for seed in range(4)]
+    assert len(set(found)) == 4
