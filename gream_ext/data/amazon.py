@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tqdm import tqdm
 
 from gream_ext.data.amazon_items import ITEMS, plain
 from gream_ext.data.files import read_delimited
@@ -24,6 +23,7 @@ from gream_ext.data.json_files import json_lines
 from gream_ext.data.records import ItemRecord, figure, identity, item_record, whole_number
 from gream_ext.data.sources import Review, Source, review
 from gream_ext.errors import GreamError
+from gream_ext.progress import progress
 
 ENDING = re.compile(r"\.(jsonl?|csv)(\.gz)?$")
 ITEM_ID = re.compile(rb"""["'](?:parent_)?asin["']: ?["']([^"']*)["']""")
@@ -85,7 +85,7 @@ class Amazon:
 
     def _lines(self, path: Path, doing: str) -> Iterator[tuple[str, dict[str, Any]]]:
         lines = json_lines(path, literals=self.year == 2014)
-        return iter(tqdm(lines, doing, unit=" lines", mininterval=1, leave=False))
+        return iter(progress(lines, desc=doing, unit=" lines", leave=False))
 
     def _rows(self, path: Path) -> Iterator[tuple[str, str, int, int]]:
         for where, fields in self._lines(path, "interactions"):

@@ -55,10 +55,10 @@ def item_texts(workspace: Workspace, kind: str) -> list[str]:
 
 def encode_here(shards: Sequence[Shard], choice: EncoderChoice, batch_size: int) -> None:
     """Encode the shards in this process and write each when it is finished."""
-    from tqdm import tqdm
+    from gream_ext.progress import progress as progress_bar
 
     encoder = open_encoder(*choice)
-    with tqdm(total=sum(len(shard.texts) for shard in shards), desc="embed", unit="text") as progress:
+    with progress_bar(total=sum(len(shard.texts) for shard in shards), desc="embed", unit="text") as progress:
         for shard in shards:
             shard.write(encode(encoder, shard.texts, batch_size, progress.update))
 

@@ -46,7 +46,7 @@ def encode_with_ray(
         import ray.data
     except ImportError:
         raise GreamError("--engine ray needs a package: pip install 'ray[data]'") from None
-    from tqdm import tqdm
+    from gream_ext.progress import progress as progress_bar
 
     mine = not ray.is_initialized()
     if mine:
@@ -64,7 +64,9 @@ def encode_with_ray(
             concurrency=workers,
             **each,
         )
-        with tqdm(total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit="text") as progress:
+        with progress_bar(
+            total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit="text"
+        ) as progress:
             for batch in encoded.iter_batches(batch_size=1):
                 count = int(batch["rows"][0])
                 vectors = np.frombuffer(batch["vectors"][0], dtype=np.float32).reshape(count, -1)

@@ -106,6 +106,9 @@ def test_a_split_by_time_by_hand():
         ("b", "y", "train"), ("b", "x", "valid"), ("b", "x", "test"),
         ("c", "z", "context"), ("c", "x", "test"),
     ]  # fmt: skip
+    alone = split_by_time(table([("a", "x", time) for time in range(100)]), 0.2)
+    targets = {split: alone.filter(split=split)["position"].to_list() for split in ("valid", "test")}
+    assert targets == {"valid": [89], "test": [99]} and alone.filter(split="train").height == 80
     with pytest.raises(GreamError, match="--split time needs timestamps"):
         split_by_time(table(HOURS).rename({"timestamp": "position"}), 0.5)
 

@@ -232,6 +232,15 @@ def test_exact_duplicates_are_left_out_and_counted(
     assert "3 rows repeat an earlier one" in caplog.text
 
 
+def test_bought_again_at_another_time_is_no_duplicate(tmp_path: Path) -> None:
+    again = [*ROWS, ("u", "11", START + 99 * 3600)]
+    found = pl.read_parquet(prepare(table(tmp_path / "in", csv(again))).interactions)
+    assert found.filter(user_id="u")["item_id"].to_list() == ["11", "12", "13", "14", "11"]
+    for keep, items in (("first", ["11", "12", "13", "14"]), ("last", ["12", "13", "14", "11"])):
+        found = pl.read_parquet(prepare(tmp_path / "in", repeats=keep).interactions)
+        assert found.filter(user_id="u")["item_id"].to_list() == items
+
+
 def test_times_that_cannot_be_right_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     mixed = [(user, item, time * (1000 if user == "w" else 1)) for user, item, time in ROWS]
     prepare(table(tmp_path / "mixed", csv(mixed)))

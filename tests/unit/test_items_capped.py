@@ -78,6 +78,14 @@ def test_balanced_clusters_keep_to_the_cap():
         rq_kmeans(rows, [6], balance=0.5)
 
 
+def test_more_iterations_are_never_worse():
+    rows = np.random.default_rng(0).standard_normal((400, 8)).astype(np.float32)
+    reached = [balanced_kmeans(rows, 40, 11, iterations, 0)[0] for iterations in (1, 2, 4, 8, 16)]
+    for objective, centroids, group in [balanced_kmeans(rows, 40, 11, 16, 0)]:
+        assert objective == pytest.approx(((rows - centroids[group]) ** 2).sum(), rel=1e-4)
+    assert min(reached) > 0 and reached[-1] <= reached[0]
+
+
 def test_with_few_candidates_it_is_almost_as_good(monkeypatch):
     rows = np.random.default_rng(0).standard_normal((400, 8)).astype(np.float32)
     full = balanced_kmeans(rows, 40, 11, 5, 0)[0]

@@ -75,3 +75,10 @@ def test_another_seed_is_another_start(start):
     rows = spread_rows()
     found = [kmeans(rows, 12, 5, seed, start)[0] for seed in range(4)]
     assert len(set(found)) == 4
+
+
+def test_every_row_takes_part_however_many():
+    rows = spread_rows(3000, 4)
+    start = rows[:4].copy()
+    expected = means(rows, slow_nearest(rows, start), 4)
+    np.testing.assert_allclose(lloyd(rows, start, 1)[1], expected, atol=1e-4)

@@ -1,15 +1,13 @@
 """The stages ``corpus card`` and ``corpus inspect``: what is in the training data."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from gream_ext.corpus.files import Row, read_rows, rejected_path
 from gream_ext.errors import GreamError
+from gream_ext.progress import progress
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, write_json
 
@@ -67,7 +65,7 @@ def run_card(workspace: Workspace, settings: CardSettings) -> None:
         raise GreamError(f"{folder} holds no tokenizer: run `gream base-model` first or give --tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     rows = (row for path, made_by in files for row in read_rows(path, made_by))
-    bar = tqdm(rows, desc="corpus card", unit=" rows", mininterval=0.5, file=sys.stderr)
+    bar = progress(rows, desc="corpus card", unit=" rows")
     card = make_card(bar, tokenizer, settings.cutoff, settings.sample)
     rejected = rejected_path(workspace)
     card["tokenizer"] = {"folder": folder.name, "vocabulary": len(tokenizer)}

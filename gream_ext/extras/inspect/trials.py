@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -19,6 +18,7 @@ from gream_ext.base_model.extend import extend
 from gream_ext.base_model.lessons import Lesson, batch_of, held_out_loss, lessons_of, token_losses
 from gream_ext.base_model.pretrained import load_pretrained
 from gream_ext.items.index import ItemIndex
+from gream_ext.progress import progress
 from gream_ext.workspace import Workspace, read_json, write_json
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def trial(
     order = random.Random(f"compare/{seed}").sample(range(len(train)), len(train))
     losses = {"0": measured()}
     model.train()
-    for step in tqdm(range(settings.steps), desc="train", unit="step"):
+    for step in progress(range(settings.steps), desc="train", unit="step"):
         rows = [train[order[(step * settings.batch_size + k) % len(order)]] for k in range(settings.batch_size)]
         with arithmetic:
             found, _ = token_losses(model, batch_of(rows))
