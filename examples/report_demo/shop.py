@@ -62,7 +62,7 @@ def make_shop(workspace: Workspace, users: int, items: int, chance: random.Rando
     columns = list(INTERACTIONS.columns)
     write_table(pl.DataFrame(interactions, schema=columns, orient="row"), workspace.interactions, INTERACTIONS)
     counts = {"users": users, "items": items, "interactions": len(interactions)}
-    write_json(workspace.statistics, {**counts, "sparsity": len(interactions) / users / items})
+    write_json(workspace.statistics, {**counts, "density": len(interactions) / users / items})
 
     index = make_index(rows, chance)
     index.save(workspace.item_index)

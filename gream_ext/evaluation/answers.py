@@ -14,10 +14,10 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
 from gream_ext.inference.device import chosen_device
-from gream_ext.inference.engines.base import Sampling
+from gream_ext.inference.engines.base import Normalisation, Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes
+from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
 
@@ -33,11 +33,13 @@ class Decoding:
     split: Split
     exclude_seen: bool
     beams: int
+    normalisation: Normalisation
     n: int
     temperature: float
     top_p: float
     max_new_tokens: int
     constrained: bool
+    faithful: bool
     beta: float
     prompts: PromptSettings
     seed: int | None
@@ -53,7 +55,8 @@ class Decoding:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained)
+        held = self.constrained and self.faithful
+        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained, held)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def load(task: Task) -> Modes:
         chosen_device(machine.device),
         task.how.dtype,
         machine.server,
+        task.how.normalisation,
         prompts_at_once=machine.prompts_at_once,
         rows_at_once=machine.rows_at_once,
     )
@@ -125,6 +129,14 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
 def user_seed(seed: int, user_id: str) -> int:
     """A user's own seed: the user's samples are the same whoever else is evaluated."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{user_id}".encode()).digest()[:8], "big")
+
+
+def faithfulness(index: ItemIndex, cases: Sequence[Case], rows: pl.DataFrame) -> dict[str, float | None]:
+    """Of the histories that responses write again: how many items a response names, and the share that the user has."""
+    histories = {case.user_id: set(case.history) for case in cases}
+    texts = [(histories[user], text) for user, own in rows.select("user_id", "text").rows() for text in own]
+    kept = [item in history for history, text in texts for item in written_history(index, text)]
+    return {"written_items": len(kept) / len(texts), "faithful": sum(kept) / len(kept) if kept else None}
 
 
 def reasoned_row(index: ItemIndex, case: Case, samples: Sequence[Reasoning], beta: float) -> dict[str, Any]:

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tqdm import tqdm
 
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.answers import Decoding, Machine, Task
+from gream_ext.evaluation.answers import Decoding, Machine, Task, faithfulness
 from gream_ext.evaluation.baselines import popular_items
 from gream_ext.evaluation.files import model_hash, write_evaluation
 from gream_ext.evaluation.protocol import impossible_targets, summarise
 from gream_ext.evaluation.shards import Shards, answer_all, identity
 from gream_ext.items.index import ItemIndex
+from gream_ext.progress import progress
 from gream_ext.workspace import Workspace
 
 DIRECT_AT_ONCE = 128
@@ -51,6 +51,8 @@ def evaluate(
     check_rows(rows, index)
     popular = popular_items(training_histories(workspace), index.item_ids)
     figures = summarise(rows, how.mode, cutoffs, len(index), popular)
+    if how.mode == "reason":
+        figures |= faithfulness(index, cases, rows)
     if how.exclude_seen:
         figures["impossible_targets"] = impossible_targets(cases)
     write_evaluation(path, rows, {**about, **figures}, about)
@@ -63,7 +65,7 @@ def ask(task: Task, cases: Sequence[Case], shards: Shards) -> pl.DataFrame:
     size = DIRECT_AT_ONCE if task.how.mode == "direct" else max(1, task.machine.rows_at_once // task.how.n)
     pieces = {number: cases[begin : begin + size] for number, begin in enumerate(range(0, len(cases), size))}
     done = {number: rows for number, some in pieces.items() if (rows := shards.read(number, some)) is not None}
-    with tqdm(total=len(cases), initial=sum(map(len, done.values())), unit="user", desc=task.how.mode) as bar:
+    with progress(total=len(cases), initial=sum(map(len, done.values())), unit="user", desc=task.how.mode) as bar:
         missing = {number: some for number, some in pieces.items() if number not in done}
         for number, rows in answer_all(task, missing):
             done[number] = shards.write(number, rows)

@@ -41,7 +41,7 @@ OWN_MODELS = ("base_model", "sft", "srpo")
 
 FIGURE = re.compile(
     r"(recall|ndcg|pass|first)@\d+|well_formed|answered|truncated|mean_reward|tokens|coverage|popular_share|validity"
-    r"|users|impossible_targets"
+    r"|users|impossible_targets|written_items|faithful"
 )
 """What of an evaluation's summary is a figure; the rest says how it was made."""
 

@@ -11,6 +11,7 @@ from gream_ext.base_model.model_format import read_prompts
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem
+from gream_ext.evaluation.protocol import check_cutoffs, summary_line
 from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
 from gream_ext.stage import Stage, option
@@ -18,14 +19,6 @@ from gream_ext.workspace import Workspace
 
 BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
 SIMPLE = ("popular", "markov")
-
-
-def check_cutoffs(cutoffs: Sequence[int], most: int) -> None:
-    """`GreamError` unless there is a cutoff, all are from 1 to ``most`` and none stands there twice."""
-    if len(set(cutoffs)) < len(cutoffs):
-        raise GreamError(f"cutoffs {list(cutoffs)} name one twice: give each once")
-    if not cutoffs or not all(1 <= cutoff <= most for cutoff in cutoffs):
-        raise GreamError(f"cutoffs must be from 1 to {most} (as many as are recommended), not {list(cutoffs)}")
 
 
 @dataclass(frozen=True)
@@ -48,11 +41,17 @@ class EvaluateSettings:
     )
     cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="cutoffs of recall and NDCG, k of Pass@k")
     beams: int = option(20, least=1, help="direct mode: width of the beam, and items a user")
+    normalisation: Literal["catalogue", "vocabulary"] = option(
+        "catalogue", help="direct mode: each token's probability among those of real items, or among all (eq. 1)"
+    )
     n: int = option(10, least=1, help="reasoning mode: samples a user")
     temperature: float = option(0.7, least=0, help="reasoning mode: temperature")
     top_p: float = option(0.9, above=0, most=1, help="reasoning mode: top-p")
     max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
     constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
+    faithful: bool = option(
+        True, help="reasoning mode: the history that a response writes again keeps to the user's; needs constrained"
+    )
     beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
     window: int | None = option(
         None, least=1, help="items of a history that a prompt shows; none: as in training, or 20"
@@ -89,7 +88,6 @@ def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
     """Ask the model in the way that it was trained with, unless the settings say otherwise."""
     from gream_ext.evaluation.answers import Decoding, Machine
     from gream_ext.evaluation.evaluate import evaluate
-    from gream_ext.evaluation.protocol import summary_line
 
     if settings.server is None:
         check_device(settings.device)

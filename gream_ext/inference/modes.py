@@ -159,14 +159,8 @@ class Modes:
         ]
 
     def written_history(self, text: str) -> list[str | None]:
-        """The items that a response names between its thinking and its answer, in order; None for what is no item.
-
-        Beside the user's history they say how faithful it was. An identifier that was cut short is left out.
-        """
-        _, _, after = text.rpartition(DEFAULT_FORMAT.reasoning_end)
-        written, answer, _ = after.partition(DEFAULT_FORMAT.answer_begin)
-        named = [self.index.item(identifier) for identifier in find_all(written)]
-        return named if answer or named[-1:] != [None] else named[:-1]
+        """See `written_history`."""
+        return written_history(self.index, text)
 
     def part(self, request: Request) -> SubCatalogue | None:
         """What may be recommended of the catalogue; `GreamError` for an unknown item, and when nothing is left."""
@@ -242,3 +236,14 @@ def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
     named = [one.item_id for one in reasonings if one.item_id is not None]
     order = sorted(dict.fromkeys(named), key=lambda item: (-named.count(item), named.index(item)))
     return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]
+
+
+def written_history(index: "ItemIndex", text: str) -> list[str | None]:
+    """The items that a response names between its thinking and its answer, in order; None for what is no item.
+
+    Beside the user's history they say how faithful it was. An identifier that was cut short is left out.
+    """
+    _, _, after = text.rpartition(DEFAULT_FORMAT.reasoning_end)
+    written, answer, _ = after.partition(DEFAULT_FORMAT.answer_begin)
+    named = [index.item(identifier) for identifier in find_all(written)]
+    return named if answer or named[-1:] != [None] else named[:-1]

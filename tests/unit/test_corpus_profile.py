@@ -93,10 +93,23 @@ def test_a_small_gain_is_no_trend() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_is_far_from_the_middle_of_all_and_of_the_recent_items(seed: int) -> None:
     """Against the definition, read slowly."""
-    vectors = [*np.random.default_rng(seed).standard_normal((12, 3)), 1, 0, 0]
+    vectors = np.random.default_rng(seed).standard_normal((12, 3)) + np.eye(3)[0]
     unit = [vector / np.linalg.norm(vector) for vector in vectors]
     middle = sum(unit) / 12 + sum(unit[7:]) / 5
     distances = [1 - float(one @ middle) / float(np.linalg.norm(middle)) for one in unit]
     limit = np.mean(distances) + np.std(distances) + 1e-6
     slow = [position for position in range(12) if position == 11 or distances[position] <= limit]
     assert kept_positions(vectors, 12) == slow and kept_positions(vectors, 2) == slow[-2:]
+
+
+@pytest.mark.parametrize(("carriers", "telling"), [(6, True), (7, False)])
+def test_a_category_of_more_than_six_tenths_tells_nothing(carriers: int, telling: bool) -> None:
+    own = [["Toys", f"Kind {number}"] if number < carriers else [f"Kind {number}"] for number in range(10)]
+    found = item_traits(own, [""] * 10, [[]] * 10)
+    assert ("Toys" in found[0]) is telling and "Kind 0" in found[0]
+
+
+@pytest.mark.parametrize(("many", "era"), [(1, "1990s"), (2, "1994")])
+def test_a_year_of_a_twentieth_of_the_items_is_an_era_of_its_own(many: int, era: str) -> None:
+    years = [["year: 1994"]] * many + [["year: 1975"]] * (40 - many)
+    assert item_traits([[]] * 40, [""] * 40, years)[0] == (era,)
