@@ -57,15 +57,12 @@ class SrpoTrainer(GRPOTrainer):
 
 def read_prompts(path: Path, mode: str | None = None) -> Dataset:
     """The rows of `gream corpus rl` with the columns that TRL and `residual_reward` want."""
-    rows = [
-        {
-            "prompt": row["prompt"],
-            "ground_truth": row["reward_model"]["ground_truth"],
-            "mode": row["extra_info"]["mode"],
-        }
-        for row in pl.read_parquet(path).to_dicts()
-    ]
-    return Dataset.from_list([row for row in rows if mode is None or row["mode"] == mode])
+    rows = pl.read_parquet(path).select(
+        "prompt",
+        pl.col("reward_model").struct.field("ground_truth"),
+        pl.col("extra_info").struct.field("mode"),
+    )
+    return Dataset.from_list(rows.filter(pl.lit(mode is None) | (pl.col("mode") == mode)).to_dicts())
 
 
 def make_trainer(workspace: Workspace, output: Path, **settings: Any) -> SrpoTrainer:

@@ -33,10 +33,10 @@ def origin(workspace: Workspace, said: Said) -> dict[str, str]:
     """``base_model``, ``license`` and ``dataset`` as far as they are known; a base model's folder here is not named."""
     record = workspace.model("base_model") / RECORD
     settings = read_json(record, "base-model").get("settings", {}) if record.exists() else {}
-    base = settings.get("base_model") if isinstance(settings, dict) else None
-    base, known = WHEELS.get(base, (base, license_of(base) if base else None))
+    base = str(settings.get("base_model") or "") if isinstance(settings, dict) else ""
+    name, known = WHEELS.get(base) or (base, license_of(base) if base else None)
     found = {
-        "base_model": base if base and NAME.fullmatch(base) and not Path(base).exists() else None,
+        "base_model": name if NAME.fullmatch(name) and not Path(name).exists() else None,
         "license": said.license or known,
         "dataset": said.dataset,
     }

@@ -70,7 +70,7 @@ def latest_model(workspace: Workspace) -> str:
 
 
 def export_source(folder: Path, name: str | None = None) -> Source:
-    """What `export` wrote, after checking that it is whole and nothing else (`read_manifest`); ``name`` as people say."""
+    """What `export` wrote, after checking that it is whole and nothing else; ``name`` is what people call it."""
     about, how = read_manifest(folder)
     return Source(
         name=f"{about['model']} of {name or folder.resolve().name}",
