@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gream_ext.corpus.files import read_rows
-from gream_ext.data import prepare
+from gream_ext.data import stages as prepare
 from gream_ext.extras.inspect.card import token_lengths
 from gream_ext.items.stages import BUILD
 from gream_ext.workspace import Workspace
