@@ -118,6 +118,11 @@ def test_without_a_token_and_into_what_is_no_export(
     refused = child(hub, tmp_path, code)
     assert refused.returncode == 2 and "holds thesis.txt and no export: name a new one" in refused.stderr
     assert hub.repositories["maker/thesis"] == [{"thesis.txt": b"years"}]
+    earlier = {"gream.json": b"{}", "model/old.safetensors": b"stale", "LICENSE": b"mine"}
+    hub.repositories["maker/earlier"], hub.private["maker/earlier"] = [earlier], False
+    assert child(hub, tmp_path, code.replace("thesis", "earlier")).returncode == 0
+    held = hub.commit("maker/earlier", "main")[1]
+    assert held["LICENSE"] == b"mine" and "model/old.safetensors" not in held and "model/model.safetensors" in held
     stranger = child(hub, tmp_path, code.replace("thesis", "other"), token=False)
     assert stranger.returncode == 2 and "hf auth login" in stranger.stderr and "maker/other" not in hub.repositories
 
