@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gream_ext.errors import GreamError
-from gream_ext.hub import NAME
+from gream_ext.hub import CARD, NAME
 from gream_ext.inference.export_format import MANIFEST, read_about, read_manifest
 
-CARD = "README.md"
 EXPORT_HELP = "what `gream export` wrote, in place of the workspace: a folder, or owner/name on the Hugging Face hub"
 KEPT = (".gitattributes", CARD, "LICENSE")
 """What a repository may hold that is no export yet."""
