@@ -18,6 +18,7 @@ from gream_ext.inference.engines.base import Normalisation, Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
 from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
+from gream_ext.inference.questions import Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
 
@@ -40,6 +41,7 @@ class Decoding:
     max_new_tokens: int
     constrained: bool
     faithful: bool
+    rank: bool
     beta: float
     prompts: PromptSettings
     seed: int | None
@@ -67,7 +69,8 @@ class Machine:
     server: str | None
     processes: int
     threads: int | None
-    prompts_at_once: int
+    tokens_at_once: int
+    prompts_at_once: int | None
     rows_at_once: int
 
 
@@ -97,6 +100,7 @@ def load(task: Task) -> Modes:
         task.how.dtype,
         machine.server,
         task.how.normalisation,
+        tokens_at_once=machine.tokens_at_once,
         prompts_at_once=machine.prompts_at_once,
         rows_at_once=machine.rows_at_once,
     )
@@ -120,9 +124,14 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
             rankings[user] = [(one.item_id, one.score) for one in ranked.items]
         return ranked_rows(cases, [rankings.get(case.user_id, []) for case in cases])
     seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.capabilities.seeds else None
-    samples = dict(zip(users, modes.reason(requests, how.sampling, seeds), strict=True))
-    nothing = [NOTHING_LEFT] * how.n
-    rows = [reasoned_row(modes.index, case, samples.get(case.user_id, nothing), how.beta) for case in cases]
+    if how.rank:
+        both = modes.reason_and_rank(requests, how.sampling, seeds, how.beams)
+        answered = [(samples, list(ranked.items)) for samples, ranked in both]
+    else:
+        answered = [(samples, votes(samples)) for samples in modes.reason(requests, how.sampling, seeds)]
+    by_user = dict(zip(users, answered, strict=True))
+    nothing: tuple[list[Reasoning], list[Recommendation]] = [NOTHING_LEFT] * how.n, []
+    rows = [reasoned_row(modes.index, case, *by_user.get(case.user_id, nothing), how.beta) for case in cases]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -139,15 +148,16 @@ def faithfulness(index: ItemIndex, cases: Sequence[Case], rows: pl.DataFrame) ->
     return {"written_items": len(kept) / len(texts), "faithful": sum(kept) / len(kept) if kept else None}
 
 
-def reasoned_row(index: ItemIndex, case: Case, samples: Sequence[Reasoning], beta: float) -> dict[str, Any]:
-    """The row of a user: each sample scored as RL scores it, and the items that they name by votes."""
+def reasoned_row(
+    index: ItemIndex, case: Case, samples: Sequence[Reasoning], best: Sequence[Recommendation], beta: float
+) -> dict[str, Any]:
+    """The row of a user: each sample scored as RL scores it, and the items that they lead to, best first."""
     shortest = index.length - int((index.codes[:, -1] == NO_CODE).any())
     target = index.text(case.target)
     scored = [
         compute_score("gream", one.text, target, mode="reason", beta=beta, levels=index.length, shortest=shortest)
         for one in samples
     ]
-    best = votes(samples)
     return {
         "user_id": case.user_id,
         "target": case.target,

@@ -50,7 +50,7 @@ def evaluate(
     rows = ask(Task(model, workspace.item_index, how, machine), cases, shards)
     check_rows(rows, index)
     popular = popular_items(training_histories(workspace), index.item_ids)
-    figures = summarise(rows, how.mode, cutoffs, len(index), popular)
+    figures = summarise(rows, how.mode, cutoffs, len(index), popular, how.rank)
     if how.mode == "reason":
         figures |= faithfulness(index, cases, rows)
     if how.exclude_seen:

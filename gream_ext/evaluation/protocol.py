@@ -26,6 +26,7 @@ DECODING = {
         "max_new_tokens",
         "constrained",
         "faithful",
+        "rank",
     ),
 }
 """By mode the settings that two evaluations must share to be compared."""
@@ -114,15 +115,21 @@ def compare(first: Path | pl.DataFrame, second: Path | pl.DataFrame, column: str
 
 
 def summarise(
-    rows: pl.DataFrame, mode: str, cutoffs: Sequence[int], items: int, popular: Sequence[str] = ()
+    rows: pl.DataFrame,
+    mode: str,
+    cutoffs: Sequence[int],
+    items: int,
+    popular: Sequence[str] = (),
+    ranked: bool = False,
 ) -> dict[str, Any]:
     """The figures of an evaluation, each with its 95 % interval over users under ``intervals``.
 
+    ``ranked`` says that reasoning mode ranked items after its reasonings, so that recall and NDCG mean something.
     ``items`` counts the catalogue; ``popular`` are its popular items. ``coverage`` is the share of the
     catalogue that somebody is recommended, ``popular_share`` the popular items' share of what is
     recommended, both within the longest cutoff; ``validity`` the share of the answers that are real items.
     """
-    names = ("recall", "ndcg") if mode == "direct" else ("pass", "first")
+    names = ("recall", "ndcg") if mode == "direct" else ("pass", "first", *(("recall", "ndcg") if ranked else ()))
     columns = [f"{name}@{cutoff}" for name in names for cutoff in cutoffs]
     if mode == "reason":
         columns += ["well_formed", "answered", "truncated", "reward", "tokens"]

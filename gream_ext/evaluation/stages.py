@@ -49,6 +49,7 @@ class EvaluateSettings:
     top_p: float = option(0.9, above=0, most=1, help="reasoning mode: top-p")
     max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
     constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
+    rank: bool = option(False, help="reasoning mode: a beam search after each reasoning: recall and NDCG beside Pass@k")
     faithful: bool = option(
         True, help="reasoning mode: the history that a response writes again keeps to the user's; needs constrained"
     )
@@ -72,7 +73,8 @@ class EvaluateSettings:
     threads: int | None = option(
         None, least=1, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS"
     )
-    prompts_at_once: int = option(64, least=1, help="direct mode: prompts computed together")
+    tokens_at_once: int = option(16_384, least=1, help="direct mode: tokens of prompts and beams computed together")
+    prompts_at_once: int | None = option(None, least=1, help="direct mode: prompts computed together, at most")
     rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together")
 
     def __post_init__(self) -> None:
@@ -105,7 +107,7 @@ def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
     machine = _part(Machine, settings, threads=threads)
     path = evaluated(workspace, settings)
     figures = evaluate(workspace, model, path, how, machine, settings.cutoffs, settings.limit)
-    names = ("recall", "ndcg") if settings.mode == "direct" else ("pass",)
+    names = ("recall", "ndcg") if settings.mode == "direct" else ("pass", "recall", "ndcg") if how.rank else ("pass",)
     print(f"{_evaluate_label(settings)}: {summary_line(figures, names, settings.cutoffs)}")
 
 

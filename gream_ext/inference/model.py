@@ -5,6 +5,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
@@ -31,6 +32,7 @@ def load(
     max_new_tokens: int = 1024,
     engine: EngineName = "transformers",
     server: str | None = None,
+    normalisation: Normalisation = "catalogue",
 ) -> "ModelRecommender":
     """Load the model of a source onto ``device`` (``auto``: cuda where there is one).
 
@@ -43,7 +45,8 @@ def load(
             raise GreamError(f"{source.trie} has {len(trie)} items, the item index {len(source.index)}: export again")
         return trie
 
-    opened = open_engine(engine, source.model, make_trie, chosen_device(device), server=server)
+    device = chosen_device(device)
+    opened = open_engine(engine, source.model, make_trie, device, server=server, normalisation=normalisation)
     modes = Modes(opened, source.index, source.how.prompts)
     return ModelRecommender(modes, source.titles, max_new_tokens)
 

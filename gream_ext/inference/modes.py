@@ -158,10 +158,6 @@ class Modes:
             for samples, own in zip(sampled, rankings, strict=True)
         ]
 
-    def written_history(self, text: str) -> list[str | None]:
-        """See `written_history`."""
-        return written_history(self.index, text)
-
     def part(self, request: Request) -> SubCatalogue | None:
         """What may be recommended of the catalogue; `GreamError` for an unknown item, and when nothing is left."""
         only = None if request.only is None else SubCatalogue.only(self._rows(request.only))

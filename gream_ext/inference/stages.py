@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
 from gream_ext.inference.device import check_device
-from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
+from gream_ext.inference.engines.names import (
+    ENGINE_HELP,
+    NORMALISATION_HELP,
+    SERVER_HELP,
+    EngineName,
+    Normalisation,
+    check_engine,
+)
 from gream_ext.inference.sharing import EXPORT_HELP, is_hub_name
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -38,6 +45,7 @@ class RecommendSettings:
     max_tokens: int = option(1024, least=1, help="longest reasoning, in tokens")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
+    normalisation: Normalisation = option("catalogue", help=NORMALISATION_HELP)
 
     def __post_init__(self) -> None:
         asked = (self.user is not None, self.history is not None, self.search is not None)
@@ -60,7 +68,8 @@ def recommend(workspace: Workspace, settings: RecommendSettings) -> None:
         command.show_found(source.titles, settings.search, max(settings.n, 10))
         return
     question = make_question(source, settings)
-    recommender = load(source, settings.device, settings.max_tokens, settings.engine, settings.server)
+    how = settings.engine, settings.server, settings.normalisation
+    recommender = load(source, settings.device, settings.max_tokens, *how)
     command.show_history(source.titles, question.history)
     if settings.explain:
         command.explain(recommender, question)

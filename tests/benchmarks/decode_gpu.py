@@ -1,9 +1,9 @@
 """Direct mode on one GPU, in under five minutes: ``python tests/benchmarks/decode_gpu.py [seconds]``.
 
-Needs torch with CUDA, transformers and this checkout. Random weights in bfloat16: only time is looked at. For each load,
-in milliseconds (median of 5): the model's own prefill as it stands and as a CUDA graph, our search without and with its
-graph, its normalisation over the vocabulary, `generate` with ``prefix_allowed_tokens_fn`` where that is asked of it; then
-the launches and host synchronisations of one search as `torch.profiler` counts them. Loads that would not end within
+Needs torch with CUDA, transformers and this checkout. Random weights in bfloat16: only time is looked at. For each
+load, in milliseconds (median of 5): the model's own prefill as it stands and as a CUDA graph, our search without and
+with its graph, its normalisation over the vocabulary, `generate` with ``prefix_allowed_tokens_fn`` for a load; then the
+launches and host synchronisations of one search as `torch.profiler` counts them. Loads that would not end within
 ``seconds`` (270) are left out, and say so. On a CPU a tiny model runs through the same lines, to try the script.
 """
 
@@ -168,7 +168,7 @@ def main() -> None:
         whole = model(shape)
         size = sum(parameter.numel() for parameter in whole.parameters()) / 1e6
         for load in LOADS if GPU else [(2, 13, 4, 500, 4, True, "to run")]:
-            requests, length, beams, items, levels, slot, goal = load
+            requests, length, beams, items, _, _, goal = load
             print(f"== {name} ({size:.0f} M), {requests} × {length} tokens, {beams} beams, {items:,} items", flush=True)
             if time.perf_counter() - BEGAN > BUDGET:
                 print("   left out: the time is up", flush=True)

@@ -18,7 +18,8 @@ pytest.importorskip("sglang", reason="needs the environment of `make test-sglang
 
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.decoding.trie import ItemTrie
-from gream_ext.inference.engines.sglang import CPU_ARGUMENTS, SGLangEngine
+from gream_ext.inference.engines.sglang import SGLangEngine
+from gream_ext.inference.engines.sglang_offline import CPU_ARGUMENTS
 from gream_ext.inference.engines.sglang_request import TRIE_VARIABLE
 from gream_ext.inference.engines.transformers import TransformersEngine, load_model
 from gream_ext.inference.modes import Modes

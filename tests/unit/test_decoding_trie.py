@@ -140,6 +140,11 @@ def test_an_unfinished_identifier_names_no_item():
         trie.row_of(torch.tensor([1]))
 
 
+def test_a_catalogue_of_one_item_keeps_dead_beams_dead():
+    trie = ItemTrie.build(np.array([[7, 8]]))
+    assert trie.settled(torch.tensor([0, 1, NOWHERE])).tolist() == [2, 2, NOWHERE]
+
+
 def test_saved_and_read_again(tmp_path):
     trie = ItemTrie.build(HAND)
     trie.save(tmp_path / "trie.safetensors")

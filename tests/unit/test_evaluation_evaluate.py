@@ -22,7 +22,7 @@ from gream_ext.evaluation.stages import BASELINES, BaselinesSettings, EvaluateSe
 from gream_ext.evaluation.stages import EVALUATE as STAGE
 from gream_ext.extras.report.stages import STAGE as REPORT
 from gream_ext.extras.report.stages import ReportSettings
-from gream_ext.inference.modes import Reasoning
+from gream_ext.inference.modes import Reasoning, votes
 from gream_ext.items.index import ItemIndex
 from gream_ext.pipeline.record import slug
 from gream_ext.workspace import INTERACTIONS, Workspace, write_table
@@ -96,6 +96,17 @@ def test_reasoning_mode_keeps_every_sample(workspace):
     assert other["text"].to_list() != rows["text"].to_list()
 
 
+def test_thinking_then_ranking_gives_recall_beside_pass(workspace):
+    settings = EvaluateSettings(**REASON, rank=True, beams=7, limit=6, normalisation="vocabulary", tokens_at_once=99)
+    STAGE.run(workspace, settings)
+    rows = read_evaluation(STAGE.writes(workspace, settings)[0])
+    about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
+    assert {"pass@1", "recall@1", "ndcg@3", "written_items"} <= about.keys() and about["rank"]
+    known = set(ItemIndex.load(workspace.item_index).item_ids)
+    for items, scores in rows.select("recommendations", "scores").rows():
+        assert len(items) in (0, 7) and set(items) <= known and scores == sorted(scores, reverse=True)
+
+
 def test_two_models_are_paired(workspace):
     for model in ("sft", "srpo"):
         STAGE.run(workspace, EvaluateSettings(model=model, limit=20))
@@ -157,7 +168,7 @@ def test_a_sample_is_scored_as_rl_scores_it():
         Reasoning(texts[1], near, "answered", True, "answer", 9),
         Reasoning("<think>so", None, "truncated", False, "length", 2),
     ]
-    row = reasoned_row(index, Case("u", ("i1",), target), samples, beta=0.5)
+    row = reasoned_row(index, Case("u", ("i1",), target), samples, votes(samples), beta=0.5)
     assert row["status"] == ["exact", "partial", "unfinished_reasoning"]
     assert row["well_formed"] == [True, True, False] and row["truncated"] == [False, False, True]
     assert row["matched_levels"][0] == 5 and 1 <= row["matched_levels"][1] < 5
@@ -204,7 +215,7 @@ def test_an_identifier_without_a_slot_is_an_answer_where_there_are_such(slot, be
         text = f"<think>so</think> <answer>{index.text(item)}</answer>"
         cut = f"<think>so</think> <answer>{''.join(index.identifier(item)[:-1])}</answer>"
         samples = [Reasoning(one, None, "answered", True, "answer", 9) for one in (text, cut)]
-        row = reasoned_row(index, Case("u", (), target), samples, beta)
+        row = reasoned_row(index, Case("u", (), target), samples, votes(samples), beta)
         assert row["well_formed"][0] and (row["status"][0] == "exact") == (item == target)
         assert row["reward"][0] == pytest.approx((row["matched_levels"][0] / index.length) ** beta)
         both = list(zip(index.identifier(item), index.identifier(target), strict=False))

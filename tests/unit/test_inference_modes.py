@@ -17,7 +17,7 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
 from gream_ext.inference.engines.transformers import TransformersEngine, batches, load_model
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes
+from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
 from tests.support.synthetic import synthetic_index
 from tests.support.tiny_models import tiny_chat_model
 
@@ -221,9 +221,9 @@ def test_the_written_history_is_the_users_own(modes, history):
         )  # fmt: skip
         texts[faithful] = [engine.tokenizer.decode(sample.ids, skip_special_tokens=True) for sample in samples]
     for text in texts[True]:
-        named = modes.written_history(text)
+        named = written_history(modes.index, text)
         assert set(named) <= set(history[-modes.prompts.reason_window :])
-    assert any(None in modes.written_history(text) or set(modes.written_history(text)) - set(history)
+    assert any(None in written_history(modes.index, text) or set(written_history(modes.index, text)) - set(history)
                for text in texts[False])  # fmt: skip
 
 

@@ -92,6 +92,14 @@ def test_explaining_comes_first_and_is_the_same_for_a_seed(
     assert list(recommender.reason(Question(("i1",), seed=4))) != pieces
 
 
+def test_scores_over_the_vocabulary_are_lower(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    best = []
+    for normalisation in ("catalogue", "vocabulary"):
+        run(workspace, RecommendSettings(history=["i1"], n=3, normalisation=normalisation))
+        best.append(float(lines(capsys)[-3].split()[-1]))
+    assert best[1] < best[0] - 0.1
+
+
 def test_titles_in_a_reasoning_stand_in_quotation_marks(capsys: pytest.CaptureFixture[str]) -> None:
     class Told:
         def reason(self, question: Question) -> object:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
 from gream_ext.inference.device import check_device
-from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
+from gream_ext.inference.engines.names import (
+    ENGINE_HELP,
+    NORMALISATION_HELP,
+    SERVER_HELP,
+    EngineName,
+    Normalisation,
+    check_engine,
+)
 from gream_ext.inference.sharing import EXPORT_HELP
 from gream_ext.inference.source import Source, find_source
 from gream_ext.stage import Stage, option
@@ -33,6 +40,7 @@ class ServeSettings:
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
+    normalisation: Normalisation = option("catalogue", help=NORMALISATION_HELP)
     users: bool = option(True, help="let callers read the histories of the workspace's users")
     max_history: int = option(200, least=1, help="longest history of a request, in items")
     max_n: int = option(100, least=1, help="most items that a request may ask for")
@@ -69,7 +77,9 @@ def run(workspace: Workspace, settings: ServeSettings) -> None:
     from gream_ext.extras.serve.service import create_app
     from gream_ext.inference.model import load
 
-    recommender = load(source, settings.device, settings.max_tokens, settings.engine, settings.server)
+    recommender = load(
+        source, settings.device, settings.max_tokens, settings.engine, settings.server, settings.normalisation
+    )
     app = create_app(recommender, shop, limits(settings), answered_hosts(settings))
     with listening(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]

@@ -5,9 +5,12 @@ from typing import Literal
 from gream_ext.errors import GreamError
 
 EngineName = Literal["transformers", "sglang"]
+Normalisation = Literal["catalogue", "vocabulary"]
+"""As in `gream_ext.decoding.ranking`."""
 
 ENGINE_HELP = "transformers: in this process; sglang: SGLang's offline engine, or the server that --server names"
 SERVER_HELP = "address of a running SGLang server with our plug-in (docs/sglang.md), such as http://127.0.0.1:30000"
+NORMALISATION_HELP = "of scores: over the tokens that continue a real item, or over the vocabulary (eq. 1)"
 
 
 def check_engine(engine: str, server: str | None) -> None:
