@@ -112,8 +112,14 @@ def histories_of(source: Source, rule: HistoryRule) -> tuple[pl.DataFrame, dict[
         split = leave_one_out(interactions, rule.rng)
     else:
         split = split_by_time(interactions, rule.held_out, rule.rng)
+        if not (split["split"] == "train").any():
+            raise GreamError(
+                f"{source.name}: --split time leaves nothing to train on, so many interactions have the earliest "
+                "timestamp: set --held-out lower, or --split leave-one-out"
+            )
     tested = split.filter(pl.col("split") == "test")["user_id"].n_unique()
     if tested < (users := split["user_id"].n_unique()):
-        why = f"have fewer than {SHORTEST} interactions" if rule.held_out is None else "have nothing to be tested on"
-        log.warning("%s: %d of %d users %s and go into training only", source.name, users - tested, users, why)
+        why = f"have fewer than {SHORTEST} interactions and go into training only"
+        why = why if rule.held_out is None else "have no interaction in the test period that follows another"
+        log.warning("%s: %d of %d users %s", source.name, users - tested, users, why)
     return split, before

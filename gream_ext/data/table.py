@@ -159,7 +159,8 @@ def _parquet_interactions(path: Path) -> pl.DataFrame:
     schema = frame.collect_schema()
     for column, kind in schema.items():
         texts = isinstance(kind, pl.String | pl.Categorical | pl.Enum)
-        if not (texts or kind.is_integer() or kind.is_float() or (column not in IDS and kind.is_temporal())):
+        moments = column not in IDS and isinstance(kind, pl.Date | pl.Datetime)  # a time of day or a span is none
+        if not (texts or kind.is_integer() or kind.is_float() or moments):
             wrong = "text or whole numbers" if column in IDS else "a number, a date or a time"
             raise GreamError(f"{path}: column {column!r} is {kind}, not {wrong}")
     whole = [pl.col(column).fill_nan(None) for column in IDS if schema[column].is_float()]

@@ -180,8 +180,8 @@ def finish(folder: Path, model: Path, describe: Callable[[Path], None]) -> None:
     """Turn the training folder into the model's: without checkpoints and caches, in one step."""
     if not any(folder.glob("*.safetensors")):
         raise GreamError(f"{folder} has no model: does the recipe train and save one?")
+    describe(folder)  # before the folder loses what says that it is trained: this may fail
     _tidy(folder)
-    describe(folder)
     with whole(model) as draft:
         folder.rename(draft)
 

@@ -59,6 +59,9 @@ def test_words_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "wine.yaml"
     path.write_text("{noun: tasting, verb: taste, buy: taste, past: tasted, thing: wine}")
     assert words_of(str(path)).thing == "wine"
+    for stage, own in ((ALIGN, AlignSettings), (REASON, ReasonSettings), (RL, RlSettings)):
+        assert path in stage.reads(Workspace(tmp_path), own(domain=str(path))), "another text, another corpus"
+        assert path not in stage.reads(Workspace(tmp_path), own())
     others = ", buy: a, past: a, thing: a}"
     for text in ("[a]", "{noun: x}", "{", "{noun: '', verb: a" + others, "{noun: 1, verb: a" + others,
                  "{noun: a, verb: '{b}'" + others, "{noun: a, verb: '<|b'" + others):  # fmt: skip

@@ -285,6 +285,11 @@ def test_wrong_types_in_parquet(tmp_path):
     pl.DataFrame(lists).write_parquet(folder / "interactions.parquet")
     with pytest.raises(GreamError, match=r"column 'timestamp' is List\(Int64\), not a number, a date or a time"):
         prepare(tmp_path, folder)
+    for kind, name in ((pl.Time, "Time"), (pl.Duration("us"), "Duration")):  # of a day, or a span: no moment
+        frame = pl.DataFrame({"user_id": ["u"], "item_id": ["x"], "timestamp": pl.Series([1]).cast(kind)})
+        frame.write_parquet(folder / "interactions.parquet")
+        with pytest.raises(GreamError, match=rf"column 'timestamp' is {name}.*, not a number, a date or a time"):
+            prepare(tmp_path, folder)
 
 
 def test_nothing_left_after_the_core(tmp_path):
@@ -310,3 +315,12 @@ def test_counts_of_the_amazon_data(tmp_path, name, users, items, interactions):
         pytest.skip("no Amazon data here: set GREAM_SHARED_DATA")
     figures = json.loads(prepare(tmp_path, SHARED / name).statistics.read_text())
     assert (figures["users"], figures["items"], figures["interactions"]) == (users, items, interactions)
+
+
+def test_a_split_by_time_needs_something_to_train_on(tmp_path, caplog):
+    same = "user_id,item_id,timestamp\n" + "".join(f"{user},{item},5\n" for user in "ab" for item in "xyz")
+    with pytest.raises(GreamError, match="--split time leaves nothing to train on"):
+        prepare(tmp_path, source(tmp_path, same), k=0, split="time")
+    late = "user_id,item_id,timestamp\n" + "".join(f"a,{time},{time}\n" for time in range(10)) + "b,0,9\n"
+    prepare(tmp_path, source(tmp_path, late), k=0, split="time")
+    assert "1 of 2 users have no interaction in the test period that follows another" in caplog.text

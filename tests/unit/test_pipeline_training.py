@@ -213,6 +213,13 @@ def test_the_training_folder_becomes_the_model_in_one_step(tmp_path: Path) -> No
         (folder / name).write_text("new")
     model.mkdir()
     (model / "old").write_text("")
+
+    def fail(_: Path) -> None:
+        raise GreamError("no chat template")
+
+    with pytest.raises(GreamError, match="no chat template"):
+        sft.finish(folder, model, fail)
+    assert open_attempt(folder, {"settings": 1}), "what was trained is not trained again"
     sft.finish(folder, model, described.append)
     assert described == [folder], "before it takes its place"
     assert sorted(path.name for path in model.iterdir()) == ["model.safetensors", "trainer_log.jsonl"]
