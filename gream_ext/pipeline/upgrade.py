@@ -1,13 +1,14 @@
 """Command ``upgrade``: a workspace of an earlier version gets what this one expects, and nothing is trained again.
 
 Before 0.2 a model's folder did not say how the model is asked; that stood in the records of the stages that wrote the
-corpus. Records whose files are as they were stay true.
+corpus. Records whose files are as they were stay true, and get the settings that their stages did not have yet.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,11 +20,15 @@ from gream_ext.corpus.words import PRODUCT, Words
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.fingerprint import digest, fingerprint
 from gream_ext.pipeline.record import read_record, record_path
+from gream_ext.pipeline.settings import build, plain
 from gream_ext.pipeline.shipped import find_recipe
+from gream_ext.pipeline.table import find
 from gream_ext.stage import Stage
 from gream_ext.workspace import Workspace, write_json
 
 MODELS = ("base_model", "sft", "srpo")
+ANEW = ("evaluate", "report")
+"""Stages that do otherwise now with the settings that they did not have: what they wrote has to be made again."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def run(workspace: Workspace, settings: UpgradeSettings) -> None:
         print(f"upgrade: {workspace.root} needs nothing")
         return
     for record in sorted(workspace.path("stages").glob("*.json")):
-        renew(workspace, record.stem, before, rows)
+        renew(workspace, record.stem, before, rows, written)
 
 
 def told_settings(workspace: Workspace, kind: str) -> tuple[int, Words, SystemPrompt | None]:
@@ -93,8 +98,14 @@ def recipe_template(workspace: Workspace) -> str:
     return str({**recipe, **known.get("overrides", {})}.get("template") or DEFAULT_TEMPLATE)
 
 
-def renew(workspace: Workspace, label: str, before: Mapping[Path, str | None], rows: Mapping[str, Path]) -> None:
-    """Let a record that was true of the files before be true of them now."""
+def renew(
+    workspace: Workspace,
+    label: str,
+    before: Mapping[Path, str | None],
+    rows: Mapping[str, Path],
+    written: Sequence[Path],
+) -> None:
+    """Let a record that was true of the files before, which ``written`` has come to, be true of them now."""
     record = read_record(workspace, label)
     if record is None:
         return
@@ -109,8 +120,41 @@ def renew(workspace: Workspace, label: str, before: Mapping[Path, str | None], r
     if kind in rows:
         path = sidecar(rows[kind])
         record["outputs"].setdefault(path.relative_to(workspace.root).as_posix(), fingerprint(path))
+    if record.get("stage") not in ANEW:
+        complete(workspace, record, written)
     if json.dumps(record) != earlier:
         write_json(record_path(workspace, label), record)
+
+
+def complete(workspace: Workspace, record: dict[str, Any], written: Sequence[Path]) -> None:
+    """The record of a stage as this version writes it: settings that are new at their defaults, inputs by their files.
+
+    An input that the record lacks is added where it was ``written`` now or lies in a folder that the record has.
+    """
+    try:
+        stage = find(str(record.get("stage"))).load()
+        settings = build(stage.settings, record.get("settings") or {}, str(record.get("stage")))
+        paths = stage.reads(workspace, settings)
+    except (GreamError, ImportError):
+        return  # of a stage or setting that is no more
+    record["settings"] = plain(settings)
+    inputs = record.get("inputs", {})
+    for path in (one for one in paths if one.is_relative_to(workspace.root)):
+        name = path.relative_to(workspace.root).as_posix()
+        folders = {
+            parent.relative_to(workspace.root).as_posix() for parent in path.parents[: len(Path(name).parts) - 1]
+        }
+        whole = [folder for folder in folders & inputs.keys() if holds(workspace, folder, inputs)]
+        if name not in inputs and (path in written or whole):
+            inputs[name] = fingerprint(path)
+    reading = {path for one in paths for path in one.parents}
+    for name in [name for name in inputs if workspace.path(name) in reading and holds(workspace, name, inputs)]:
+        del inputs[name]  # a folder, of which the stage now names the files
+
+
+def holds(workspace: Workspace, name: str, inputs: Mapping[str, Any]) -> bool:
+    """Whether an input is as the record says."""
+    return digest(fingerprint(workspace.path(name), inputs[name])) == digest(inputs[name])
 
 
 STAGE = Stage(name="upgrade", settings=UpgradeSettings, run=run)

@@ -14,7 +14,7 @@ from gream_ext.corpus.prompt_settings import PromptSettings, sidecar
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.errors import GreamError
 from gream_ext.hub import model_folder
-from gream_ext.pipeline import rl, upgrade
+from gream_ext.pipeline import rl, sft, upgrade
 from gream_ext.pipeline.record import read_record, record_path, run_stage, why_run
 from gream_ext.workspace import Workspace, read_json, write_json
 from tests.support.synthetic import make_workspace
@@ -66,7 +66,7 @@ def before_version_2(workspace: Workspace) -> None:
     for kind, path in (("align", workspace.align), ("reason", workspace.reason)):
         sidecar(path).unlink()
         record = read_json(record_path(workspace, f"corpus {kind}"), "")
-        del record["outputs"][f"corpus/{sidecar(path).name}"]
+        del record["outputs"][f"corpus/{sidecar(path).name}"], record["settings"]["domain"]
         write_json(record_path(workspace, f"corpus {kind}"), record)
 
 
@@ -103,6 +103,45 @@ def test_a_workspace_of_an_earlier_version(
     sidecar(workspace.align).unlink()
     with pytest.raises(GreamError, match=r"nothing else says how align\.jsonl asks: run `gream corpus align` again"):
         upgrade.run(workspace, upgrade.UpgradeSettings())
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_nothing_of_an_earlier_version_is_trained_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    """Its records lack the settings that are new, and SFT's has the whole corpus for an input."""
+    from gream_ext.pipeline.fingerprint import fingerprint
+    from gream_ext.pipeline.record import _fingerprints
+
+    monkeypatch.setattr(upgrade, "can_compare", lambda: False)
+    run_stage(ALIGN, workspace, ALIGNED)
+    run_stage(REASON, workspace, ReasonSettings(rows=8, epochs=1))
+    run_stage(RL, workspace, RlSettings(prompts=5, valid_users=2))
+    before_version_2(workspace)
+    prompts = read_json(record_path(workspace, "corpus rl"), "")
+    prompts["inputs"] = {name: one for name, one in prompts["inputs"].items() if not name.startswith("corpus/")}
+    del prompts["settings"]["domain"]
+    write_json(record_path(workspace, "corpus rl"), prompts)
+    settings = sft.SftSettings(overrides={"template": "gemma"})
+    inputs = _fingerprints(sft.STAGE.reads(workspace, settings), workspace, {})
+    inputs = {name: one for name, one in inputs.items() if not name.startswith("corpus/")}
+    trained = {"stage": "sft", "settings": {"recipe": settings.recipe, "overrides": settings.overrides},
+               "inputs": {**inputs, "corpus": fingerprint(workspace.corpus)}, "seconds": 9.0,
+               "outputs": {"sft": fingerprint(workspace.model("sft"))}}  # fmt: skip
+    write_json(record_path(workspace, "sft"), trained)
+    if changed:
+        workspace.align.write_bytes(workspace.align.read_bytes() + b"\n")
+
+    upgrade.run(workspace, upgrade.UpgradeSettings())
+    reasons = [
+        why_run(sft.STAGE, workspace, settings),
+        why_run(ALIGN, workspace, ALIGNED),
+        why_run(RL, workspace, RlSettings(prompts=5, valid_users=2)),
+    ]
+    if changed:
+        assert reasons == ["corpus/align.jsonl is new or changed"] * 2 + [None]
+    else:
+        assert reasons == [None] * 3
 
 
 def test_a_name_on_the_hub(tmp_path: Path) -> None:
