@@ -12,7 +12,7 @@ from gream_ext.corpus.prompt_settings import PromptSettings, read_prompt_setting
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt
 from gream_ext.corpus.teachers import TEMPLATE, Weighted, answers, check_teachers, estimates, make_teacher
 from gream_ext.corpus.validate import MAX_WORDS
-from gream_ext.corpus.words import DOMAIN_HELP, shipped_domains, words_of
+from gream_ext.corpus.words import DOMAIN_HELP, domain_file, words_of
 from gream_ext.errors import GreamError
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -129,14 +129,10 @@ class RlSettings:
     seed: int = option(0, help="seed of every draw")
 
 
-def corpus_reads(workspace: Workspace) -> list[Path]:
+def corpus_reads(workspace: Workspace, domain: str | None = None) -> list[Path]:
     """The files that training text is made of."""
-    return [workspace.interactions, workspace.items, workspace.item_index, *_existing(workspace.enriched)]
-
-
-def _domain_file(domain: str | None) -> list[Path]:
-    """The user's own words, where ``domain`` is a file of them."""
-    return [] if domain is None or domain in shipped_domains() else [Path(domain).expanduser()]
+    words = domain_file(domain)
+    return [workspace.interactions, workspace.items, workspace.item_index, *_existing(workspace.enriched), *words]
 
 
 def run_align(workspace: Workspace, settings: AlignSettings) -> None:
@@ -205,7 +201,7 @@ def run_reason(workspace: Workspace, settings: ReasonSettings) -> None:
 def reason_reads(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
     embeddings = [workspace.embeddings] if TEMPLATE in settings.names else []
     template = [Path(settings.template)] if settings.template else []
-    return [*corpus_reads(workspace), *embeddings, *template, *_domain_file(settings.domain)]
+    return [*corpus_reads(workspace, settings.domain), *embeddings, *template]
 
 
 def reason_writes(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
@@ -240,11 +236,7 @@ ALIGN = Stage(
     name="corpus align",
     settings=AlignSettings,
     run=run_align,
-    reads=lambda workspace, settings: [
-        *corpus_reads(workspace),
-        *_existing(preferences_path(workspace)),
-        *_domain_file(settings.domain),
-    ],
+    reads=lambda workspace, own: [*corpus_reads(workspace, own.domain), *_existing(preferences_path(workspace))],
     writes=lambda workspace, settings: [workspace.align, sidecar(workspace.align), dataset_info_path(workspace)],
 )
 REASON = Stage("corpus reason", ReasonSettings, run_reason, reason_reads, reason_writes)
@@ -253,9 +245,7 @@ RL = Stage(
     settings=RlSettings,
     run=run_rl,
     reads=lambda workspace, settings: [
-        *corpus_reads(workspace),
-        *_existing(sidecar(workspace.align), sidecar(workspace.reason)),
-        *_domain_file(settings.domain),
+        *corpus_reads(workspace, settings.domain), *_existing(sidecar(workspace.align), sidecar(workspace.reason)),
     ],
     writes=lambda workspace, settings: [workspace.rl_train, workspace.rl_valid],
 )  # fmt: skip

@@ -74,6 +74,11 @@ def words_of(domain: str) -> Words:
     return Words.of(given, f"domain {path}")
 
 
+def domain_file(domain: str | None) -> list[Path]:
+    """The file of the user's own words, where ``domain`` is one."""
+    return [] if domain is None or domain in shipped_domains() else [Path(domain).expanduser()]
+
+
 @cache
 def shipped_domains() -> dict[str, Words]:
     """The domains of ``domains.yaml`` by name."""

@@ -84,7 +84,14 @@ def run(workspace: Workspace, settings: SftSettings) -> None:
 
 
 def recipe_keys(recipe: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    return {**yaml.safe_load(recipe.read_text(encoding="utf-8")), **overrides}
+    """What LLaMA-Factory is told; `GreamError` for a recipe that is no mapping of keys."""
+    try:
+        keys = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise GreamError(f"recipe {recipe} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(keys, dict):
+        raise GreamError(f"recipe {recipe} must be a mapping of LLaMA-Factory's keys, such as template: qwen3")
+    return {**keys, **overrides}
 
 
 def training_command(workspace: Workspace, settings: SftSettings, recipe: Path) -> tuple[list[str], dict[str, str]]:

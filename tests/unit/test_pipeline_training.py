@@ -188,6 +188,14 @@ def test_an_attempt_belongs_to_its_settings_and_inputs(tmp_path: Path) -> None:
     assert not open_attempt(folder, identity(SftSettings(processes=2), [data]))
 
 
+@pytest.mark.parametrize("text", [b"", b"- a", b"a: [", b"\xe9"])
+def test_a_recipe_that_is_none(tmp_path: Path, text: bytes) -> None:
+    recipe = tmp_path / "my.yaml"
+    recipe.write_bytes(text)
+    with pytest.raises(GreamError, match=r"recipe .*my\.yaml (cannot be read|must be a mapping)"):
+        sft.STAGE.reads(Workspace(tmp_path), sft.SftSettings(recipe=str(recipe)))
+
+
 def test_half_written_checkpoints_are_dropped(tmp_path: Path) -> None:
     for name in (
         "checkpoint-5/trainer_state.json",
