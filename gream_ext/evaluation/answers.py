@@ -14,10 +14,11 @@ from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
+from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
-from gream_ext.inference.engines.names import EngineName
+from gream_ext.inference.engines.names import EngineName, PriorName
 from gream_ext.inference.modes import Modes, Reasoning, Request, votes
 from gream_ext.inference.questions import Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
@@ -48,6 +49,8 @@ class Decoding:
     seed: int | None
     dtype: str
     engine: EngineName
+    prior: PriorName | None
+    prior_weight: float
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -82,6 +85,8 @@ class Task:
     item_index: Path
     how: Decoding
     machine: Machine
+    training: Sequence[Sequence[str]] = ()
+    """Training histories, for the prior."""
 
 
 def load(task: Task) -> Modes:
@@ -104,7 +109,8 @@ def load(task: Task) -> Modes:
         prompts_at_once=machine.prompts_at_once,
         rows_at_once=machine.rows_at_once,
     )
-    return Modes(engine, index, task.how.prompts)
+    prior = CoOccurrence.fitted(index, task.training, task.how.prior_weight) if task.how.prior else None
+    return Modes(engine, index, task.how.prompts, prior)
 
 
 def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:

@@ -38,6 +38,8 @@ SAMPLED = tuple(EVALUATION.columns)[4:]
 MODES = ("direct", "reason")
 OWN_MODELS = ("base_model", "sft", "srpo")
 """The models of a workspace, which are called by their folders. Others get names that nothing else can have."""
+PRIOR = "+"
+"""Between the name of a model and that of the prior beside it, which are evaluated together as another model."""
 
 FIGURE = re.compile(
     r"(recall|ndcg|pass|first)@\d+|well_formed|answered|truncated|mean_reward|tokens|coverage|popular_share|validity"
@@ -106,7 +108,8 @@ class Evaluations:
         about = files(path)[1]
         if not about.exists():
             return None
-        here = self._hash(model) if model in OWN_MODELS else None
+        own = model.partition(PRIOR)[0]
+        here = self._hash(own) if own in OWN_MODELS else None
         if here in (None, read_json(about, f"evaluate --model {model} --mode {mode}").get("model_sha256")):
             return path
         name = about.relative_to(self.workspace.root).as_posix()

@@ -10,9 +10,18 @@ from typing import Any, Literal
 from gream_ext.base_model.model_format import read_prompts
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem
+from gream_ext.evaluation.files import OWN_MODELS, PRIOR, files, foreign_name, model_folder, model_name, stem
 from gream_ext.inference.device import check_device
-from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
+from gream_ext.inference.engines.names import (
+    ENGINE_HELP,
+    PRIOR_HELP,
+    PRIOR_WEIGHT,
+    PRIOR_WEIGHT_HELP,
+    SERVER_HELP,
+    EngineName,
+    PriorName,
+    check_engine,
+)
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
@@ -58,6 +67,8 @@ class EvaluateSettings:
     normalisation: Literal["catalogue", "vocabulary"] = option(
         "catalogue", help="of direct mode and rank: over the tokens that continue a real item, or over all (eq. 1)"
     )
+    prior: PriorName | None = option(None, help=PRIOR_HELP)
+    prior_weight: float = option(PRIOR_WEIGHT, least=0, help=PRIOR_WEIGHT_HELP)
     beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
     window: int | None = option(None, least=1, help="items of a history that a prompt shows; none: as in training")
     system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
@@ -79,6 +90,8 @@ class EvaluateSettings:
         if not self.constrained and self.exclude_seen and self.mode == "reason":
             raise GreamError("exclude_seen needs constrained answers in reasoning mode: leave constrained on")
         check_engine(self.engine, self.server)
+        if self.prior and (self.mode != "direct" or self.engine != "transformers"):
+            raise GreamError("prior needs direct mode and the transformers engine: leave it out")
         if self.engine == "sglang" and self.processes > 1:
             raise GreamError("processes must be 1 with the sglang engine, which shares its work out itself")
         check_cutoffs(self.cutoffs, self.beams if self.mode == "direct" else self.n)
@@ -117,9 +130,14 @@ def _part(kind: type, settings: EvaluateSettings, **changed: Any) -> Any:
 
 def evaluated(workspace: Workspace, settings: EvaluateSettings) -> Path:
     """The stem of the files."""
-    name = model_name(workspace, settings.model)
+    name = model_name(workspace, settings.model) + _prior_name(settings)
     path = stem(workspace, name, settings.mode, settings.split, settings.exclude_seen)
     return path if settings.limit is None else path.with_name(f"{path.name}-first{settings.limit}")
+
+
+def _prior_name(settings: EvaluateSettings) -> str:
+    """With a prior it is another model: its figures take the place of none of the model's own."""
+    return f"{PRIOR}{settings.prior}{settings.prior_weight:g}" if settings.prior else ""
 
 
 def _evaluate_reads(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:
@@ -133,7 +151,7 @@ def _evaluate_label(settings: EvaluateSettings) -> str:
     seen = " unseen" if settings.exclude_seen else ""
     trial = "" if settings.limit is None else f" first{settings.limit}"
     model = foreign_name(Path(settings.model)) if "/" in settings.model else settings.model
-    return f"evaluate {model} {settings.mode} {settings.split}{seen}{trial}"
+    return f"evaluate {model}{_prior_name(settings)} {settings.mode} {settings.split}{seen}{trial}"
 
 
 EVALUATE = Stage(
