@@ -36,7 +36,7 @@ INTERACTIONS = Schema(
         "item_id": "String",
         "position": "Int32",  # place in the user's history, from 0, oldest first
         "timestamp": "Int64",  # seconds, null where the source has none
-        "split": "String",  # train, valid (the last but one), test (the last)
+        "split": "String",  # train, valid (the last but one), test (the last); split by time: context (gream_ext.data)
     },
 )
 ITEMS = Schema(

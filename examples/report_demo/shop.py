@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gream_ext.items import quality
+from gream_ext.extras.report import index_report
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import INTERACTIONS, ITEMS, Workspace, write_json, write_table
 
@@ -62,7 +62,7 @@ def make_shop(workspace: Workspace, users: int, items: int, chance: random.Rando
     columns = list(INTERACTIONS.columns)
     write_table(pl.DataFrame(interactions, schema=columns, orient="row"), workspace.interactions, INTERACTIONS)
     counts = {"users": users, "items": items, "interactions": len(interactions)}
-    write_json(workspace.statistics, {**counts, "sparsity": len(interactions) / users / items})
+    write_json(workspace.statistics, {**counts, "density": len(interactions) / users / items})
 
     index = make_index(rows, chance)
     index.save(workspace.item_index)
@@ -71,7 +71,7 @@ def make_shop(workspace: Workspace, users: int, items: int, chance: random.Rando
         for size, error in zip(index.sizes, (0.61, 0.47, 0.39, 0.33), strict=False)
     ]
     write_json(workspace.path("index_quality.json"), {"items": items, "levels": levels})
-    quality.run(workspace, quality.ReportSettings())
+    index_report.run(workspace, index_report.ReportSettings())
 
 
 def make_index(rows: Sequence[dict[str, Any]], chance: random.Random) -> ItemIndex:

@@ -36,6 +36,8 @@ class ChatFormat:
         """Why the chat template was replaced, for people."""
         if self.chat_template is None:
             return None
+        if not any(self.asked):
+            return f"it has no chat template: it is asked as LLaMA-Factory's {self.template} trains"
         pairs = zip(("direct", "reason"), self.asked, self.trained, strict=False)
         said = [
             f"the {mode} prompt with {own} tokens instead of {new}" if own else f"no {mode} prompt"

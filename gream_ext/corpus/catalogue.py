@@ -9,6 +9,7 @@ from functools import cached_property
 from gream_ext.errors import GreamError
 from gream_ext.items.descriptions import enriched_descriptions
 from gream_ext.items.index import ItemIndex
+from gream_ext.words import split_words
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
 COMMON_SHARE = 0.6
@@ -61,7 +62,7 @@ class Catalogue:
     @cached_property
     def title_words(self) -> Mapping[str, int]:
         """In how many titles each word stands, lower case."""
-        return Counter(word for item in self.items for word in set(item.title.lower().split()))
+        return Counter(word for item in self.items for word in set(split_words(item.title.lower())))
 
     def having(self, field: str) -> tuple[Item, ...]:
         """The items that have this field of `Item`."""

@@ -1,14 +1,12 @@
 """The files that LLaMA-Factory reads: JSON lines of chat messages, and the list of data sets beside them."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from gream_ext.errors import GreamError
+from gream_ext.progress import progress as progress_bar
 from gream_ext.workspace import Workspace, read_json, whole, write_json
 
 Kind = Literal["align", "reason"]
@@ -26,7 +24,7 @@ def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:
     """Stream rows to a JSON lines file, whole or not at all, with a progress bar; returns how many."""
     count = 0
     with whole(path) as draft, draft.open("w", encoding="utf-8") as file:
-        for row in tqdm(rows, total=total, desc=label, unit=" rows", file=sys.stderr, mininterval=0.5):
+        for row in progress_bar(rows, total=total, desc=label, unit=" rows"):
             file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
             count += 1
     return count

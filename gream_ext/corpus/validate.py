@@ -1,6 +1,5 @@
 """Is a teacher's answer fit for training? Every one is checked before it enters the reasoning data."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ from gream_ext.corpus.prompts import SEPARATOR
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.corpus.words import PRODUCT, Words
 from gream_ext.identifiers import find_all, parse
+from gream_ext.words import mentions, word_count
 
 if TYPE_CHECKING:
     from gream_ext.corpus.teacher import Question
@@ -37,7 +37,7 @@ def validate_reasoning(
     except Malformed as error:
         return f"stages: {error}"
     thinking = f"{stages.evidence} {stages.preferences} {stages.intent}"
-    length = len(thinking.split())
+    length = word_count(thinking)
     if length > max_words:
         return f"too long: {length} words of thinking, at most {max_words}"
     before = f"{thinking} {stages.kept}"
@@ -63,16 +63,6 @@ def answer_fault(text: str, question: "Question", max_words: int = MAX_WORDS, wo
     return validate_reasoning(text, history, question.target.identifier, question.target.title, max_words, words)
 
 
-def mentions(text: str, title: str) -> bool:
-    """Whether ``title`` stands in ``text`` as whole words, in any case and punctuation.
-
-    >>> mentions("a film like the heat.", "Heat"), mentions("a wheat field", "Heat")
-    (True, False)
-    """
-    wanted = _words(title)
-    return bool(wanted) and f" {wanted} " in f" {_words(text)} "
-
-
 def is_subsequence(part: Iterable[str], whole: Sequence[str]) -> bool:
     """Whether ``part`` is ``whole`` with some left out.
 
@@ -81,7 +71,3 @@ def is_subsequence(part: Iterable[str], whole: Sequence[str]) -> bool:
     """
     left = iter(whole)
     return all(element in left for element in part)
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", text.casefold()))

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tqdm import tqdm
 
 from gream_ext.data.amazon_items import ITEMS, plain
-from gream_ext.data.files import json_lines, read_delimited, whole_number
+from gream_ext.data.files import read_delimited
 from gream_ext.data.ids import compact_rows
-from gream_ext.data.records import ItemRecord, identity, item_record
+from gream_ext.data.json_files import json_lines
+from gream_ext.data.records import ItemRecord, figure, identity, item_record, whole_number
 from gream_ext.data.sources import Review, Source, review
 from gream_ext.errors import GreamError
+from gream_ext.progress import progress
 
 ENDING = re.compile(r"\.(jsonl?|csv)(\.gz)?$")
 ITEM_ID = re.compile(rb"""["'](?:parent_)?asin["']: ?["']([^"']*)["']""")
@@ -84,7 +85,7 @@ class Amazon:
 
     def _lines(self, path: Path, doing: str) -> Iterator[tuple[str, dict[str, Any]]]:
         lines = json_lines(path, literals=self.year == 2014)
-        return iter(tqdm(lines, doing, unit=" lines", mininterval=1, leave=False))
+        return iter(progress(lines, desc=doing, unit=" lines", leave=False))
 
     def _rows(self, path: Path) -> Iterator[tuple[str, str, int, int]]:
         for where, fields in self._lines(path, "interactions"):
@@ -106,11 +107,14 @@ class Amazon:
 
     def _reviews(self, path: Path) -> Iterator[Review]:
         for where, fields in self._lines(path, "reviews"):
-            heading, text = (plain(fields.get(name)) or "" for name in (self.heading, self.text))
+            try:
+                heading, text = (plain(fields.get(name)) or "" for name in (self.heading, self.text))
+            except ValueError as error:
+                raise GreamError(f"{where}: {error}") from None
             if heading and not text.startswith(heading):
                 text = f"{heading}{'' if heading[-1] in '.!?' else '.'} {text}".strip()
             try:
-                rating, helpful = float(fields.get(self.rating) or 0), net_votes(fields.get(self.helpful))
+                rating, helpful = figure(fields.get(self.rating)), net_votes(fields.get(self.helpful))
             except (ValueError, TypeError, OverflowError):
                 raise GreamError(f"{where}: {self.rating} or {self.helpful} is not a number") from None
             user, item = (self._id(fields, column, where) for column in (self.user, self.item))
@@ -123,7 +127,10 @@ class Amazon:
 
         lines = json_lines(path, literals=self.year == 2014, wanted=mentions)
         for where, fields in lines:
-            known = ITEMS[self.year](fields)
+            try:
+                known = ITEMS[self.year](fields)
+            except (ValueError, TypeError) as error:
+                raise GreamError(f"{where}: {error}{self._hint(fields)}") from None
             if known["item_id"] is None:
                 raise GreamError(f"{where}: no {self.item!r}{self._hint(fields)}")
             yield where, item_record({name: value for name, value in known.items() if name not in ignored}, where)
@@ -151,7 +158,7 @@ def net_votes(value: Any) -> int:
     if isinstance(value, list):
         helpful, votes = value
         return 2 * int(helpful) - int(votes)
-    return int(value.replace(",", "") or 0) if isinstance(value, str) else int(value or 0)
+    return int(figure(value.replace(",", "") if isinstance(value, str) else value))
 
 
 AMAZON_2014 = Amazon(2014, "reviewerID", "asin", "unixReviewTime", 1, "overall", "summary", "reviewText", "helpful")

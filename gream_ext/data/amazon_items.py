@@ -5,9 +5,12 @@ bought", average ratings) is not: test interactions are part of it.
 """
 
 import html
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from gream_ext.data.records import as_list, missing, whole
 
 LONGEST_CATEGORY = 60
 """Characters; in some lines of 2018 sentences of the description follow the categories."""
@@ -21,13 +24,15 @@ _DULL = re.compile(
 
 
 def plain(value: Any) -> str | None:
-    """A text (or list of texts) without HTML tags.
+    """A text (or list of texts) without HTML tags; `ValueError` for what is neither.
 
     >>> plain(["<b>Soft</b> &amp; warm", "x &lt; y"])
     'Soft & warm x < y'
     """
-    parts = value if isinstance(value, list) else [value]
-    text = " ".join(part for part in parts if isinstance(part, str))
+    parts = [whole(part) for part in (value if isinstance(value, list) else [value]) if not missing(part)]
+    if strange := [part for part in parts if isinstance(part, bool) or not isinstance(part, str | int | float)]:
+        raise ValueError(f"{type(strange[0]).__name__} where a text should be")
+    text = " ".join(map(str, parts))
     return " ".join(_TAG.sub(" ", _HIDDEN.sub(" ", html.unescape(text))).split()) or None
 
 
@@ -55,10 +60,8 @@ def of_2018(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_2023(fields: Mapping[str, Any]) -> dict[str, Any]:
     path = _path(fields.get("categories")) or _path([fields.get("main_category")])
-    details = fields.get("details")
-    told = details.items() if isinstance(details, Mapping) else ()
     return {
-        **{str(name): plain(value) for name, value in told if isinstance(value, str) and not _DULL.search(str(name))},
+        **_telling(fields.get("details")),
         "item_id": fields.get("parent_asin"),
         "title": plain(fields.get("title")),
         "brand": plain(fields.get("store")),
@@ -68,11 +71,36 @@ def of_2023(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _telling(details: Any) -> dict[str, Any]:
+    """What 2023's details, an object or (by the maintainers' loader) its JSON, say that has to do with taste."""
+    if isinstance(details, str) and not missing(details):
+        try:
+            details = json.loads(details)
+        except (ValueError, RecursionError):
+            raise ValueError(f"details are {details[:40]!r}, which is not JSON") from None
+    if missing(details):
+        return {}
+    if not isinstance(details, Mapping):
+        raise ValueError(f"details are {type(details).__name__}, not an object")
+    kept = {str(name): value for name, value in details.items() if not _DULL.search(str(name))}
+    return {
+        name: _telling(value) if isinstance(value, Mapping) else plain(str(value) if isinstance(value, bool) else value)
+        for name, value in kept.items()
+    }
+
+
 def _path(value: Any) -> list[str]:
     """The categories of an item, from the widest to the narrowest, as far as they are categories."""
+    value = as_list(value) if isinstance(value, str) else [] if missing(value) else value
+    if not isinstance(value, list | str):
+        raise ValueError(f"categories are {type(value).__name__}, not a list of texts")
     path: list[str] = []
-    for step in value if isinstance(value, list) else []:
-        if not isinstance(step, str) or "<" in step or len(step) > LONGEST_CATEGORY:
+    for step in [value] if isinstance(value, str) else value:
+        if missing(step):
+            continue
+        if not isinstance(step, str):
+            raise ValueError(f"categories have {type(step).__name__} in them, not texts alone")
+        if "<" in step or len(step) > LONGEST_CATEGORY:
             break
         path.append(step)
     return path

@@ -45,10 +45,12 @@ def catalogue_of(
     """The items in ``wanted`` with their composite text, and how many of them lack a title.
 
     Items stand in the order of their file, then those that are not in it in the order of ``wanted``. An item
-    without a title gets its item_id for one. `GreamError` when an item stands in the file twice, unless
-    ``repeated`` says that the first counts.
+    without a title gets its item_id for one. `GreamError` when an item stands in the file twice and differs, unless
+    ``repeated`` says that the first counts, and when most items are not in the file by ids that look alike.
     """
     missing, needed = dict.fromkeys(wanted), frozenset(wanted)
+    seen: dict[str, int] = {}
+    strangers: set[str] = set()
     rows: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
 
@@ -61,13 +63,34 @@ def catalogue_of(
     for where, item in stream(needed):
         if item["item_id"] in missing:
             del missing[item["item_id"]]
+            seen[item["item_id"]] = hash(str(item))
             add(item)
-        elif item["item_id"] in needed and repeated == "refuse":
-            raise GreamError(f"{where}: item {item['item_id']!r} stands in the file twice: delete one")
+        elif item["item_id"] not in needed:
+            strangers.add(item["item_id"])
+        elif repeated == "refuse" and seen[item["item_id"]] != hash(str(item)):
+            raise GreamError(f"{where}: item {item['item_id']!r} stands in the file twice and differs: delete one")
+    check_join(missing, strangers, len(needed))
     for item_id in missing:
         add(ItemRecord(item_id=item_id, title=None, brand=None, categories=[], description=None, attributes=[]))
     untitled = sum(row.pop("untitled") for row in rows)
     return Catalogue(pl.DataFrame(rows, infer_schema_length=None), shown, untitled)
+
+
+def check_join(missing: Iterable[str], strangers: Iterable[str], needed: int) -> None:
+    """`GreamError` when most of the needed items are ``missing`` because ids are written in another way."""
+    known = {_bare(one): one for one in strangers}
+    alike = [(one, known[_bare(one)]) for one in missing if _bare(one) in known]
+    if 2 * len(alike) > needed:
+        ours, theirs = alike[0]
+        raise GreamError(
+            f"{len(alike)} of {needed} items are not among the described ones by that id, but look alike: the "
+            f"interactions have {ours!r}, the items {theirs!r}: write the ids of both files in one way"
+        )
+
+
+def _bare(item_id: str) -> str:
+    """An id without what programs add to numbers: zeros before, ``.0`` behind, blanks around."""
+    return item_id.strip().removesuffix(".0").lstrip("0")
 
 
 def _row(item: ItemRecord, characters: int, reviews: Sequence[str]) -> dict[str, Any]:

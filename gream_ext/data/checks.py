@@ -7,18 +7,19 @@ import polars as pl
 
 from gream_ext.data.ids import codes
 from gream_ext.data.sources import Source
+from gream_ext.data.times import ORDER
 from gream_ext.errors import GreamError
 
 log = logging.getLogger(__name__)
 
-ORDER = ("timestamp", "position")
+MILLISECONDS = 100_000_000_000
+"""Timestamps from here on are no seconds (the year 5138), but milliseconds or less."""
 
 
 def check_interactions(interactions: pl.DataFrame, source: Source) -> pl.DataFrame:
-    """The interactions, or `GreamError`, naming file and line, when they cannot be used.
+    """The interactions without exact repetitions; `GreamError`, naming file and line, when they cannot be used.
 
-    There must be some, none may lack an id or its time, and none may stand there twice, unless the source says
-    that the first of them counts: then the others are left out.
+    There must be some, and none may lack an id or its time. Times that cannot be right are warned of.
     """
     if not len(interactions):
         raise GreamError(f"{source.name} has no interactions")
@@ -31,24 +32,33 @@ def check_interactions(interactions: pl.DataFrame, source: Source) -> pl.DataFra
         rows = interactions.select(empty.arg_true().first()).to_series()
         if (row := rows.item()) is not None:
             raise GreamError(f"{source.row_name(row)}: {column} is empty: fill it in or delete the line")
-    earlier, later = repetitions(interactions, order)
-    if len(later) and source.repeated == "first":
+    if "timestamp" in order:
+        _warn_of_times(interactions["timestamp"], source)
+    later = repetitions(interactions, order)
+    if len(later):
         keep = np.ones(len(interactions), dtype=bool)
         keep[later] = False
-        log.info("%s: %d rows repeat an earlier one and are left out", source.name, len(later))
+        log.warning("%s: %d rows repeat an earlier one (user, item and time) and are left out", source.name, len(later))
         return interactions.filter(pl.Series(keep))
-    if len(later):
-        first, second = int(earlier[0]), int(later[0])
-        user, item = interactions["user_id"][second], interactions["item_id"][second]
-        raise GreamError(
-            f"{source.row_name(second)}: user {user!r}, item {item!r} at the same {order[0]} stands already in "
-            f"{source.row_name(first).removeprefix(source.name).strip()}: delete one of them"
-        )
     return interactions
 
 
-def repetitions(interactions: pl.DataFrame, order: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that repeat user, item and ``order`` columns of an earlier row: (that earlier row, the row), ascending."""
+def _warn_of_times(times: pl.Series, source: Source) -> None:
+    late = int((times >= MILLISECONDS).sum())
+    if 0 < late < len(times):
+        log.warning(
+            "%s: %d of %d timestamps are milliseconds, the others seconds: the order is wrong, bring them to one unit",
+            *(source.name, late, len(times)),
+        )
+    if len(times) > 1 and times.n_unique() == 1:
+        log.warning(
+            "%s: all timestamps are %d: the order is that of the rows; add a column 'position' if there is another",
+            *(source.name, times[0]),
+        )
+
+
+def repetitions(interactions: pl.DataFrame, order: list[str]) -> np.ndarray:
+    """Rows that repeat user, item and ``order`` columns of an earlier row."""
     pairs = codes(interactions["user_id"]).astype(np.uint64) << np.uint64(32)
     pairs |= codes(interactions["item_id"])
     arranged = np.argsort(pairs, kind="stable")
@@ -59,6 +69,4 @@ def repetitions(interactions: pl.DataFrame, order: list[str]) -> tuple[np.ndarra
     keys = [pairs[rows], *(interactions[name].gather(rows).to_numpy() for name in order)]
     arranged = np.lexsort([rows, *keys])
     again = np.logical_and.reduce([key[arranged[1:]] == key[arranged[:-1]] for key in keys])
-    later = np.flatnonzero(again) + 1
-    found = np.stack([rows[arranged[later - 1]], rows[arranged[later]]])
-    return tuple(found[:, np.argsort(found[1])])
+    return np.sort(rows[arranged[1:][again]])

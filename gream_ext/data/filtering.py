@@ -11,18 +11,20 @@ CHUNK = 1 << 20
 """Rows at once: numpy makes int64 of everything that it counts or uses as an index."""
 
 
-def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
+def k_core(interactions: pl.DataFrame, k: int, user_least: int | None = None) -> pl.DataFrame:
     """The largest subset in which every user and every item has at least ``k`` interactions, rows in order.
 
-    ``interactions`` has ``user_id`` and ``item_id``; repeated pairs count each time. ``k`` of 0 or 1 keeps all.
+    ``interactions`` has ``user_id`` and ``item_id``; repeated pairs count each time. Users need ``user_least``
+    interactions, where that is given. Minima of 0 or 1 keep all.
     """
-    if k <= 1:
+    user_least = k if user_least is None else user_least
+    if max(k, user_least) <= 1:
         return interactions
-    keep = k_core_mask(codes(interactions["user_id"]), codes(interactions["item_id"]), k)
+    keep = k_core_mask(codes(interactions["user_id"]), codes(interactions["item_id"]), k, user_least)
     return interactions if keep.all() else interactions.filter(pl.Series(keep))
 
 
-def k_core_mask(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+def k_core_mask(users: np.ndarray, items: np.ndarray, k: int, user_least: int | None = None) -> np.ndarray:
     """Which rows are in the k-core, bool [rows]; ``users`` and ``items`` are codes from 0, [rows].
 
     >>> k_core_mask(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), 2).tolist()
@@ -31,7 +33,8 @@ def k_core_mask(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     keep = np.ones(len(users), dtype=bool)
     chunks = [slice(start, start + CHUNK) for start in range(0, len(users), CHUNK)]
     while len(users):
-        frequent_user, frequent_item = (_counts(ids, keep, chunks) >= k for ids in (users, items))
+        frequent_user = _counts(users, keep, chunks) >= (k if user_least is None else user_least)
+        frequent_item = _counts(items, keep, chunks) >= k
         before = np.count_nonzero(keep)
         for chunk in chunks:
             keep[chunk] &= frequent_user[users[chunk]] & frequent_item[items[chunk]]

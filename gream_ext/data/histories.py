@@ -29,11 +29,11 @@ def training_histories(workspace: Workspace) -> dict[str, tuple[str, ...]]:
 
 
 def evaluation_cases(workspace: Workspace, split: Split) -> list[Case]:
-    """One case a user: the history is train for ``valid``, train plus validation for ``test``."""
+    """One case a user that has one in ``split``; its history is all that stands before the target."""
     interactions = _interactions(workspace)
-    before = ["train"] if split == "valid" else ["train", "valid"]
-    histories = _by_user(interactions.filter(pl.col("split").is_in(before)))
     targets = interactions.filter(pl.col("split") == split)
+    before = interactions.join(targets.select("user_id", target="position"), on="user_id", maintain_order="left")
+    histories = _by_user(before.filter(pl.col("position") < pl.col("target")))
     return [
         Case(user, histories[user], target)
         for user, target in zip(targets["user_id"].to_list(), targets["item_id"].to_list(), strict=True)

@@ -1,7 +1,7 @@
 """User and item ids in little memory: millions of them repeat."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,11 @@ def compact(interactions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def compact_rows(rows: Iterable[tuple[Any, ...]], schema: Mapping[str, Any]) -> pl.DataFrame:
-    """A stream of rows as a table, its String columns as Categorical; only `CHUNK` rows are ever Python objects."""
-    kinds = {
-        name: pl.Categorical(pl.Categories.random()) if kind == pl.String else kind for name, kind in schema.items()
-    }
+def compact_rows(
+    rows: Iterable[tuple[Any, ...]], schema: Mapping[str, Any], ids: Sequence[str] = ("user_id", "item_id")
+) -> pl.DataFrame:
+    """A stream of rows as a table, its ``ids`` as Categorical; only `CHUNK` rows are ever Python objects."""
+    kinds = {name: pl.Categorical(pl.Categories.random()) if name in ids else kind for name, kind in schema.items()}
     stream = iter(rows)
     chunks = [pl.DataFrame(schema=kinds)]
     while part := list(itertools.islice(stream, CHUNK)):

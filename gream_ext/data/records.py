@@ -1,15 +1,22 @@
-"""One item as sources describe it, brought into one shape."""
+"""One item as sources describe it, in one shape."""
 
+import ast
 import html
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from gream_ext.errors import GreamError
 
+GAPS = ("", "nan", "NaN", "NaT", "<NA>")
+"""What stands in tables where nothing is known: the last four are how pandas writes it."""
+INT64 = range(-(2**63), 2**63)
 KNOWN = ("item_id", "title", "brand", "categories", "description")
 # What a chat template, the reasoning format or an identifier means by these must not come from a product's title.
 _MARKERS = re.compile(r"<\|.*?\|>|</?(?:think|answer)>")
+_BETWEEN = re.compile(r"""(['"])\s+(?=['"])""")  # numpy writes ['A' 'B']
+_JSON = re.compile(r'^[\[\s]*("|null\b)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # half a character, which no file in UTF-8 can hold
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]+")
 
@@ -28,12 +35,13 @@ class ItemRecord(TypedDict):
 def item_record(fields: Mapping[str, Any], where: str, ignored: Sequence[str] = ()) -> ItemRecord:
     """Bring the fields of one item into shape.
 
-    ``categories`` may be a text, a list of texts or a list of paths (lists), which are joined by " > ". Every
-    further field that is not in ``ignored`` becomes an attribute "name: value". Raises `GreamError`, which
+    ``categories`` may be a text, a list of texts or a list of paths (lists), which are joined by " > ", or such a
+    list as text, as Python, JSON or numpy write it. Every further field that is not in ``ignored`` becomes an
+    attribute "name: value". Gaps (None, NaN, `GAPS`) count as missing everywhere. Raises `GreamError`, which
     begins with ``where``, when there is no item_id, a known field has a wrong type, or attributes are nested
     hundreds deep.
 
-    >>> record = item_record({"item_id": 7, "title": "A &amp; B", "categories": [["C", "D"]], "year": 1995}, "line 1")
+    >>> record = item_record({"item_id": 7, "title": "A &amp; B", "categories": [["C", "D"]], "year": 1995.0}, "line 1")
     >>> record["item_id"], record["title"], record["categories"], record["attributes"]
     ('7', 'A & B', ['C > D'], ['year: 1995'])
     """
@@ -58,11 +66,22 @@ def item_record(fields: Mapping[str, Any], where: str, ignored: Sequence[str] = 
 
 def identity(value: Any, column: str, where: str) -> str:
     """An id as text; `GreamError` unless it is a text that is not empty or a whole number."""
-    if value is None or value == "":
+    if missing(value):
         raise GreamError(f"{where}: {column} is empty: fill it in or delete the row")
+    value = whole(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise GreamError(f"{where}: {column} is {value!r}, neither a text nor a whole number")
     return _encodable(str(value), column, where)
+
+
+def missing(value: Any) -> bool:
+    """Whether a value is a gap: None, NaN, or a text that says so."""
+    return value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and value in GAPS)
+
+
+def whole(value: Any) -> Any:
+    """The value, a whole number in floating point as an integer: a gap makes pandas turn 1991 into 1991.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _encodable(text: str, column: str, where: str) -> str:
@@ -76,33 +95,70 @@ def clean(text: str) -> str:
     return _SPACE.sub(" ", _MARKERS.sub(" ", html.unescape(text))).strip()
 
 
+def whole_number(value: Any, column: str, where: str) -> int:
+    """The value, or `GreamError` unless it is an integer that 64 bits hold."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise GreamError(f"{where}: {column} is {str(value)[:40]!r}, not a whole number")
+    if value not in INT64:
+        raise GreamError(f"{where}: {column} is too large a number ({len(str(abs(value)))} digits)")
+    return value
+
+
+def figure(value: Any) -> float:
+    """A number, 0 for a gap; `ValueError` or `TypeError` for what is none."""
+    return 0.0 if missing(value) else float(value)
+
+
 def _text(value: Any, column: str, where: str) -> str | None:
-    if value is None:
+    if missing(value):
         return None
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        value = " ".join(value)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value if not missing(part)):
+        value = " ".join(part for part in value if not missing(part))
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+        value = str(whole(value))
     if not isinstance(value, str):
         raise GreamError(f"{where}: {column} is {type(value).__name__}, not a text")
     return clean(_encodable(value, column, where) if column == "title" else value) or None
 
 
 def _categories(value: Any, where: str) -> list[str]:
-    if value is None:
+    if missing(value):
         return []
+    value = as_list(value) if isinstance(value, str) else value
     listed = value if isinstance(value, list) else [value]
-    paths = [part if isinstance(part, list) else [part] for part in listed]
+    paths = [part if isinstance(part, list) else [part] for part in listed if not missing(part)]
     if not all(isinstance(step, str) for path in paths for step in path):
         raise GreamError(f"{where}: categories is neither a text nor a list of texts")
     joined = [" > ".join(step for step in map(clean, path) if step) for path in paths]
     return list(dict.fromkeys(path for path in joined if path))
 
 
+def as_list(text: str) -> list[Any] | str:
+    """The list that a text spells as Python, JSON or numpy do; else the text.
+
+    >>> as_list("['A', 'B']"), as_list('[["A"]]'), as_list("['A' 'B']"), as_list("A, B")
+    (['A', 'B'], [['A']], ['A', 'B'], 'A, B')
+    """
+    if not text.startswith("[") or not text.endswith("]"):
+        return text
+    spelled = _BETWEEN.sub(r"\1, ", text)
+    try:
+        found = json.loads(spelled) if _JSON.search(spelled) else ast.literal_eval(spelled)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return found if isinstance(found, list) else text
+
+
 def _attributes(name: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [attribute for inner, part in value.items() for attribute in _attributes(str(inner), part)]
     if isinstance(value, list):
-        value = ", ".join(str(part) for part in value if isinstance(part, str | int | float))
-    text = "" if value is None else clean(str(value))
+        nested = [
+            attribute for part in value if isinstance(part, Mapping | list) for attribute in _attributes(name, part)
+        ]
+        flat = ", ".join(
+            str(whole(part)) for part in value if not isinstance(part, Mapping | list) and not missing(part)
+        )
+        return [*(_attributes(name, flat) if flat else ()), *nested]
+    text = "" if missing(value) else clean(str(whole(value)))
     return [f"{clean(name)}: {text}"] if text else []

@@ -3,13 +3,14 @@
 The rule. A review counts when its user and item are a training interaction and in no validation or test interaction,
 when it has at least so many words, and when its words are not those of a held-out review (a copy under another item)
 or of a review already taken. Of those, the first by: more votes that it helped; more words, up to `LONG`; more stars;
-place in the file.
+row in the file.
 """
 
 import hashlib
 import heapq
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,9 @@ import polars as pl
 from gream_ext.data.ids import codes
 from gream_ext.data.records import clean
 from gream_ext.data.sources import Review
+from gream_ext.words import beginning, word_count
+
+log = logging.getLogger(__name__)
 
 LONG = 100
 """Words beyond which a longer review is no better."""
@@ -42,8 +46,8 @@ class Candidate(NamedTuple):
     helpful: int
     words: int
     rating: float
-    place: int
-    """Minus its place in the file, so that no two are equal."""
+    row: int
+    """Minus its row in the file, so that no two are equal."""
     print: bytes
     user_id: str
     text: str
@@ -58,15 +62,19 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
     pairs = Pairs(histories)
     best: dict[str, list[Candidate]] = defaultdict(list)
     held_out: set[bytes] = set()
-    for place, review in enumerate(reviews):
+    known, row = 0, -1
+    for row, review in enumerate(reviews):
         side = pairs.side(review.user_id, review.item_id)
         if side is None:
             continue
-        words = review.text.split()
+        known += 1
+        length = word_count(review.text)
         if side == "held out":
-            held_out.add(fingerprint(words))
-        elif len(words) >= rule.min_words:
-            _offer(best[review.item_id], review, words, place, rule)
+            held_out.add(fingerprint(review.text))
+        elif length >= rule.min_words:
+            _offer(best[review.item_id], review, length, row, rule)
+    if row >= 0 and not known:
+        log.warning("none of %d reviews is of a user and item of the histories: are the ids written alike?", row + 1)
     chosen = {
         item: sorted((one for one in heap if one.print not in held_out), reverse=True)[: rule.count]
         for item, heap in best.items()
@@ -74,14 +82,14 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
     return {item: candidates for item, candidates in chosen.items() if candidates}
 
 
-def _offer(heap: list[Candidate], review: Review, words: Sequence[str], place: int, rule: Rule) -> None:
+def _offer(heap: list[Candidate], review: Review, length: int, row: int, rule: Rule) -> None:
     """Put a review among the best of its item, if it is one of them."""
-    rank = (review.helpful, min(len(words), LONG), review.rating, -place)
+    rank = (review.helpful, min(length, LONG), review.rating, -row)
     full = len(heap) >= rule.count + SPARE
     if full and rank < heap[0][:4]:
         return
-    mark = fingerprint(words)
-    candidate = Candidate(*rank, mark, review.user_id, clean(" ".join(words[: rule.longest])))
+    mark = fingerprint(review.text)
+    candidate = Candidate(*rank, mark, review.user_id, clean(beginning(review.text, rule.longest)))
     copy = next((number for number, one in enumerate(heap) if one.print == mark), None)
     if copy is not None:
         heap[copy] = max(heap[copy], candidate)
@@ -119,10 +127,10 @@ def _numbered(column: pl.Series) -> tuple[dict[str, int], np.ndarray]:
 
 
 def _has(arranged: np.ndarray, value: np.uint64) -> bool:
-    place = int(np.searchsorted(arranged, value))
-    return place < len(arranged) and bool(arranged[place] == value)
+    row = int(np.searchsorted(arranged, value))
+    return row < len(arranged) and bool(arranged[row] == value)
 
 
-def fingerprint(words: Sequence[str]) -> bytes:
+def fingerprint(text: str) -> bytes:
     """Eight bytes that tell texts apart, but not by case or white space."""
-    return hashlib.blake2b(" ".join(words).casefold().encode(errors="replace"), digest_size=8).digest()
+    return hashlib.blake2b(" ".join(text.split()).casefold().encode(errors="replace"), digest_size=8).digest()

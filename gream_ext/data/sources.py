@@ -9,12 +9,13 @@ import importlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, cast
-
-import polars as pl
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 from gream_ext.data.records import ItemRecord
 from gream_ext.errors import GreamError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 READERS = {
     "table": "gream_ext.data.table",
@@ -52,11 +53,12 @@ class Source:
     """Interactions, items and reviews as they stand in the files.
 
     ``interactions`` has one row a row of its file: ``user_id`` and ``item_id`` (String or Categorical) and
-    ``timestamp`` (seconds) or ``position`` (which also breaks ties of timestamp) or both (Int64). Items and
+    ``timestamp`` (seconds) or ``position`` (which also breaks ties of timestamp) or both (Int64, see
+    `gream_ext.data.times`). Items and
     reviews are streams: what is not needed of them is never kept.
     """
 
-    interactions: Callable[[], pl.DataFrame]
+    interactions: "Callable[[], pl.DataFrame]"
     """Reads them; nothing of them is kept but what the caller keeps."""
     items: Callable[[Container[str]], Iterable[tuple[str, ItemRecord]]]
     """Given the ids that are needed, items (at least the needed ones) with file and line, for messages."""
@@ -67,7 +69,7 @@ class Source:
     reviews: Callable[[], Iterator[Review]] | None = None
     """Opens the stream of reviews, where the source has any."""
     repeated: Literal["refuse", "first"] = "refuse"
-    """What to do about a row or item that repeats an earlier one: an error, or keep the first."""
+    """What to do about an item that stands there again and differs: an error, or keep the first."""
 
 
 class Reader(Protocol):

@@ -1,44 +1,83 @@
-"""Leave-one-out: each user's last item is for the test, the one before it for validation."""
+"""Which interactions train, and which are held out: each user's last two, or all after a moment."""
 
 import numpy as np
 import polars as pl
 
 from gream_ext.data.ids import codes
+from gream_ext.errors import GreamError
 
-SPLITS = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test", "context")
+"""``context``, of the split by time alone, is neither trained on nor a target: it stands in targets' histories."""
 SHORTEST = 3
-"""Interactions a user must have, so that each split has one."""
+"""Interactions of a user from which one each is held out for validation and test; shorter ones go into training."""
 
 
-def short_user(interactions: pl.DataFrame) -> tuple[int, str, int] | None:
-    """The first user with less than `SHORTEST` interactions: its first row, its id, its interactions."""
-    users = codes(interactions["user_id"])
-    counts = np.bincount(users)
-    short = np.flatnonzero(counts < SHORTEST)
-    if not len(short):
-        return None
-    row = int(np.flatnonzero(users == short[0])[0])
-    return row, interactions["user_id"][row], int(counts[short[0]])
+def leave_one_out(interactions: pl.DataFrame, rng: np.random.Generator | None = None) -> pl.DataFrame:
+    """Each user's last interaction is for the test, the one before it for validation.
+
+    Users with fewer than `SHORTEST` have training interactions only. Returns user_id, item_id, position (from 0),
+    timestamp (null where the source has none) and split; users in the order of their first row, their interactions
+    by time (`by_time`).
+    """
+    order, lengths = by_time(interactions, rng)
+    position = _positions(lengths)
+    left = np.repeat(lengths, lengths) - 1 - position  # interactions that follow
+    split = (left == 0).astype(np.uint8) * 2 + (left == 1)
+    split[np.repeat(lengths < SHORTEST, lengths)] = 0
+    del left
+    return _table(interactions, order, position, split)
 
 
-def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Order the interactions of each user and give each its ``position`` (from 0) and ``split``.
+def split_by_time(interactions: pl.DataFrame, held_out: float, rng: np.random.Generator | None = None) -> pl.DataFrame:
+    """One moment for all users: before it training, after it the last ``held_out`` share of all, half of it the test.
 
-    The order is by ``timestamp`` where there is one, then by ``position`` where there is one, then by row.
-    Users stand in the order of their first row. Every user must have at least `SHORTEST` interactions.
-    Returns user_id, item_id, position, timestamp (null where the source has none), split.
+    Of what a user has in the validation period, and in the test period, the last interaction is the target, the rest
+    context; so is a target with nothing before it. Returns the columns of `leave_one_out`. `GreamError` without
+    timestamps.
+    """
+    if "timestamp" not in interactions.columns:
+        raise GreamError("--split time needs timestamps: the interactions have positions alone")
+    order, lengths = by_time(interactions, rng)
+    position = _positions(lengths)
+    time = interactions["timestamp"].to_numpy()
+    valid_from, test_from = np.quantile(time, [1 - held_out, 1 - held_out / 2], method="higher")
+    period = (time[order] >= valid_from).astype(np.uint8) + (time[order] >= test_from)
+    last = np.ones(len(order), dtype=bool)  # of its user and period
+    last[:-1] = (period[1:] != period[:-1]) | (position[1:] == 0)
+    split = np.where((period > 0) & ~(last & (position > 0)), SPLITS.index("context"), period)
+    return _table(interactions, order, position, split)
+
+
+def by_time(interactions: pl.DataFrame, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The rows user by user (in the order of their first rows), each user's by time; how many each user has, int32.
+
+    Time is ``timestamp``, then ``position``, as far as there are such columns, then the row, or with ``rng`` chance.
     """
     users = codes(interactions["user_id"])
     keys = [interactions[name].to_numpy() for name in ("position", "timestamp") if name in interactions.columns]
+    if rng is not None:
+        keys.insert(0, rng.permutation(len(users)))
     order = np.lexsort([*keys, users]).astype(np.uint32)
-    del keys
-    lengths = np.bincount(users).astype(np.int32)
-    del users
+    return order, np.bincount(users).astype(np.int32)
+
+
+def merge_repeats(interactions: pl.DataFrame, keep: str, rng: np.random.Generator | None = None) -> pl.DataFrame:
+    """Of each user's interactions with one item the ``first`` or ``last`` (`by_time`); rows in order."""
+    order, _ = by_time(interactions, rng)
+    order = order if keep == "first" else order[::-1]
+    pairs = codes(interactions["user_id"]).astype(np.uint64) << np.uint64(32)
+    pairs |= codes(interactions["item_id"])
+    _, kept = np.unique(pairs[order], return_index=True)
+    return interactions[np.sort(order[kept])]
+
+
+def _positions(lengths: np.ndarray) -> np.ndarray:
+    """The place of each row among those of its user, from 0, int32."""
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    position = np.arange(len(order), dtype=np.int32) - np.repeat(starts.astype(np.int32), lengths)
-    left = np.repeat(lengths, lengths) - 1 - position  # interactions that follow
-    split = (left == 0).astype(np.uint8) * 2 + (left == 1)
-    del lengths, starts, left
+    return np.asarray(np.arange(lengths.sum(), dtype=np.int32) - np.repeat(starts.astype(np.int32), lengths))
+
+
+def _table(interactions: pl.DataFrame, order: np.ndarray, position: np.ndarray, split: np.ndarray) -> pl.DataFrame:
     ordered = interactions[order]
     timestamp = ordered["timestamp"] if "timestamp" in ordered.columns else pl.lit(None, pl.Int64)
     return ordered.select(
@@ -46,5 +85,5 @@ def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
         "item_id",
         pl.Series("position", position),
         timestamp.alias("timestamp"),
-        pl.Series("split", SPLITS, dtype=pl.Enum(SPLITS)).gather(split),
+        pl.Series("split", SPLITS, dtype=pl.Enum(SPLITS)).gather(split.astype(np.uint32)),
     )

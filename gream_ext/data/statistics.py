@@ -6,12 +6,12 @@ import polars as pl
 
 
 def statistics(interactions: pl.DataFrame) -> dict[str, Any]:
-    """Users, items, interactions, sparsity and history lengths.
+    """Users, items, interactions, density and history lengths.
 
-    ``sparsity`` is what Table 1 prints under that name: the share of user-item pairs that have an interaction.
+    ``density`` is interactions / (users x items). Table 1 prints it as "sparsity", which is one less this.
 
     >>> statistics(pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "x"]}))
-    {'users': 2, 'items': 2, 'interactions': 3, 'sparsity': 0.75, 'mean_length': 1.5, 'longest': 2}
+    {'users': 2, 'items': 2, 'interactions': 3, 'density': 0.75, 'mean_length': 1.5, 'longest': 2}
     """
     lengths = interactions.group_by("user_id").len()["len"].to_numpy()
     items = interactions["item_id"].n_unique()
@@ -19,7 +19,7 @@ def statistics(interactions: pl.DataFrame) -> dict[str, Any]:
         "users": len(lengths),
         "items": items,
         "interactions": len(interactions),
-        "sparsity": len(interactions) / max(1, len(lengths) * items),
+        "density": len(interactions) / max(1, len(lengths) * items),
         "mean_length": len(interactions) / max(1, len(lengths)),
         "longest": int(lengths.max(initial=0)),
     }

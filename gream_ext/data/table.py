@@ -1,9 +1,10 @@
 """A plain table: a folder with ``interactions`` and, where there is text, ``items`` and ``reviews``.
 
-``interactions.csv[.gz]`` (also .jsonl[.gz], .parquet) has ``user_id``, ``item_id`` and ``timestamp`` (seconds)
-or ``position`` (place in the user's history). ``items.jsonl[.gz]`` (also .csv[.gz], .parquet) has ``item_id`` and
-any of ``title``, ``brand``, ``categories``, ``description``; whatever else it has becomes an attribute.
-``reviews`` in any of these formats has ``user_id``, ``item_id``, ``text`` and any of ``rating``, ``helpful``.
+``interactions`` has ``user_id``, ``item_id`` and ``timestamp`` (`gream_ext.data.times`) or ``position`` (place in the
+user's history). ``items`` has ``item_id`` and any of ``title``, ``brand``, ``categories``, ``description``; whatever
+else it has becomes an attribute. ``reviews`` has ``user_id``, ``item_id``, ``text`` and any of ``rating``, ``helpful``.
+Each may be .csv, .tsv (or apart by ;), .jsonl, .json, all of them with .gz, or .parquet, a file or a folder of them;
+RecBole's NAME.inter and NAME.item are read as well.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -12,17 +13,21 @@ from typing import Any
 
 import polars as pl
 
-from gream_ext.data.files import find, json_lines, not_whole, read_delimited, records, whole_number
+from gream_ext.data.files import TYPED, find, read_delimited, records
 from gream_ext.data.ids import compact_rows
-from gream_ext.data.records import ItemRecord, identity, item_record
+from gream_ext.data.json_files import json_lines, json_rows
+from gream_ext.data.records import ItemRecord, figure, identity, item_record, missing
 from gream_ext.data.sources import Review, Source, review
+from gream_ext.data.times import whole_times
 from gream_ext.errors import GreamError
 
-TYPES = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "position": pl.Int64}
-REQUIRED = ("user_id", "item_id")
-REVIEW = ("user_id", "item_id", "text")
-INTERACTION_ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
-ITEM_ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+IDS = ("user_id", "item_id")
+COLUMNS = (*IDS, "timestamp", "position")
+REVIEW = (*IDS, "text")
+ENDINGS = (*(f".{kind}{gz}" for kind in ("csv", "tsv", "jsonl", "json") for gz in ("", ".gz")), ".parquet")
+RECBOLE = {"interactions": ".inter", "items": ".item"}
+LISTS = ("categories", "category", "class", "genre", "genres")
+"""Fields of RecBole's items that are lists, apart by blanks."""
 BATCH = 50_000
 """Rows of a Parquet file that are Python objects at once."""
 
@@ -31,51 +36,88 @@ def files(path: Path) -> list[Path]:
     """The files of the folder ``path`` that are read: interactions, then items and reviews where they are."""
     if not path.is_dir():
         raise GreamError(f"--path {path} is not a folder: give the folder with interactions.csv in it")
-    interactions = find(path, "interactions", INTERACTION_ENDINGS)
-    if interactions is None:
-        raise GreamError(f"{path} has no interactions.csv (nor .csv.gz, .jsonl, .jsonl.gz, .parquet)")
-    others = (find(path, stem, ITEM_ENDINGS) for stem in ("items", "reviews"))
-    return [interactions, *(file for file in others if file)]
+    found = _named(path)
+    if "interactions" not in found:
+        raise GreamError(f"{path} has no interactions.csv (nor {', '.join(ENDINGS[1:])}, nor a file .inter)")
+    return list(found.values())
+
+
+def _named(path: Path) -> dict[str, Path]:
+    found = {}
+    for stem in ("interactions", "items", "reviews"):
+        file = find(path, stem, ENDINGS)
+        if file is None and stem in RECBOLE:
+            atomic = sorted(path.glob(f"*{RECBOLE[stem]}"))
+            if len(atomic) > 1:
+                raise GreamError(f"{path} has both {atomic[0].name} and {atomic[1].name}: delete or rename one")
+            file = atomic[0] if atomic else None
+        if file is not None:
+            found[stem] = file
+    return found
+
+
+def has_reviews(path: Path) -> bool:
+    return find(path, "reviews", ENDINGS) is not None
 
 
 def read(path: Path, ignored: Sequence[str]) -> Source:
     """Open the table in the folder ``path``; item fields in ``ignored`` are passed over."""
-    interactions, *others = files(path)
-    named = {file.name.split(".")[0]: file for file in others}
-    first = 2 if ".csv" in interactions.suffixes else 1
-    unit = "row" if interactions.suffix == ".parquet" else "line"
+    files(path)
+    named = _named(path)
+    interactions = named["interactions"]
+    first = 2 if _is_text(interactions) else 1
+    unit = "line" if _is_text(interactions) or ".jsonl" in interactions.suffixes else "row"
+
+    def row_name(row: int) -> str:
+        return f"{interactions} {unit} {row + first}"
 
     def items(wanted: Container[str]) -> Iterator[tuple[str, ItemRecord]]:
         for where, fields in _fields(named["items"], ("item_id",)) if "items" in named else ():
-            paths = fields.get("categories")
-            if isinstance(paths, str) and ".csv" in named["items"].suffixes:
-                fields = {**fields, "categories": paths.split("|")}
-            yield where, item_record(fields, where, ignored)
+            yield where, item_record(_as_written(fields, named["items"]), where, ignored)
 
     return Source(
-        interactions=lambda: _interactions(interactions),
+        interactions=lambda: whole_times(_interactions(interactions), row_name),
         items=items,
         name=str(interactions),
-        row_name=lambda row: f"{interactions} {unit} {row + first}",
+        row_name=row_name,
         reviews=(lambda: _reviews(named["reviews"])) if "reviews" in named else None,
     )
 
 
-def has_reviews(path: Path) -> bool:
-    return find(path, "reviews", ITEM_ENDINGS) is not None
+def _is_text(path: Path) -> bool:
+    return path.suffix in TYPED or bool({".csv", ".tsv"} & set(path.suffixes))
+
+
+def _as_written(fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Lists and names in the spelling of text tables and of RecBole's."""
+    if path.suffix in TYPED:
+        title = next((name for name in fields if name.endswith("title")), "title")
+        fields = {"title" if name == title else name: value for name, value in fields.items()}
+        lists = {name: value for name in LISTS if (value := fields.get(name)) and "'" not in value and "|" not in value}
+        fields |= {name: value.split() for name, value in lists.items()}
+        fields["categories"] = next((fields.pop(name) for name in LISTS if fields.get(name)), None)
+    paths = fields.get("categories")
+    if _is_text(path) and isinstance(paths, str) and not paths.startswith("["):
+        fields = {**fields, "categories": paths.split("|")}
+    return fields
 
 
 def _interactions(path: Path) -> pl.DataFrame:
-    if ".csv" in path.suffixes:
-        return read_delimited(path, TYPES, REQUIRED)
-    return _json_interactions(path) if ".jsonl" in path.suffixes else _parquet_interactions(path)
+    if path.suffix == ".parquet" or path.is_dir():
+        return _parquet_interactions(path)
+    if not _is_text(path):
+        return _json_interactions(path)
+    try:
+        return read_delimited(path, dict(zip(COLUMNS, (pl.String, pl.String, pl.Int64, pl.Int64), strict=True)), IDS)
+    except GreamError:  # dates or fractions, or a fault that shows again
+        return read_delimited(path, dict.fromkeys(COLUMNS, pl.String), IDS)
 
 
 def _fields(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    if ".jsonl" in path.suffixes:
-        yield from json_lines(path)
-    elif ".csv" in path.suffixes:
-        yield from records(path)
+    if ".jsonl" in path.suffixes or ".json" in path.suffixes:
+        yield from json_lines(path) if ".jsonl" in path.suffixes else json_rows(path)
+    elif _is_text(path):
+        yield from records(path, required)
     else:
         rows = _scan(path, required)
         for start in range(0, rows.select(pl.len()).collect().item(), BATCH):
@@ -86,52 +128,63 @@ def _fields(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str
 
 def _reviews(path: Path) -> Iterator[Review]:
     for where, fields in _fields(path, REVIEW):
-        user, item = (identity(fields.get(column), column, where) for column in REQUIRED)
-        text = fields.get("text")
+        user, item = (identity(fields.get(column), column, where) for column in IDS)
+        text = None if missing(fields.get("text")) else fields["text"]
         if text is not None and not isinstance(text, str):
             raise GreamError(f"{where}: text is {type(text).__name__}, not a text")
         try:
-            rating, helpful = float(fields.get("rating") or 0), int(fields.get("helpful") or 0)
+            rating, helpful = figure(fields.get("rating")), int(figure(fields.get("helpful")))
         except (ValueError, TypeError, OverflowError):
             raise GreamError(f"{where}: rating or helpful is not a number") from None
         yield review(user, item, text or "", rating, helpful, where)
 
 
 def _json_interactions(path: Path) -> pl.DataFrame:
-    columns = next(iter(json_lines(path)))[1].keys() & TYPES.keys()
-    chosen = {column: kind for column, kind in TYPES.items() if column in columns or column in REQUIRED}
-    rows = (tuple(_value(fields.get(column), column, where) for column in chosen) for where, fields in json_lines(path))
-    return compact_rows(rows, chosen)
+    first = next(_fields(path, IDS))[1]
+    columns = [column for column in COLUMNS if column in IDS or column in first]
+    rows = (
+        tuple(_value(fields.get(column), column, where) for column in columns) for where, fields in _fields(path, IDS)
+    )
+    return compact_rows(rows, dict.fromkeys(columns, pl.String), IDS)
 
 
-def _value(value: Any, column: str, where: str) -> Any:
-    if column in REQUIRED:
+def _value(value: Any, column: str, where: str) -> str | None:
+    if column in IDS:
         return identity(value, column, where)
-    return None if value is None else whole_number(value, column, where)
+    return None if missing(value) else str(value)
 
 
 def _parquet_interactions(path: Path) -> pl.DataFrame:
-    frame = _scan(path, REQUIRED, TYPES)
-    for column, kind in frame.collect_schema().items():
-        good = kind.is_integer() or (column in REQUIRED and kind == pl.String)
-        if not good:
-            wrong = "not text or whole numbers" if column in REQUIRED else not_whole(column)
-            raise GreamError(f"{path}: column {column!r} is {kind}, {wrong}")
+    frame = _scan(path, IDS, COLUMNS)
+    schema = frame.collect_schema()
+    for column, kind in schema.items():
+        texts = isinstance(kind, pl.String | pl.Categorical | pl.Enum)
+        if not (texts or kind.is_integer() or kind.is_float() or (column not in IDS and kind.is_temporal())):
+            wrong = "text or whole numbers" if column in IDS else "a number, a date or a time"
+            raise GreamError(f"{path}: column {column!r} is {kind}, not {wrong}")
+    whole = [pl.col(column).fill_nan(None) for column in IDS if schema[column].is_float()]
     try:
-        return frame.cast(
-            {column: kind for column, kind in TYPES.items() if column in frame.collect_schema()}
-        ).collect()
+        found = frame.with_columns(whole).collect()
     except pl.exceptions.PolarsError as error:
         raise GreamError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
+    for column in (name for name in IDS if schema[name].is_float()):
+        if len(broken := (found[column] != found[column].floor()).arg_true()):
+            row = broken[0]
+            raise GreamError(f"{path} row {row + 1}: {column} is {found[column][row]}, neither text nor a whole number")
+        found = found.with_columns(pl.col(column).cast(pl.Int64))
+    return found.with_columns(pl.col(column).cast(pl.String) for column in IDS)
 
 
 def _scan(path: Path, required: Sequence[str], wanted: Iterable[str] = ()) -> pl.LazyFrame:
-    """A Parquet file, not yet read; only its columns in ``wanted``, if any are."""
+    """A Parquet file or a folder of them, not yet read; only its columns in ``wanted``, if any are."""
     try:
-        present = list(pl.read_parquet_schema(path))
+        frame = (
+            pl.scan_parquet(path / "**/*.parquet", hive_partitioning=True) if path.is_dir() else pl.scan_parquet(path)
+        )
+        present = frame.collect_schema().names()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise GreamError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    missing = [column for column in required if column not in present]
-    if missing:
-        raise GreamError(f"{path} has no column {missing[0]!r}, only {', '.join(present)}: rename or add it")
-    return pl.scan_parquet(path).select([column for column in present if not wanted or column in wanted])
+    missing_columns = [column for column in required if column not in present]
+    if missing_columns:
+        raise GreamError(f"{path} has no column {missing_columns[0]!r}, only {', '.join(present)}: rename or add it")
+    return frame.select([column for column in present if not wanted or column in wanted])

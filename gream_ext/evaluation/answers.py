@@ -10,16 +10,16 @@ import polars as pl
 
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.data.histories import Case, Split
-from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
 from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.inference.device import chosen_device
-from gream_ext.inference.engines.base import Sampling
+from gream_ext.inference.engines.base import Normalisation, Sampling
 from gream_ext.inference.engines.choose import open_engine
-from gream_ext.inference.engines.names import EngineName, PriorName
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes
+from gream_ext.inference.engines.names import EngineName
+from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
+from gream_ext.inference.prior_options import PriorName
 from gream_ext.inference.questions import Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
@@ -36,6 +36,7 @@ class Decoding:
     split: Split
     exclude_seen: bool
     beams: int
+    normalisation: Normalisation
     n: int
     temperature: float
     top_p: float
@@ -43,7 +44,6 @@ class Decoding:
     constrained: bool
     faithful: bool
     rank: bool
-    normalisation: Normalisation
     beta: float
     prompts: PromptSettings
     seed: int | None
@@ -61,7 +61,8 @@ class Decoding:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained, self.faithful)
+        held = self.constrained and self.faithful
+        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained, held)
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,13 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
             rankings[user] = [(one.item_id, one.score) for one in ranked.items]
         return ranked_rows(cases, [rankings.get(case.user_id, []) for case in cases])
     seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.capabilities.seeds else None
-    answered: list[tuple[list[Reasoning], Sequence[Recommendation]]]
     if how.rank:
-        ranked_too = modes.reason_and_rank(requests, how.sampling, seeds, how.beams)
-        answered = [(samples, ranked.items) for samples, ranked in ranked_too]
+        both = modes.reason_and_rank(requests, how.sampling, seeds, how.beams)
+        answered = [(samples, list(ranked.items)) for samples, ranked in both]
     else:
         answered = [(samples, votes(samples)) for samples in modes.reason(requests, how.sampling, seeds)]
     by_user = dict(zip(users, answered, strict=True))
-    nothing: tuple[list[Reasoning], Sequence[Recommendation]] = [NOTHING_LEFT] * how.n, []
+    nothing: tuple[list[Reasoning], list[Recommendation]] = [NOTHING_LEFT] * how.n, []
     rows = [reasoned_row(modes.index, case, *by_user.get(case.user_id, nothing), how.beta) for case in cases]
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -145,6 +145,14 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
 def user_seed(seed: int, user_id: str) -> int:
     """A user's own seed: the user's samples are the same whoever else is evaluated."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{user_id}".encode()).digest()[:8], "big")
+
+
+def faithfulness(index: ItemIndex, cases: Sequence[Case], rows: pl.DataFrame) -> dict[str, float | None]:
+    """Of the histories that responses write again: how many items a response names, and the share that the user has."""
+    histories = {case.user_id: set(case.history) for case in cases}
+    texts = [(histories[user], text) for user, own in rows.select("user_id", "text").rows() for text in own]
+    kept = [item in history for history, text in texts for item in written_history(index, text)]
+    return {"written_items": len(kept) / len(texts), "faithful": sum(kept) / len(kept) if kept else None}
 
 
 def reasoned_row(

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tqdm import tqdm
 
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.answers import Decoding, Machine, Task
+from gream_ext.evaluation.answers import Decoding, Machine, Task, faithfulness
 from gream_ext.evaluation.baselines import popular_items
 from gream_ext.evaluation.files import model_hash, write_evaluation
 from gream_ext.evaluation.protocol import impossible_targets, summarise
 from gream_ext.evaluation.shards import Shards, answer_all, identity
-from gream_ext.inference.written_history import written_history
 from gream_ext.items.index import ItemIndex
+from gream_ext.progress import progress
 from gream_ext.workspace import Workspace
 
 DIRECT_AT_ONCE = 128
@@ -55,7 +54,7 @@ def evaluate(
     popular = popular_items(histories, index.item_ids)
     figures = summarise(rows, how.mode, cutoffs, len(index), popular, how.rank)
     if how.mode == "reason":
-        figures |= written_histories(rows, cases, index)
+        figures |= faithfulness(index, cases, rows)
     if how.exclude_seen:
         figures["impossible_targets"] = impossible_targets(cases)
     write_evaluation(path, rows, {**about, **figures}, about)
@@ -68,23 +67,12 @@ def ask(task: Task, cases: Sequence[Case], shards: Shards) -> pl.DataFrame:
     size = DIRECT_AT_ONCE if task.how.mode == "direct" else max(1, task.machine.rows_at_once // task.how.n)
     pieces = {number: cases[begin : begin + size] for number, begin in enumerate(range(0, len(cases), size))}
     done = {number: rows for number, some in pieces.items() if (rows := shards.read(number, some)) is not None}
-    with tqdm(total=len(cases), initial=sum(map(len, done.values())), unit="user", desc=task.how.mode) as bar:
+    with progress(total=len(cases), initial=sum(map(len, done.values())), unit="user", desc=task.how.mode) as bar:
         missing = {number: some for number, some in pieces.items() if number not in done}
         for number, rows in answer_all(task, missing):
             done[number] = shards.write(number, rows)
             bar.update(len(rows))
     return pl.concat([done[number] for number in range(len(pieces))])
-
-
-def written_histories(rows: pl.DataFrame, cases: Sequence[Case], index: ItemIndex) -> dict[str, int]:
-    """How faithful the samples are where they write the history again: items named there, and those of the user's."""
-    named = own = 0
-    for case, texts in zip(cases, rows["text"].to_list(), strict=True):
-        for text in texts:
-            items = written_history(index, text)
-            named += len(items)
-            own += sum(item in case.history for item in items)
-    return {"written_items": named, "written_items_of_history": own}
 
 
 def check_cases(cases: Sequence[Case], index: ItemIndex) -> None:

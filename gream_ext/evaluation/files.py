@@ -38,12 +38,10 @@ SAMPLED = tuple(EVALUATION.columns)[4:]
 MODES = ("direct", "reason")
 OWN_MODELS = ("base_model", "sft", "srpo")
 """The models of a workspace, which are called by their folders. Others get names that nothing else can have."""
-PRIOR = "+"
-"""Between the name of a model and that of the prior beside it, which are evaluated together as another model."""
 
 FIGURE = re.compile(
     r"(recall|ndcg|pass|first)@\d+|well_formed|answered|truncated|mean_reward|tokens|coverage|popular_share|validity"
-    r"|users|impossible_targets"
+    r"|users|impossible_targets|written_items|faithful"
 )
 """What of an evaluation's summary is a figure; the rest says how it was made."""
 
@@ -108,7 +106,7 @@ class Evaluations:
         about = files(path)[1]
         if not about.exists():
             return None
-        own = model.partition(PRIOR)[0]
+        own = model.partition("+")[0]
         here = self._hash(own) if own in OWN_MODELS else None
         if here in (None, read_json(about, f"evaluate --model {model} --mode {mode}").get("model_sha256")):
             return path
@@ -157,6 +155,15 @@ def model_name(workspace: Workspace, model: str) -> str:
     folder = model_folder(workspace, model).resolve()
     own = (name for name in OWN_MODELS if workspace.model(name).resolve() == folder)
     return next(own, foreign_name(folder))
+
+
+def with_prior(model: str, prior: str | None, weight: float) -> str:
+    """A model with a prior is called as another one, so that its figures take the place of none of the model's own.
+
+    >>> with_prior("sft", "co-occurrence", 0.5), with_prior("sft", None, 0.5)
+    ('sft+co-occurrence0.5', 'sft')
+    """
+    return f"{model}+{prior}{weight:g}" if prior else model
 
 
 def foreign_name(folder: Path) -> str:

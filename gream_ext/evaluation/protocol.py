@@ -14,16 +14,34 @@ from gream_ext.evaluation.files import EVALUATION, read_evaluation, table_of
 from gream_ext.evaluation.metrics import Comparison, bootstrap, first_k, ndcg_at, paired, pass_at_k, ranks, recall_at
 from gream_ext.workspace import read_metadata
 
-_BOTH = ("mode", "split", "exclude_seen")
 DECODING = {
-    "direct": (*_BOTH, "beams", "normalisation"),
-    "reason": (*_BOTH, "n", "temperature", "top_p", "max_new_tokens", "constrained", "faithful", "rank"),
+    "direct": ("mode", "split", "exclude_seen", "beams", "normalisation"),
+    "reason": (
+        "mode",
+        "split",
+        "exclude_seen",
+        "n",
+        "temperature",
+        "top_p",
+        "max_new_tokens",
+        "constrained",
+        "faithful",
+        "rank",
+    ),
 }
 """By mode the settings that two evaluations must share to be compared."""
 
 MEANS = ("reward", "matched_levels", "well_formed", "truncated", "tokens", "answered")
 """Figures that are means over a user's samples."""
 AT_CUTOFF = re.compile(r"(recall|ndcg|pass|first)@([1-9][0-9]{0,8})")
+
+
+def check_cutoffs(cutoffs: Sequence[int], most: int) -> None:
+    """`GreamError` unless there is a cutoff, all are from 1 to ``most`` and none stands there twice."""
+    if len(set(cutoffs)) < len(cutoffs):
+        raise GreamError(f"cutoffs {list(cutoffs)} name one twice: give each once")
+    if not cutoffs or not all(1 <= cutoff <= most for cutoff in cutoffs):
+        raise GreamError(f"cutoffs must be from 1 to {most} (as many as are recommended), not {list(cutoffs)}")
 
 
 def figure_of(column: str) -> tuple[str, int] | None:

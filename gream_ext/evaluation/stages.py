@@ -10,31 +10,16 @@ from typing import Any, Literal
 from gream_ext.base_model.model_format import read_prompts
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.files import OWN_MODELS, PRIOR, files, foreign_name, model_folder, model_name, stem
+from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem, with_prior
+from gream_ext.evaluation.protocol import check_cutoffs, summary_line
 from gream_ext.inference.device import check_device
-from gream_ext.inference.engines.names import (
-    ENGINE_HELP,
-    PRIOR_HELP,
-    PRIOR_WEIGHT,
-    PRIOR_WEIGHT_HELP,
-    SERVER_HELP,
-    EngineName,
-    PriorName,
-    check_engine,
-)
+from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
+from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
 BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
 SIMPLE = ("popular", "markov")
-
-
-def check_cutoffs(cutoffs: Sequence[int], most: int) -> None:
-    """`GreamError` unless there is a cutoff, all are from 1 to ``most`` and none stands there twice."""
-    if len(set(cutoffs)) < len(cutoffs):
-        raise GreamError(f"cutoffs {list(cutoffs)} name one twice: give each once")
-    if not cutoffs or not all(1 <= cutoff <= most for cutoff in cutoffs):
-        raise GreamError(f"cutoffs must be from 1 to {most} (as many as are recommended), not {list(cutoffs)}")
 
 
 @dataclass(frozen=True)
@@ -57,20 +42,22 @@ class EvaluateSettings:
     )
     cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="cutoffs of recall and NDCG, k of Pass@k")
     beams: int = option(20, least=1, help="direct mode: width of the beam, and items a user")
+    normalisation: Literal["catalogue", "vocabulary"] = option(
+        "catalogue", help="direct mode: each token's probability among those of real items, or among all (eq. 1)"
+    )
     n: int = option(10, least=1, help="reasoning mode: samples a user")
     temperature: float = option(0.7, least=0, help="reasoning mode: temperature")
     top_p: float = option(0.9, above=0, most=1, help="reasoning mode: top-p")
     max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
     constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
-    faithful: bool = option(True, help="reasoning mode: the history written again keeps to the user's own, in order")
     rank: bool = option(False, help="reasoning mode: a beam search after each reasoning: recall and NDCG beside Pass@k")
-    normalisation: Literal["catalogue", "vocabulary"] = option(
-        "catalogue", help="of direct mode and rank: over the tokens that continue a real item, or over all (eq. 1)"
+    faithful: bool = option(
+        True, help="reasoning mode: the history that a response writes again keeps to the user's; needs constrained"
     )
     prior: PriorName | None = option(None, help=PRIOR_HELP)
-    prior_weight: float = option(PRIOR_WEIGHT, least=0, help=PRIOR_WEIGHT_HELP)
+    prior_weight: float = option(WEIGHT, least=0, help=WEIGHT_HELP)
     beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
-    window: int | None = option(None, least=1, help="items of a history that a prompt shows; none: as in training")
+    window: int | None = option(None, least=1, help="items of a history in a prompt; none: as in training, or 20")
     system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
     limit: int | None = option(
         None, least=1, help="only the first users, for a trial: in files such as direct-test-first3.json; none: all"
@@ -81,7 +68,9 @@ class EvaluateSettings:
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
     processes: int = option(1, least=1, help="processes that share the users, each with the model in memory")
-    threads: int | None = option(None, least=1, help="of each process; none: the cores shared out, or OMP_NUM_THREADS")
+    threads: int | None = option(
+        None, least=1, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS"
+    )
     tokens_at_once: int = option(16_384, least=1, help="direct mode: tokens of prompts and beams computed together")
     prompts_at_once: int | None = option(None, least=1, help="direct mode: prompts computed together, at most")
     rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together")
@@ -101,7 +90,6 @@ def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
     """Ask the model in the way that it was trained with, unless the settings say otherwise."""
     from gream_ext.evaluation.answers import Decoding, Machine
     from gream_ext.evaluation.evaluate import evaluate
-    from gream_ext.evaluation.protocol import summary_line
 
     if settings.server is None:
         check_device(settings.device)
@@ -130,14 +118,9 @@ def _part(kind: type, settings: EvaluateSettings, **changed: Any) -> Any:
 
 def evaluated(workspace: Workspace, settings: EvaluateSettings) -> Path:
     """The stem of the files."""
-    name = model_name(workspace, settings.model) + _prior_name(settings)
+    name = with_prior(model_name(workspace, settings.model), settings.prior, settings.prior_weight)
     path = stem(workspace, name, settings.mode, settings.split, settings.exclude_seen)
     return path if settings.limit is None else path.with_name(f"{path.name}-first{settings.limit}")
-
-
-def _prior_name(settings: EvaluateSettings) -> str:
-    """With a prior it is another model: its figures take the place of none of the model's own."""
-    return f"{PRIOR}{settings.prior}{settings.prior_weight:g}" if settings.prior else ""
 
 
 def _evaluate_reads(workspace: Workspace, settings: EvaluateSettings) -> list[Path]:
@@ -151,7 +134,8 @@ def _evaluate_label(settings: EvaluateSettings) -> str:
     seen = " unseen" if settings.exclude_seen else ""
     trial = "" if settings.limit is None else f" first{settings.limit}"
     model = foreign_name(Path(settings.model)) if "/" in settings.model else settings.model
-    return f"evaluate {model}{_prior_name(settings)} {settings.mode} {settings.split}{seen}{trial}"
+    model = with_prior(model, settings.prior, settings.prior_weight)
+    return f"evaluate {model} {settings.mode} {settings.split}{seen}{trial}"
 
 
 EVALUATE = Stage(

@@ -8,9 +8,11 @@ from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.corpus.prompts import Message, direct_messages, history_text, reason_messages
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.errors import GreamError
+from gream_ext.identifiers import find_all
 from gream_ext.inference.co_occurrence import LATEST, CoOccurrence
 from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Ranking, Sample, Sampling, SubCatalogue, require
 from gream_ext.inference.questions import Recommendation
+from gream_ext.response import DEFAULT_FORMAT
 from gream_ext.rewards import compute_score, extract_identifier
 
 if TYPE_CHECKING:
@@ -235,3 +237,14 @@ def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
     named = [one.item_id for one in reasonings if one.item_id is not None]
     order = sorted(dict.fromkeys(named), key=lambda item: (-named.count(item), named.index(item)))
     return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]
+
+
+def written_history(index: "ItemIndex", text: str) -> list[str | None]:
+    """The items that a response names between its thinking and its answer, in order; None for what is no item.
+
+    Beside the user's history they say how faithful it was. An identifier that was cut short is left out.
+    """
+    _, _, after = text.rpartition(DEFAULT_FORMAT.reasoning_end)
+    written, answer, _ = after.partition(DEFAULT_FORMAT.answer_begin)
+    named = [index.item(identifier) for identifier in find_all(written)]
+    return named if answer or named[-1:] != [None] else named[:-1]

@@ -1,40 +1,33 @@
-"""Stage ``index add``: identifiers for new items in an index that stands; no item of it gets another one."""
+"""Identifiers for new items in an index that stands; no item of it gets another one."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gream_ext.errors import GreamError
+from gream_ext.items.build import read_embeddings
 from gream_ext.items.codebooks import load_codebooks, save_codebooks
 from gream_ext.items.index import NO_CODE, ItemIndex
-from gream_ext.stage import Stage, option
+from gream_ext.items.kmeans import nearest
+from gream_ext.items.measures import code_quality
+from gream_ext.items.quality_table import quality_table
+from gream_ext.items.rq_kmeans import assign, residuals
 from gream_ext.workspace import ITEM_INDEX, ITEMS, Workspace, read_metadata, read_table, write_json
 
 LEAST_AGREEMENT = 0.5
 """Share of the old items whose vector must still lead to their own first code."""
 
 
-@dataclass(frozen=True)
-class AddSettings:
-    earlier: str = option(help="Workspace with the index to extend; it is left as it is.")
-
-
-def run(workspace: Workspace, settings: AddSettings) -> None:
+def add_items(workspace: Workspace, earlier: str) -> None:
     """Write item_index.parquet, codebooks.safetensors and index_quality.json for the items of items.parquet.
 
-    Items of the earlier index that items.parquet lacks are left out; their identifiers are kept back.
+    ``earlier`` is the workspace of the index to extend. Items of it that items.parquet lacks are left out; their
+    identifiers are kept back.
     """
-    from gream_ext.items.build import read_embeddings
-    from gream_ext.items.measures import code_quality
-    from gream_ext.items.quality_table import quality_table
-
-    source = Workspace(settings.earlier)
+    source = Workspace(earlier)
     if source.root.resolve() == workspace.root.resolve():
-        raise GreamError(f"--earlier {settings.earlier} is the workspace to write to: name another --workspace")
+        raise GreamError(f"--earlier {earlier} is the workspace to write to: name another --workspace")
     old = ItemIndex.load(source.item_index)
     about = read_metadata(source.item_index, ITEM_INDEX, "index build")
     slot = str(about.get("conflict_slot", "always"))
@@ -85,26 +78,24 @@ def place_new(
     with a slot one whose slots are not used up; never one whose only item has no slot. `GreamError` names the first
     item for which there is no room at all.
     """
-    from gream_ext.items.rq_kmeans import assign, residuals
-
     levels = len(codebooks)
     codes = np.full((len(vectors), len(sizes)), NO_CODE, dtype=np.int32)
     if not len(vectors):
         return codes, 0
     vectors = np.array(vectors, dtype=np.float32)
-    nearest = assign(vectors, codebooks)
-    rest = residuals(vectors, nearest[:, :-1], codebooks)
+    closest = assign(vectors, codebooks)
+    rest = residuals(vectors, closest[:, :-1], codebooks)
     next_slot: dict[tuple[int, ...], int] = {}
     for row in taken.tolist():
         leaf = tuple(row[:levels])
-        used = row[levels] + 1 if slot != "none" and row[levels] != NO_CODE else sizes[-1] if slot != "none" else 1
-        next_slot[leaf] = max(next_slot.get(leaf, 0), used)
-    wanted = Counter(map(tuple, nearest.tolist()))
+        next_free = row[levels] + 1 if slot != "none" and row[levels] != NO_CODE else sizes[-1] if slot != "none" else 1
+        next_slot[leaf] = max(next_slot.get(leaf, 0), next_free)
+    wanted = Counter(map(tuple, closest.tolist()))
     most = sizes[-1] if slot != "none" else 1
     elsewhere = 0
     for row, item_id in enumerate(item_ids):
-        prefix = tuple(nearest[row, :-1].tolist())
-        leaf = (*prefix, int(nearest[row, -1]))
+        prefix = tuple(closest[row, :-1].tolist())
+        leaf = (*prefix, int(closest[row, -1]))
         displaced = next_slot.get(leaf, 0) >= most
         if displaced:
             near = np.argsort(((codebooks[-1] - rest[row]) ** 2).sum(axis=1), kind="stable").tolist()
@@ -116,13 +107,13 @@ def place_new(
                 "--codebook-size or --slot-size"
             )
         codes[row, :levels] = leaf
-        place = next_slot.get(leaf, 0)
-        if slot == "colliding" and not place and wanted[leaf] < 2 and not displaced:
+        used = next_slot.get(leaf, 0)
+        if slot == "colliding" and not used and wanted[leaf] < 2 and not displaced:
             next_slot[leaf] = most  # without a slot it must stay alone; one that was displaced lets others join
             continue
         if slot != "none":
-            codes[row, levels] = place
-        next_slot[leaf] = place + 1
+            codes[row, levels] = used
+        next_slot[leaf] = used + 1
     return codes, elsewhere
 
 
@@ -130,8 +121,6 @@ def _check_vectors(
     vectors: np.ndarray, known: np.ndarray, old: ItemIndex, codebook: np.ndarray, workspace: Workspace
 ) -> None:
     """`GreamError` unless the old items' vectors look like those that the index was built from."""
-    from gream_ext.items.nearest import nearest
-
     rows = np.flatnonzero(known >= 0)
     if not len(rows):
         return
@@ -141,15 +130,3 @@ def _check_vectors(
             f"{workspace.embeddings}: only {agree.mean():.0%} of the {len(rows):,} old items are still nearest to "
             "their first code: embed with the encoder and the text of the earlier index"
         )
-
-
-def _reads(workspace: Workspace, settings: Any) -> Sequence[Path]:
-    source = Workspace(settings.earlier)
-    return source.item_index, source.codebooks, workspace.items, workspace.embeddings
-
-
-def _writes(workspace: Workspace, settings: Any) -> Sequence[Path]:
-    return workspace.item_index, workspace.codebooks, workspace.path("index_quality.json")
-
-
-STAGE = Stage(name="index add", settings=AddSettings, run=run, reads=_reads, writes=_writes)

@@ -2,17 +2,13 @@
 
 import numpy as np
 
-from gream_ext.items.auction import capped_assignment
-from gream_ext.items.kmeans import Start, kmeans
-from gream_ext.items.lloyd import move_sums, sums
-from gream_ext.items.nearest import objective, scores_of
+from gream_ext.errors import GreamError
+from gream_ext.items.kmeans import Start, kmeans, means, nearest_few
 
-TOLERANCE = 3e-4
+TOLERANCE = 1e-4
 """It stops when an iteration lowers the objective by less than this share of it."""
-CANDIDATES = 64
-"""Clusters, the nearest, among which a row looks for a place at least."""
-SCORED = 1024
-"""Rows whose distances to all clusters are held at once, with the places of all of them, int64, in their order."""
+CANDIDATES = 16
+"""Clusters, the nearest, among which a row looks for a free one."""
 
 
 def balanced_kmeans(
@@ -20,51 +16,60 @@ def balanced_kmeans(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """K-means with at most ``cap`` rows a cluster: objective, centroids float32 [size, width], cluster of each row.
 
-    Plain k-means first; then the assignment of eq. 6 is the cheapest that keeps to the cap.
+    Plain k-means first; then the assignment of eq. 6 keeps to the cap.
     """
-    _, centroids, group = kmeans(rows, size, iterations, seed, start)
+    objective, centroids, group = kmeans(rows, size, iterations, seed, start)
     if np.bincount(group).max() <= cap:
-        return objective(rows, centroids, group), centroids, group
-    squares, total = np.einsum("ij,ij->i", rows, rows), sums(rows, group, size).astype(np.float64)
-    reached = before = np.inf
+        return objective, centroids, group
+    squares = np.einsum("ij,ij->", rows, rows, dtype=np.float64)
+    many = min(size, CANDIDATES)
+    best = (np.inf, centroids, group)
     for _ in range(iterations):
-        old, group = group, _assignment(rows, centroids, squares, cap)
-        changed = np.flatnonzero(old != group)
-        move_sums(total, rows, changed, old[changed], group[changed])
-        counts = np.maximum(np.bincount(group, minlength=size), 1)[:, None]
-        centroids = (total / counts).astype(np.float32)
-        reached = float(squares.sum(dtype=np.float64) - (total**2 / counts).sum())  # from rows to their means
-        if before - reached < TOLERANCE * reached:
+        costs, candidates = nearest_few(rows, centroids, many)
+        group = capped_assignment(costs, candidates, size, cap)
+        del costs, candidates  # large
+        centroids = means(rows, group, size)
+        counts = np.bincount(group, minlength=size)
+        lengths = np.einsum("ij,ij->i", centroids, centroids, dtype=np.float64)
+        objective = float(squares - (counts * lengths).sum())  # from rows to their means
+        gain = best[0] - objective
+        if gain > 0:
+            best = (objective, centroids, group)
+        if gain < TOLERANCE * objective:
             break
-        before = reached
-    return reached, centroids, group
+    return best
 
 
-def _assignment(rows: np.ndarray, centroids: np.ndarray, squares: np.ndarray, cap: int) -> np.ndarray:
-    candidates, costs = nearest_clusters(rows, centroids, squares)  # gone before the next are made: they are large
-    return capped_assignment(costs, candidates, len(centroids), cap)
+def capped_assignment(costs: np.ndarray, candidates: np.ndarray, size: int, cap: int) -> np.ndarray:
+    """A cluster for each row, int32 [rows], at most ``cap`` rows a cluster: greedily by regret.
 
-
-def nearest_clusters(rows: np.ndarray, centroids: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters in which a row may get a place, int [rows, candidates], and its squared distance to each.
-
-    All of them, unless they and the distances would take more than half the memory of the rows. ``squares`` are those
-    of the rows.
+    ``costs`` float32 [rows, candidates], ascending, are those of the clusters ``candidates``, int alike. In each round
+    every row without a cluster asks for its cheapest one with room, and those for whom the next one would be dearer
+    by most get in. Rows whose candidates are all full go wherever there is room. `GreamError` if not all fit.
     """
-    size, width = centroids.shape
-    many = size if 2 * size <= width else min(size, max(CANDIDATES, width // 4))
-    costs = np.empty((len(rows), many), dtype=np.float32)
-    kind = np.uint16 if size <= 1 << 16 else np.int32
-    candidates = np.broadcast_to(np.arange(size, dtype=kind), (len(rows), size))
-    if many < size:
-        candidates = np.empty(costs.shape, dtype=kind)
-    scores = scores_of(centroids)
-    for start in range(0, len(rows), SCORED):
-        part = slice(start, start + SCORED)
-        score = scores(rows[part])
-        score += squares[part, None]
-        if many < size:
-            found = np.argpartition(score, many - 1, axis=1)[:, :many]
-            candidates[part], score = found, np.take_along_axis(score, found, axis=1)
-        np.maximum(score, 0, out=costs[part])
-    return candidates, costs
+    if len(costs) > size * cap:
+        raise GreamError(f"{len(costs)} rows do not fit into {size} clusters of at most {cap}: raise the cap")
+    group = np.full(len(costs), -1, dtype=np.int32)
+    free = np.full(size, cap, dtype=np.int64)
+    waiting = np.arange(len(costs))
+    while len(waiting):
+        room = free[candidates[waiting]] > 0
+        able = room.any(axis=1)
+        asking, room = waiting[able], room[able]
+        here, first = np.arange(len(asking)), room.argmax(axis=1)
+        room[here, first] = False
+        second = room.argmax(axis=1)
+        regret = np.where(room[here, second], costs[asking, second], np.inf) - costs[asking, first]
+        wanted = candidates[asking, first]
+        order = np.lexsort((-regret, wanted))
+        begins = np.searchsorted(wanted[order], np.arange(size))
+        rank = np.arange(len(order)) - begins[wanted[order]]
+        accepted = order[rank < free[wanted[order]]]
+        group[asking[accepted]] = wanted[accepted]
+        free -= np.bincount(wanted[accepted], minlength=size)
+        if not able.all():  # all their candidates are full, and stay so
+            lost = waiting[~able]
+            group[lost] = np.repeat(np.arange(size), free)[: len(lost)]
+            free -= np.bincount(group[lost], minlength=size)
+        waiting = asking[group[asking] < 0]
+    return group

@@ -30,9 +30,7 @@ def load_codebooks(path: Path, sizes: Sequence[int], sha256: str | None = None) 
     from safetensors.numpy import load
 
     if not path.is_file():
-        raise GreamError(
-            f"{path} is missing: an index that was brought has no codebooks; `gream index build` makes them"
-        )
+        raise GreamError(f"{path} is missing: an index made with --from-file has none; `gream index build` makes them")
     content = path.read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise GreamError(f"{path} is not the file that its item index was made with: take both from the same place")

@@ -53,8 +53,8 @@ def add_conflict_slot(
         raise GreamError(f"--slot-size {slot_size} is too small: {largest} items have the same codes")
     order = np.argsort(group, kind="stable")
     starts = np.cumsum(members) - members
-    place = np.empty(len(codes), dtype=np.int32)
-    place[order] = np.arange(len(codes)) - np.repeat(starts, members)
+    slots = np.empty(len(codes), dtype=np.int32)
+    slots[order] = np.arange(len(codes)) - np.repeat(starts, members)
     if slot == "colliding":
-        place[members[group] == 1] = NO_CODE
-    return np.column_stack([codes, place]).astype(np.int32), (*sizes, slot_size)
+        slots[members[group] == 1] = NO_CODE
+    return np.column_stack([codes, slots]).astype(np.int32), (*sizes, slot_size)

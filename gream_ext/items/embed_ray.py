@@ -7,23 +7,20 @@ Every node needs this package and the encoder at the same path; nothing else is 
 import json
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gream_ext.errors import GreamError
-from gream_ext.items.encoders import open_encoder
+from gream_ext.items.encoders import EncoderChoice, open_encoder
 from gream_ext.items.shards import Shard, encode
-
-if TYPE_CHECKING:
-    from gream_ext.items.embed import EmbedSettings
 
 
 class ShardEncoder:
     """What a worker of Ray Data runs: one encoder, and `shards.encode` on each shard that comes."""
 
-    def __init__(self, encoder: str, max_tokens: int, device: str, dtype: str, batch_size: int):
-        self._encoder = open_encoder(encoder, max_tokens, device, dtype)
+    def __init__(self, choice: EncoderChoice, batch_size: int):
+        self._encoder = open_encoder(*choice)
         self._batch_size = batch_size
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -36,9 +33,12 @@ class ShardEncoder:
         }
 
 
-def encode_with_ray(shards: Sequence[Shard], settings: "EmbedSettings") -> None:
-    """Encode ``shards`` on a Ray cluster and write each as it arrives.
+def encode_with_ray(
+    shards: Sequence[Shard], choice: EncoderChoice, batch_size: int, address: str | None, workers: int | None
+) -> None:
+    """Encode ``shards`` on the Ray cluster at ``address`` (None: one on this machine) and write each as it arrives.
 
+    ``workers`` is how many encoders there are at once; None: one a GPU, else one a CPU.
     `GreamError` when Ray is not installed, the cluster cannot be reached or a worker fails.
     """
     try:
@@ -46,31 +46,27 @@ def encode_with_ray(shards: Sequence[Shard], settings: "EmbedSettings") -> None:
         import ray.data
     except ImportError:
         raise GreamError("--engine ray needs a package: pip install 'ray[data]'") from None
-    from tqdm import tqdm
+    from gream_ext.progress import progress as progress_bar
 
     mine = not ray.is_initialized()
     if mine:
-        _start(ray, settings)
+        _start(ray, address, workers)
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         each: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-        workers = min(settings.workers or gpus or int(ray.cluster_resources().get("CPU", 1)), len(shards))
+        workers = min(workers or gpus or int(ray.cluster_resources().get("CPU", 1)), len(shards))
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"number": number, "texts": json.dumps(list(shard.texts))} for number, shard in enumerate(shards)]
         encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             ShardEncoder,
-            fn_constructor_args=(
-                settings.encoder,
-                settings.max_tokens,
-                settings.device,
-                settings.dtype,
-                settings.batch_size,
-            ),
+            fn_constructor_args=(choice, batch_size),
             batch_size=1,
             concurrency=workers,
             **each,
         )
-        with tqdm(total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit="text") as progress:
+        with progress_bar(
+            total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit="text"
+        ) as progress:
             for batch in encoded.iter_batches(batch_size=1):
                 count = int(batch["rows"][0])
                 vectors = np.frombuffer(batch["vectors"][0], dtype=np.float32).reshape(count, -1)
@@ -83,17 +79,14 @@ def encode_with_ray(shards: Sequence[Shard], settings: "EmbedSettings") -> None:
             ray.shutdown()
 
 
-def _start(ray: Any, settings: "EmbedSettings") -> None:
-    """Join the cluster at ``ray_address``, or start one on this machine."""
-    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": settings.workers or None}
-    address = settings.ray_address or "local"
-    _check_reachable(address)
+def _start(ray: Any, address: str | None, workers: int | None) -> None:
+    """Join the cluster at ``address``, or start one on this machine."""
+    local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": workers}
+    _check_reachable(address or "local")
     try:
-        ray.init(
-            address=address, log_to_driver=False, logging_level="warning", **({} if settings.ray_address else local)
-        )
+        ray.init(address=address or "local", log_to_driver=False, logging_level="warning", **local)
     except Exception as error:  # Ray raises nothing narrower when a node does not come up
-        raise GreamError(f"--ray-address {address}: {str(error).splitlines()[0]}") from None
+        raise GreamError(f"--ray-address {address or 'local'}: {str(error).splitlines()[0]}") from None
 
 
 def _check_reachable(address: str) -> None:

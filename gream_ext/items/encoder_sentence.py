@@ -1,142 +1,62 @@
-"""Sentence models: what a folder of sentence-transformers says is done with a transformer's hidden states.
-
-Only its files are read; its Python package is not needed.
-"""
+"""Sentence models: folders of sentence-transformers, read by that package."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
 from gream_ext.errors import GreamError
-
-KINDS = ("Transformer", "Pooling", "Dense", "Normalize")
-POOLINGS = {"mean": "mean", "cls": "first", "lasttoken": "last"}
-"""Theirs and ours; earlier versions have a key for each, true for one."""
-EARLIER_POOLINGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "first",
-    "pooling_mode_lasttoken": "last",
-}
-ACTIVATIONS = {one.__name__: one for one in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid)}
+from gream_ext.items.encoder_transformer import DTYPES, resolved
 
 
-class Normalize(nn.Module):
-    """Every vector to length 1."""
+class SentenceEncoder:
+    """The folder of a sentence model (``modules.json``); nothing is downloaded and no code in it is run."""
 
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        return nn.functional.normalize(vectors, dim=-1)
+    def __init__(self, path: Path, max_tokens: int = 512, device: str = "auto", dtype: str = "auto"):
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise GreamError(f"--encoder {path} is a sentence model: pip install 'gream-ext[sentence]'") from None
+        check_modules(path)
+        device, wanted = resolved(device, dtype)
+        try:
+            self._model: Any = SentenceTransformer(
+                str(path),
+                device=device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": DTYPES[wanted], "use_safetensors": True},
+            )
+        except Exception as error:  # the package and its modules raise whatever they meet
+            raise GreamError(f"{path} cannot be loaded as a sentence model: {str(error).splitlines()[0]}") from None
+        longest = self._model.max_seq_length
+        try:
+            self._model.max_seq_length = max_tokens if longest is None else min(longest, max_tokens)
+        except AttributeError:  # static embeddings have no such limit
+            self._model.tokenizer.enable_truncation(max_tokens)
 
+    @property
+    def width(self) -> int:
+        return int(self._model.get_embedding_dimension())
 
-@dataclass(frozen=True)
-class SentenceModel:
-    """What stands around a transformer; the defaults are those of a causal LM, eq. 3."""
-
-    transformer: Path
-    """The folder of its weights and tokenizer."""
-    pooling: str = "last"
-    longest: int | None = None
-    """Tokens of the longest input."""
-    lower: bool = False
-    prompt: str = ""
-    """Stands before every text."""
-    after: tuple[nn.Module, ...] = ()
-    """What the pooled vectors go through, in this order."""
-
-
-def read_sentence_model(folder: Path) -> SentenceModel:
-    """What ``modules.json`` says; `GreamError` for modules we do not have. Without one: a causal LM."""
-    if not (folder / "modules.json").is_file():
-        return SentenceModel(folder)
-    modules = read_modules(folder)
-    kinds = [kind for kind, _ in modules]
-    strange = next((kind for kind in kinds if kind not in KINDS), None)
-    if strange or kinds.count("Transformer") != 1 or kinds[0] != "Transformer" or kinds.count("Pooling") > 1:
-        raise GreamError(
-            f"{folder} is a sentence model of {' + '.join(kinds)}: only a Transformer, a Pooling and then Dense and "
-            "Normalize are read; take another --encoder"
-        )
-    transformer = modules[0][1]
-    limits = _optional(transformer / "sentence_bert_config.json")
-    prompts = _optional(folder / "config_sentence_transformers.json")
-    pooling = [path for kind, path in modules if kind == "Pooling"]
-    return SentenceModel(
-        transformer,
-        _pooling(pooling[0]) if pooling else "mean",
-        limits.get("max_seq_length"),
-        bool(limits.get("do_lower_case")),
-        str((prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"), "")),
-        tuple(Normalize() if kind == "Normalize" else _dense(path) for kind, path in modules if kind in KINDS[2:]),
-    )
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        found = self._model.encode(list(texts), batch_size=len(texts), show_progress_bar=False)
+        return np.asarray(found, dtype=np.float32)
 
 
-def read_modules(folder: Path) -> Sequence[tuple[str, Path]]:
-    """The modules of a folder of sentence-transformers in their order: the kind of each and its own folder."""
+def check_modules(folder: Path) -> None:
+    """`GreamError` for a damaged ``modules.json``, modules of other packages, and weights in pickles."""
     try:
-        return [
-            (str(module["type"]).rsplit(".", 1)[-1], folder / str(module["path"]))
-            for module in json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        ]
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        kinds = [(str(module["type"]), folder / str(module["path"])) for module in modules]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GreamError(f"{folder / 'modules.json'} is damaged ({error!r}): get the model again") from None
-
-
-def _pooling(folder: Path) -> str:
-    settings = _settings(folder)
-    chosen = settings.get("pooling_mode")
-    found = [ours for theirs, ours in EARLIER_POOLINGS.items() if settings.get(theirs)]
-    others = [name for name in settings if name.startswith("pooling_mode_") and name not in EARLIER_POOLINGS]
-    if chosen is not None:
-        found = [POOLINGS[chosen]] if chosen in POOLINGS else []
-    elif any(settings[name] for name in others):
-        found = []
-    if len(found) != 1:
-        raise GreamError(f"{folder}: its pooling is none of mean, first token, last token; take another --encoder")
-    return found[0]
-
-
-def _dense(folder: Path) -> nn.Module:
-    settings = _settings(folder)
-    name = str(settings.get("activation_function", "Identity")).rsplit(".", 1)[-1]
-    named = settings.get("module_input_name", "sentence_embedding")
-    if name not in ACTIVATIONS or settings.get("use_residual") or named != "sentence_embedding":
-        raise GreamError(
-            f"{folder}: a dense layer with {name}, on {named}{', residual' if settings.get('use_residual') else ''}: "
-            f"read are those on sentence_embedding with {', '.join(ACTIVATIONS)}; take another --encoder"
-        )
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        raise GreamError(f"{folder} has no model.safetensors, and pickled weights are not read: save the model anew")
-    try:
-        weights = load_file(file)
-        weight, bias = weights["linear.weight"].float(), weights.get("linear.bias")
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-        linear.load_state_dict({"weight": weight, **({} if bias is None else {"bias": bias.float()})})
-    except (OSError, KeyError, IndexError, RuntimeError, SafetensorError) as error:
-        raise GreamError(f"{file} is damaged ({str(error).splitlines()[0]}): get the model again") from None
-    return nn.Sequential(linear, ACTIVATIONS[name]())
-
-
-def _settings(folder: Path) -> Mapping[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise GreamError(f"{folder / 'config.json'} is missing: get the model again")
-    return _optional(folder / "config.json")
-
-
-def _optional(path: Path) -> Mapping[str, Any]:
-    """The object of a JSON file; empty where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GreamError(f"{path} is damaged ({error}): get the model again") from None
-    if not isinstance(value, dict):
-        raise GreamError(f"{path} is damaged (it holds no JSON object): get the model again")
-    return value
+    for kind, place in kinds:
+        if not kind.startswith("sentence_transformers."):
+            raise GreamError(f"{folder} has a module {kind}, and code of others is not run: take another --encoder")
+        if (place / "pytorch_model.bin").is_file() and not any(place.glob("*.safetensors")):
+            raise GreamError(f"{place} has no model.safetensors, and pickled weights are not read: save the model anew")

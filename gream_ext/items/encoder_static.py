@@ -12,12 +12,9 @@ from gream_ext.errors import GreamError
 
 
 class StaticEncoder:
-    """Reads a table of token vectors (``embedding.weight`` of a safetensors file) and its tokenizer file.
+    """Reads a table of token vectors (``embedding.weight`` of a safetensors file) and its tokenizer file."""
 
-    With ``normalised`` every vector gets length 1.
-    """
-
-    def __init__(self, weights: Path, tokenizer: Path, max_tokens: int = 512, normalised: bool = False):
+    def __init__(self, weights: Path, tokenizer: Path, max_tokens: int = 512):
         try:
             self._table = load_file(weights)["embedding.weight"].astype(np.float32)
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
@@ -25,7 +22,6 @@ class StaticEncoder:
             raise GreamError(f"{weights} does not hold the static embeddings expected: {error}") from None
         except Exception as error:  # tokenizers raises nothing narrower
             raise GreamError(f"{tokenizer} is not a tokenizer: {error}") from None
-        self._normalised = normalised
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
 
@@ -38,6 +34,4 @@ class StaticEncoder:
         for row, encoded in enumerate(self._tokenizer.encode_batch(list(texts), add_special_tokens=False)):
             if encoded.ids:
                 vectors[row] = self._table[encoded.ids].mean(axis=0)
-        if self._normalised:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors

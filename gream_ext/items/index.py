@@ -10,7 +10,7 @@ import numpy as np
 
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import LEVEL_LETTERS, Identifier, tokens, vocabulary
-from gream_ext.items.seal import EMPTY, FIELD, check_seal, seal
+from gream_ext.items.checksum import EMPTY, FIELD, check_checksum, write_checksum
 from gream_ext.workspace import ITEM_INDEX, read_metadata, read_table, whole, write_table
 
 if TYPE_CHECKING:
@@ -143,13 +143,13 @@ class ItemIndex:
         frame = pl.DataFrame({"item_id": list(self.item_ids), "codes": codes})
         with whole(path) as draft:
             write_table(frame, draft, ITEM_INDEX, {**(metadata or {}), "sizes": list(self.sizes), FIELD: EMPTY})
-            seal(draft)
+            write_checksum(draft)
 
     @classmethod
     def load(cls, path: Path) -> "ItemIndex":
         """Read and check an index; `GreamError` names what is wrong with the file."""
         if path.is_file():
-            check_seal(path, "index build")
+            check_checksum(path, "index build")
         try:
             sizes = tuple(int(size) for size in read_metadata(path, ITEM_INDEX, "index build")["sizes"])
             frame = read_table(path, ITEM_INDEX, "index build")

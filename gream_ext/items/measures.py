@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gream_ext.items.conflict import groups
-from gream_ext.items.lloyd import means
+from gream_ext.items.kmeans import means
 from gream_ext.items.rq_kmeans import take_off
 
 PAIRS = 100_000
@@ -50,9 +50,9 @@ def shared_levels(
 
     ``neighbours``, int [pairs, 2], are rows of items that follow one another in some history. ``share_category`` is
     estimated from `PAIRS` pairs of items with categories, ``next_item`` (the pair are neighbours) is exact. Both are
-    None where there are no such pairs. A random index shares nothing but chance: its figures are those of all pairs.
+    None where there are no such pairs. A random index shares nothing but by chance: its figures are those of all pairs.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     low, high = neighbours.min(axis=1), neighbours.max(axis=1)
     keys = np.unique((low * np.int64(len(codes)) + high)[low != high])
     linked = np.stack([keys // max(1, len(codes)), keys % max(1, len(codes))], axis=1)
@@ -65,7 +65,7 @@ def shared_levels(
             {
                 "levels": shared,
                 "pairs": pairs,
-                "share_category": _share_category(group, members, categories, chance),
+                "share_category": _share_category(group, members, categories, rng),
                 "next_item": linked_here / pairs if pairs else None,
             }
         )
@@ -73,7 +73,7 @@ def shared_levels(
 
 
 def _share_category(
-    group: np.ndarray, members: np.ndarray, categories: Sequence[Collection[str]], chance: np.random.Generator
+    group: np.ndarray, members: np.ndarray, categories: Sequence[Collection[str]], rng: np.random.Generator
 ) -> float | None:
     """The share of pairs within a group that have a category in common."""
     weight = members * (members - 1.0)
@@ -81,9 +81,9 @@ def _share_category(
         return None
     order = np.argsort(group, kind="stable")
     starts = np.cumsum(members) - members
-    drawn = chance.choice(len(members), size=PAIRS, p=weight / weight.sum())
-    first = chance.integers(0, members[drawn])
-    second = (first + chance.integers(1, members[drawn])) % members[drawn]
+    drawn = rng.choice(len(members), size=PAIRS, p=weight / weight.sum())
+    first = rng.integers(0, members[drawn])
+    second = (first + rng.integers(1, members[drawn])) % members[drawn]
     sets = [frozenset(of_item) for of_item in categories]
     left, right = order[starts[drawn] + first].tolist(), order[starts[drawn] + second].tolist()
     known = [(sets[a], sets[b]) for a, b in zip(left, right, strict=True) if sets[a] and sets[b]]
@@ -108,8 +108,8 @@ def index_measures(
 
 def random_codes(items: int, sizes: Sequence[int], seed: int = 0) -> np.ndarray:
     """A random index to measure beside one that was made: each code drawn evenly, int32 [items, levels]."""
-    chance = np.random.default_rng([seed, items])
-    return np.stack([chance.integers(0, size, items) for size in sizes], axis=1).astype(np.int32)
+    rng = np.random.default_rng([seed, items])
+    return np.stack([rng.integers(0, size, items) for size in sizes], axis=1).astype(np.int32)
 
 
 def quantisation_errors(vectors: np.ndarray, codes: np.ndarray) -> list[float]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gream_ext.items.auction import capped_assignment
+from gream_ext.items.capped import capped_assignment
 from gream_ext.items.conflict import groups
+from gream_ext.items.kmeans import nearest_few
 from gream_ext.items.rq_kmeans import residuals
 
 
@@ -39,20 +40,12 @@ def reassign_last_level(vectors: np.ndarray, codes: np.ndarray, codebooks: Seque
     touched = np.flatnonzero(np.bincount(prefix, weights=collides, minlength=len(members)))
     order = np.argsort(prefix, kind="stable")
     starts = np.cumsum(members) - members
-    every = np.arange(len(last), dtype=np.int32)
     crowded = []
     for number in touched:
         rows = order[starts[number] : starts[number] + members[number]]
         rest = residuals(vectors[rows], codes[rows, :-1], codebooks)
-        costs = _distances(rest, last)
         share = -(-len(rows) // len(last))
         if share > 1:
             crowded.append((tuple(map(int, codes[rows[0], :-1])), len(rows)))
-        made[rows, -1] = capped_assignment(costs, np.broadcast_to(every, costs.shape), len(last), share)
+        made[rows, -1] = capped_assignment(*nearest_few(rest, last, len(last)), len(last), share)
     return Reassignment(made, int((made[:, -1] != codes[:, -1]).sum()), crowded)
-
-
-def _distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Squared distances, float32 [rows, centroids]."""
-    squares = np.einsum("ij,ij->i", centroids, centroids)
-    return np.maximum(squares - 2 * (rows @ centroids.T) + np.einsum("ij,ij->i", rows, rows)[:, None], 0)

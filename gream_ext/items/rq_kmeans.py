@@ -8,9 +8,10 @@ import numpy as np
 
 from gream_ext.errors import GreamError
 from gream_ext.items.capped import balanced_kmeans
-from gream_ext.items.kmeans import Start, kmeans
-from gream_ext.items.lloyd import BLOCK
-from gream_ext.items.nearest import nearest
+from gream_ext.items.kmeans import Start, kmeans, nearest
+
+BLOCK = 4096
+"""Rows that are copied at once."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gream_ext.words import within
+
 
 def composite_text(item: Mapping[str, Any], characters: int = 2000, reviews: Sequence[str] = ()) -> str:
     """Title, brand, categories, attributes and description, one a line, as far as ``characters`` reach; then reviews.
@@ -20,8 +22,8 @@ def composite_text(item: Mapping[str, Any], characters: int = 2000, reviews: Seq
         *(item.get("attributes") or ()),
         item.get("description"),
     ]
-    told = shortened("\n".join(line for line in lines if line), characters)
-    return "\n".join([*([told] if told else []), *reviews])
+    cut = within("\n".join(line for line in lines if line), characters)
+    return "\n".join([*([cut] if cut else []), *reviews])
 
 
 def encoded_text(item: Mapping[str, Any], kind: str = "full", enriched: str | None = None) -> str:
@@ -35,16 +37,3 @@ def encoded_text(item: Mapping[str, Any], kind: str = "full", enriched: str | No
     if kind == "full" and enriched:
         return f"{item['title']}\n{enriched}"
     return str(item["text"])
-
-
-def shortened(text: str, characters: int) -> str:
-    """At most ``characters`` of ``text``, ending with a whole word unless the first is longer.
-
-    >>> shortened("one two three", 9)
-    'one two'
-    """
-    if len(text) <= characters:
-        return text
-    cut = text[: characters + 1]
-    end = max(cut.rfind(" "), cut.rfind("\n"))
-    return text[: end if end > 0 else characters].rstrip()

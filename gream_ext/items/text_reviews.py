@@ -19,9 +19,9 @@ def review_lines(reviews: Sequence[str], tokens: int, count: Count) -> list[str]
     ['review: Soft and warm.', 'review: Too thin.']
     """
     lines: list[str] = []
-    for place, review in enumerate(reviews):
+    for rank, review in enumerate(reviews):
         left = tokens - count("".join(f"{line}\n" for line in lines if line))
-        share = left // (len(reviews) - place)
+        share = left // (len(reviews) - rank)
         line = fitted(HEAD + review, share - count("\n"), count)
         lines.append(line if len(line) > len(HEAD) else "")
     return lines

@@ -1,10 +1,12 @@
 """Counting the tokens of a text, and cutting it to a number of them."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
 from gream_ext.errors import GreamError
+from gream_ext.words import word_ends
 
 Count = Callable[[str], int]
 """Tokens of a text."""
@@ -53,12 +55,5 @@ def fitted(text: str, tokens: int, count: Count) -> str:
     """
     if count(text) <= tokens:
         return text
-    words = text.split(" ")
-    low, high = 0, len(words) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if count(" ".join(words[:middle])) <= tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return " ".join(words[:low])
+    ends = [0, *word_ends(text)]
+    return text[: ends[bisect_right(ends, tokens, lo=1, key=lambda end: count(text[:end])) - 1]]

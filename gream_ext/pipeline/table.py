@@ -25,12 +25,12 @@ class Entry:
 
 
 TABLE = {
-    "prepare": Entry("gream_ext.data.prepare", "read interactions and items, k-core, leave-one-out"),
+    "prepare": Entry("gream_ext.data.stages", "read interactions and items, k-core, leave-one-out"),
     "enrich": Entry("gream_ext.extras.ask.stages:ENRICH", "let an LLM rewrite the item texts"),
-    "embed": Entry("gream_ext.items.embed", "turn item texts into vectors"),
-    "index build": Entry("gream_ext.items.build", "cluster the vectors into item identifiers"),
-    "index add": Entry("gream_ext.items.add", "give new items identifiers; the old ones keep theirs"),
-    "index report": Entry("gream_ext.items.quality", "measure how good the item index is"),
+    "embed": Entry("gream_ext.items.stages:EMBED", "turn item texts into vectors"),
+    "index build": Entry("gream_ext.items.stages:BUILD", "cluster the vectors into item identifiers"),
+    "index add": Entry("gream_ext.items.stages:ADD", "give new items identifiers; the old ones keep theirs"),
+    "index report": Entry("gream_ext.extras.report.index_report", "measure how good the item index is"),
     "base-model": Entry("gream_ext.base_model.stages", "make the model that knows the identifier tokens"),
     "base-model compare": Entry(
         "gream_ext.extras.inspect.initialisations", "measure how soon each initialisation of the new tokens learns"

@@ -55,7 +55,7 @@ class Arms:
         return self._ours("vocabulary")
 
     def prefix_fn(self) -> Run:
-        ids = self._identifiers()
+        ids = self.trie.identifiers(torch.arange(len(self.trie))).numpy()
         return self._generate(prefix_allowed_tokens_fn=allowed_by_hash(ids, len(self.prompts[0])))
 
     def processor(self) -> Run:
@@ -120,18 +120,10 @@ class Arms:
                 )
             if not constraint:
                 return None
-            rows = self.trie.row_of(self.trie.walk(output.sequences[:, ids.shape[1] :].numpy()))
+            rows = self.trie.row_of(self.trie.walk(output.sequences[:, ids.shape[1] :])).numpy()
             return rows.reshape(len(ids), -1), output.sequences_scores.numpy().reshape(len(ids), -1)
 
         return run
-
-    def _identifiers(self) -> np.ndarray:
-        """Token ids [items, levels], read off the trie."""
-        found = np.empty((len(self.trie), self.trie.levels), dtype=np.int64)
-        for level, (begin, end) in enumerate(self.trie._level_bounds):
-            counts = (self.trie.end - self.trie.begin)[begin:end]
-            found[:, level] = np.repeat(self.trie.tokens[begin:end], counts)
-        return found
 
 
 def _table(rankings: Any) -> tuple[np.ndarray, np.ndarray]:

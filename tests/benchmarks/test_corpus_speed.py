@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from gream_ext.corpus.files import read_rows
-from gream_ext.data import prepare
+from gream_ext.data import stages as prepare
 from gream_ext.extras.inspect.card import token_lengths
-from gream_ext.items import build
+from gream_ext.items.stages import BUILD
 from gream_ext.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("corpus"))
     prepare.STAGE.run(workspace, prepare.PrepareSettings(path=str(beauty)))
     codes = {"from_file": str(beauty / "semantic_ids.jsonl.gz"), "from_field": "rkmeans_4x256"}
-    build.STAGE.run(workspace, build.STAGE.settings(**codes))
+    BUILD.run(workspace, BUILD.settings(**codes))
     return workspace
 
 

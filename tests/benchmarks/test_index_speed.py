@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gream_ext.items.nearest import faiss_module
+from gream_ext.items.kmeans import faiss_module
 from gream_ext.items.rq_kmeans import rq_kmeans
 
 ITEMS = int(os.environ.get("GREAM_BENCHMARK_ITEMS", 12_101))
@@ -149,7 +149,7 @@ SCALE = """
 import json, resource, sys, threading, time
 import numpy as np, psutil
 from tests.benchmarks.test_index_speed import synthetic
-from gream_ext.items.nearest import faiss_module
+from gream_ext.items.kmeans import faiss_module
 from gream_ext.items.rq_kmeans import rq_kmeans
 faiss_module()
 items, balance = int(sys.argv[1]), float(sys.argv[2]) or None

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gream_ext.data.prepare import STAGE, PrepareSettings
+from gream_ext.data.stages import STAGE, PrepareSettings
 from gream_ext.workspace import INTERACTIONS, REVIEWS, Workspace, read_table
 
 SHARED = Path(os.environ.get("GREAM_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))

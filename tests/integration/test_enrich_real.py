@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gream_ext.data import prepare
+from gream_ext.data import stages as prepare
 from gream_ext.extras.ask.enrich import read_items
 from gream_ext.extras.ask.ledger import read_ledger
 from gream_ext.extras.ask.stages import ENRICH, EnrichSettings, enrich_ledger

@@ -12,6 +12,9 @@ import psutil
 import pytest
 import yaml
 
+from gream_ext.base_model.model_format import FILE, read_format
+from gream_ext.corpus.prompt_settings import PromptSettings, write_sidecar
+from gream_ext.corpus.words import PRODUCT
 from gream_ext.pipeline.execute import holding
 from gream_ext.pipeline.launch import LaunchError, launch
 from gream_ext.pipeline.processes import belonging
@@ -30,6 +33,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("launch") / "a workspace")
     tiny_sft.make_model(workspace.model("base_model"))
     tiny_sft.write_corpus(workspace.corpus, tiny_sft.make_rows("align", 24), tiny_sft.make_rows("reason", 8))
+    write_sidecar(workspace.align, 7, PRODUCT)
+    write_sidecar(workspace.reason, 9, PRODUCT, "short")
     return workspace
 
 
@@ -50,8 +55,13 @@ def test_two_processes_in_a_path_with_a_space(prepared: Workspace) -> None:
     names = {path.name for path in model.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "curriculum_log.jsonl", "trainer_log.jsonl"} <= names
     assert not [
-        name for name in names if name.startswith(("checkpoint", "gream_", "datasets")) or name.endswith(".bin")
+        name
+        for name in names - {FILE}
+        if name.startswith(("checkpoint", "gream_", "datasets")) or name.endswith(".bin")
     ]
+    how = read_format(model)
+    assert how.prompts == PromptSettings(7, 9, "short") and how.template == "qwen3_nothink"
+    assert how.versions["llamafactory"], "what trained it"
     # 32 rows over 2 processes × 2 rows × 2 accumulated.
     assert len((model / "curriculum_log.jsonl").read_text().splitlines()) == 4
     assert not prepared.path("sft.training").exists()

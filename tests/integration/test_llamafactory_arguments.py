@@ -99,6 +99,12 @@ def test_options_that_break_the_order_are_refused(keys: dict[str, Any], option: 
         parse(keys | option | {"gream_curriculum": False})
 
 
+def test_without_a_training_nothing_is_refused_and_no_checkpoint_touched(keys: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "out" / "checkpoint-2").mkdir(parents=True)
+    parse(keys | {"do_train": False, "do_eval": True, "eval_dataset": "align", "dataset": None, "max_samples": 5})
+    assert (tmp_path / "out" / "checkpoint-2").exists()
+
+
 def test_a_name_that_is_gone_is_said_with_the_version(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from llamafactory.train.sft import trainer
 

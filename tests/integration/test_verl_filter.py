@@ -49,7 +49,7 @@ class Rollouts:
         self.asked = 0
         self.at_work = []
         self.changed = {}
-        """What the reward returns instead."""
+        """What the reward returns instead; ``...`` where it returns nothing of that name."""
 
     def ask(self, prompts):
         for _ in range(prompts):
@@ -66,8 +66,9 @@ class Rollouts:
         for session, level in enumerate(levels):
             key = f"{uid}_{session}_0"
             info = {"score": (level / 5) ** 0.5, "matched_levels": level, "acc": float(level == 5), "well_formed": True}
+            info = {name: value for name, value in (info | self.changed).items() if value is not ...}
             self.queue.tags[key] = {"status": "success", "response_len": 10, "seq_len": 20}
-            self.queue.fields[key] = {"extra_fields": {"reward_extra_info": info | self.changed}, "index": 7}
+            self.queue.fields[key] = {"extra_fields": {"reward_extra_info": info}, "index": 7}
         self.queue.tags[uid]["status"] = "finished" if levels else "failure"
 
 
@@ -96,7 +97,7 @@ def sampled(monkeypatch):
             batch, metrics = buffer.sample(step, "train", batch_size)
             if step < steps:
                 queue.kv_clear(batch.keys, "train")
-        sample.queue, sample.asked = queue, rollouts.asked
+        sample.queue, sample.asked, sample.buffer = queue, rollouts.asked, buffer
         return batch, metrics
 
     return sample
@@ -314,6 +315,29 @@ def test_a_reward_that_is_no_number_is_named_with_its_rollout(sampled, name, val
     """Verl would make the advantages of its whole group NaN, and the weights with them."""
     with pytest.raises(GreamError, match=rf"rollout uid0_0_0, of the prompt with index 7, has the {name} .*{wanted}"):
         sampled([GOOD], changed={name: value})
+
+
+@pytest.mark.parametrize(("name", "options"), [("score", {}), ("matched_levels", {}), ("acc", {"metric": "acc"})])
+def test_a_reward_that_does_not_say_what_we_go_by_is_named(sampled, name, options):
+    with pytest.raises(GreamError, match=rf"the reward's result has no '{name}', by which our group filter goes"):
+        sampled([GOOD], changed={name: ...}, **options)
+
+
+def test_what_was_asked_for_last_is_waited_for(sampled, monkeypatch):
+    """All rollouts of a round come back at once, and the budget ends with the round that replaces them."""
+    one = Rollouts.work
+    monkeypatch.setattr(Rollouts, "work", lambda self, seconds: [one(self, seconds) for _ in list(self.at_work)])
+    batch, metrics = sampled([*[WRONG] * 4, *[GOOD] * 4], max_refills=1)
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/refills"]) == (4, 4)
+    assert len(batch.keys) == 12
+
+
+def test_validation_is_verls_own(sampled, monkeypatch):
+    asked = []
+    sampled([GOOD])
+    monkeypatch.setattr(replay_buffer.ReplayBuffer, "sample", lambda self, *what: asked.append(what) or ("batch", {}))
+    assert sampled.buffer.sample(3, "val", 7) == ("batch", {})
+    assert asked == [(3, "val", 7)]
 
 
 def test_numbers_of_torch_and_numpy_are_numbers(sampled):

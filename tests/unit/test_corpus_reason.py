@@ -15,7 +15,7 @@ from gream_ext.corpus.files import rejected_path
 from gream_ext.corpus.reasoning import Malformed, Reasoning, read_reasoning
 from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.corpus.teacher import Question, TemplateTeacher
-from gream_ext.corpus.validate import is_subsequence, mentions, validate_reasoning
+from gream_ext.corpus.validate import is_subsequence, validate_reasoning
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
@@ -131,17 +131,18 @@ def test_the_title_may_stand_in_the_justification() -> None:
     assert verdict(changed(justification="Green Tea meets this.")) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "title", "expected"),
-    [
-        ("green-tea for all", "Green Tea", True),
-        ("greenish tea", "Green Tea", False),
-        ("anything", "", False),
-        ("anything", "!?", False),
-    ],
-)
-def test_titles_are_found_as_whole_words(text: str, title: str, expected: bool) -> None:
-    assert mentions(text, title) is expected
+@pytest.mark.parametrize("title", ["英雄", "ハリー・ポッターと賢者の石", "พี่มากพระโขนง", "ຮັກ", "ស្នេហា"])
+def test_a_title_without_blanks_around_it_is_found(title: str) -> None:
+    text = changed(evidence=f"这个用户喜欢{title}这样的电影。")
+    assert verdict(text) is None
+    history = HISTORY
+    found = validate_reasoning(text, history, TARGET, title)
+    assert found == "leak: the target's title stands before the justification"
+
+
+def test_the_length_of_thinking_counts_without_blanks_too() -> None:
+    assert str(verdict(changed(evidence="用户喜欢喝茶" * 40))).startswith("too long: ")
+    assert verdict(changed(evidence="用户喜欢喝茶" * 20)) is None
 
 
 @given(st.lists(st.integers(0, 4), max_size=6), st.lists(st.integers(0, 4), max_size=6))

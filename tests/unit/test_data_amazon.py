@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import polars as pl
 import pytest
 
 from gream_ext.data.amazon import AMAZON_2014, net_votes
-from gream_ext.data.amazon_items import plain
-from gream_ext.data.prepare import STAGE, PrepareSettings
+from gream_ext.data.amazon_items import ITEMS, plain
+from gream_ext.data.records import item_record
+from gream_ext.data.stages import STAGE, PrepareSettings
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace
 from tests.support.amazon import FILES, LONG, REVIEWS, Written, write_amazon
@@ -27,6 +29,43 @@ def prepare(root: Path, path: Path, year: int, **settings: object) -> Workspace:
 
 def rewrite(path: Path, lines: list[str]) -> None:
     path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
+
+
+@pytest.mark.parametrize(
+    ("details", "attributes"),
+    [
+        ({"Scent": "<b>Rose</b>", "Item Weight": "2 g", "Best Sellers Rank": {"Beauty": 9}}, ["Scent: Rose"]),
+        ('{"Scent": "Rose", "Sizes": [1, 2.0], "Vegan": true}', ["Scent: Rose", "Sizes: 1 2", "Vegan: True"]),
+        ({"Skin": {"Type": "dry", "Review": "5 stars"}}, ["Type: dry"]),
+        (None, []),
+        (float("nan"), []),
+        ("", []),
+    ],
+)
+def test_details_are_an_object_or_its_json(details: object, attributes: list[str]) -> None:
+    record = item_record(ITEMS[2023]({"parent_asin": "B1", "details": details}), "line 1")
+    assert record["attributes"] == attributes
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"details": "Rose"}, "line 1: details are 'Rose', which is not JSON"),
+        ({"details": ["Rose"]}, "line 1: details are list, not an object"),
+        ({"description": {"en": "soft"}}, "line 1: dict where a text should be"),
+        ({"features": [["soft"]]}, "line 1: list where a text should be"),
+        ({"categories": {"Beauty": 1}}, "line 1: categories are dict, not a list"),
+        ({"categories": ["Beauty", 3]}, "line 1: categories have int in them"),
+    ],
+)
+def test_what_an_item_should_not_hold_is_said_with_its_line(
+    tmp_path: Path, fields: dict[str, object], message: str
+) -> None:
+    folder = write_amazon(tmp_path / "in", 2023)
+    meta = next(folder.glob("meta_*"))
+    rewrite(meta, [json.dumps({"parent_asin": "B001", "title": "x", **fields})])
+    with pytest.raises(GreamError, match=re.escape(message)):
+        prepare(tmp_path, folder, 2023)
 
 
 # U1: B001, B003, then B002 (valid) and B004 (test); U2: B001, then B004 (valid) and B003 (test).

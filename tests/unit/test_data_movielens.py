@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from gream_ext.data.movielens import IN_THE_WHEEL
-from gream_ext.data.prepare import STAGE, PrepareSettings
+from gream_ext.data.stages import STAGE, PrepareSettings
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gream_ext.data.prepare import STAGE, PrepareSettings
 from gream_ext.data.records import clean
 from gream_ext.data.reviews import LONG, Pairs, Rule, curated
 from gream_ext.data.sources import Review
+from gream_ext.data.stages import STAGE, PrepareSettings
 from gream_ext.errors import GreamError
 from gream_ext.items.text_reviews import review_lines
 from gream_ext.items.text_tokens import counter, estimated_tokens, fitted

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gream_ext.decoding.rng import draw, row_seeds, uniforms
+from gream_ext.decoding.rng import _in_nucleus, draw, row_seeds, uniforms
 from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.errors import GreamError
 from tests.support.tiny_models import tiny_gemma2, tiny_qwen3
@@ -173,3 +173,10 @@ def test_a_broken_model_is_named_rather_than_waited_for():
     model.model.embed_tokens.weight.data[5] = float("nan")
     with pytest.raises(GreamError, match="no numbers"):
         sample_tokens(model, PROMPTS, seed=0, **SETTINGS)
+
+
+def test_the_nucleus_ends_where_top_p_is_reached():
+    """Just reached is reached: of .5, .25 and .25 at top-p .5 the first alone."""
+    probabilities = torch.tensor([[0.5, 0.25, 0.25]] * 3)
+    assert _in_nucleus(probabilities, torch.arange(3), 0.5).tolist() == [True, False, False]
+    assert _in_nucleus(probabilities, torch.arange(3), 0.51).tolist() == [True, True, True]

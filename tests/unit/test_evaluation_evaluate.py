@@ -4,17 +4,18 @@ import json
 import os
 import re
 import shutil
+from itertools import takewhile
 
 import polars as pl
 import pytest
 
 from gream_ext.base_model.model_format import ModelFormat, write_format
 from gream_ext.corpus.prompt_settings import PromptSettings
-from gream_ext.data.histories import Case, evaluation_cases
+from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation import shards
-from gream_ext.evaluation.answers import reasoned_row, user_seed
-from gream_ext.evaluation.evaluate import written_histories
+from gream_ext.evaluation.answers import faithfulness, reasoned_row, user_seed
+from gream_ext.evaluation.baselines import popular_items
 from gream_ext.evaluation.files import model_hash, ranked_rows, read_evaluation
 from gream_ext.evaluation.protocol import compare
 from gream_ext.evaluation.stages import BASELINES, BaselinesSettings, EvaluateSettings
@@ -58,6 +59,10 @@ def test_direct_mode_counts_every_user(workspace):
     about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
     assert about["users"] == 60 and about["validity"] == 1.0 and about["beams"] == 20 and about["window"] == 7
     assert {"recall@1", "recall@5", "recall@10", "ndcg@10", "coverage", "intervals"} <= about.keys()
+    popular = set(popular_items(training_histories(workspace), ItemIndex.load(workspace.item_index).item_ids))
+    first = [item for items in rows["recommendations"].to_list() for item in items[:10]]
+    assert about["popular_share"] == pytest.approx(sum(item in popular for item in first) / len(first))
+    assert about["coverage"] == pytest.approx(len(set(first)) / len(known))
     before = written(workspace, settings)
     STAGE.run(workspace, EvaluateSettings(prompts_at_once=60))
     after = read_evaluation(workspace.evaluation("sft", "direct", "test"))
@@ -80,7 +85,7 @@ def test_reasoning_mode_keeps_every_sample(workspace):
     rows = read_evaluation(workspace.evaluation("sft", "reason", "test"))
     assert len(rows) == 60 and set(rows["item"].list.len()) == {3} == set(rows["text"].list.len())
     about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
-    assert {"pass@1", "pass@3", "first@3", "well_formed", "mean_reward", "validity", "statuses"} <= about.keys()
+    assert {"pass@1", "pass@3", "first@3", "well_formed", "mean_reward", "validity", "faithful"} <= about.keys()
     assert about["system_prompt"] == "short" and about["users"] == 60
     # Other batches, the same samples; another seed, others.
     STAGE.run(workspace, EvaluateSettings(**REASON, rows_at_once=512))
@@ -92,24 +97,14 @@ def test_reasoning_mode_keeps_every_sample(workspace):
 
 
 def test_thinking_then_ranking_gives_recall_beside_pass(workspace):
-    settings = EvaluateSettings(**REASON, rank=True, beams=7, limit=6, normalisation="vocabulary", faithful=False)
+    settings = EvaluateSettings(**REASON, rank=True, beams=7, limit=6, normalisation="vocabulary", tokens_at_once=99)
     STAGE.run(workspace, settings)
     rows = read_evaluation(STAGE.writes(workspace, settings)[0])
     about = json.loads(STAGE.writes(workspace, settings)[1].read_text())
-    assert {"pass@1", "recall@1", "ndcg@3", "written_items", "written_items_of_history"} <= about.keys()
-    assert about["rank"] and not about["faithful"] and about["normalisation"] == "vocabulary"
+    assert {"pass@1", "recall@1", "ndcg@3", "written_items"} <= about.keys() and about["rank"]
     known = set(ItemIndex.load(workspace.item_index).item_ids)
     for items, scores in rows.select("recommendations", "scores").rows():
         assert len(items) in (0, 7) and set(items) <= known and scores == sorted(scores, reverse=True)
-
-
-def test_what_is_written_of_the_history_is_counted(workspace):
-    index = ItemIndex.load(workspace.item_index)
-    case = evaluation_cases(workspace, "test")[0]
-    own, other = case.history[0], next(item for item in index.item_ids if item not in case.history)
-    text = f"{index.text(other)}</think>: {index.text(own)}, {index.text(other)}.<answer>{index.text(other)}</answer>"
-    rows = pl.DataFrame({"text": [[text, "nothing", text]]})
-    assert written_histories(rows, [case], index) == {"written_items": 4, "written_items_of_history": 2}
 
 
 def test_two_models_are_paired(workspace):
@@ -181,8 +176,59 @@ def test_a_sample_is_scored_as_rl_scores_it():
     assert row["item"] == [target, near, None] and row["recommendations"] == [target, near]
 
 
+def test_how_faithful_written_histories_are():
+    """Items of the user's history among those that are named between thinking and answer; nothing else counts."""
+    index = synthetic_index([f"i{number}" for number in range(40)], "colliding")
+    i1, i2, i9 = (index.text(item) for item in ("i1", "i2", "i9"))
+    texts = [
+        f"<think>{i9} {i9}</think> You had {i1}, {i2}. <answer>{i9}</answer>",
+        f"<think>so</think> You had {i2}, {i9} <answer>{i9}</answer>",
+        "<think>so",
+    ]
+    cases = [Case("u", ("i1", "i2"), "i3"), Case("v", ("i9",), "i3")]
+    rows = pl.DataFrame({"user_id": ["v", "u"], "text": [[texts[1]] * 2 + [texts[2]], texts]})
+    found = faithfulness(index, cases, rows)
+    assert found == {"written_items": pytest.approx(8 / 6), "faithful": pytest.approx((2 + 2 + 1) / 8)}
+    nothing = pl.DataFrame({"user_id": ["u"], "text": [["<think>so"]]})
+    assert faithfulness(index, cases, nothing) == {"written_items": 0.0, "faithful": None}
+
+
+def test_scores_of_equation_1_count_what_the_catalogue_forbids(workspace):
+    """So they are lower, and evaluations of both kinds are not compared."""
+    rows = {}
+    for normalisation in ("catalogue", "vocabulary"):
+        settings = EvaluateSettings(normalisation=normalisation, limit=9, model="srpo")
+        STAGE.run(workspace, settings)
+        rows[normalisation] = read_evaluation(STAGE.writes(workspace, settings)[0])
+        assert json.loads(STAGE.writes(workspace, settings)[1].read_text())["normalisation"] == normalisation
+    best = {name: [scores[0] for scores in one["scores"].to_list()] for name, one in rows.items()}
+    assert all(low < high for low, high in zip(best["vocabulary"], best["catalogue"], strict=True))
+
+
+@pytest.mark.parametrize("beta", [0.25, 1.0])
+@pytest.mark.parametrize("slot", ["always", "colliding"])
+def test_an_identifier_without_a_slot_is_an_answer_where_there_are_such(slot, beta):
+    """And none where every item has a slot; the reward is eq. 14's, of identifiers of either length."""
+    index = synthetic_index([f"i{number}" for number in range(40)], slot)
+    target = index.item_ids[0]
+    for item in index.item_ids:
+        text = f"<think>so</think> <answer>{index.text(item)}</answer>"
+        cut = f"<think>so</think> <answer>{''.join(index.identifier(item)[:-1])}</answer>"
+        samples = [Reasoning(one, None, "answered", True, "answer", 9) for one in (text, cut)]
+        row = reasoned_row(index, Case("u", (), target), samples, votes(samples), beta)
+        assert row["well_formed"][0] and (row["status"][0] == "exact") == (item == target)
+        assert row["reward"][0] == pytest.approx((row["matched_levels"][0] / index.length) ** beta)
+        both = list(zip(index.identifier(item), index.identifier(target), strict=False))
+        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], both)))
+        assert row["matched_levels"][0] == (index.length if item == target else shared)
+        # Without its last token it is an answer only where some items have so few.
+        some = slot == "colliding" and len(index.identifier(item)) == index.length
+        assert row["well_formed"][1] == some
+
+
 def test_a_users_seed_is_the_users_own():
-    assert user_seed(0, "u1") == user_seed(0, "u1") != user_seed(1, "u1") != user_seed(0, "u2")
+    seeds = {user_seed(seed, user) for seed in (0, 1, 10) for user in ("u1", "u2", "0u1", "")}
+    assert len(seeds) == 12 and user_seed(0, "u1") in seeds
 
 
 def test_mistakes_are_named_before_the_work(workspace, tmp_path):
@@ -327,6 +373,27 @@ def test_figures_know_their_model_and_pieces_are_no_other_models(workspace, tmp_
     STAGE.run(workspace, other)
     tables = [read_evaluation(STAGE.writes(place, one)[0]) for place, one in ((here, settings), (workspace, other))]
     assert tables[0]["text"].to_list() == tables[1]["text"].to_list()
+
+
+def test_pieces_of_other_interactions_are_not_used(workspace, tmp_path, monkeypatch):
+    """The same users were asked, with other histories."""
+    here = make_workspace(tmp_path)
+    settings = EvaluateSettings(**REASON, rows_at_once=30, model=str(workspace.model("sft")))
+    answer, answered = shards.answer, []
+
+    def interrupted(*given):
+        answered.append(0)
+        if len(answered) == 3:
+            raise KeyboardInterrupt
+        return answer(*given)
+
+    monkeypatch.setattr(shards, "answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(here, settings)
+    frame = pl.read_parquet(here.interactions)
+    write_table(frame.with_columns(position=-pl.col("position")), here.interactions, INTERACTIONS)
+    STAGE.run(here, settings)
+    assert len(answered) == 3 + 6, "all pieces anew"
 
 
 @pytest.mark.parametrize("changed", [{"mode": "direct"}, REASON])

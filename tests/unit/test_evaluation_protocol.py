@@ -197,8 +197,8 @@ def test_samples_must_be_as_many_for_every_user():
 def test_only_what_changes_an_answer_stops_a_comparison(tmp_path, mode):
     """In direct mode nothing is sampled: how makes no difference."""
     common, rows = {"split": "test", "exclude_seen": False}, DIRECT if mode == "direct" else REASON
-    own = {"direct": {"beams": 20}, "reason": {"n": 4, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 9,
-                                               "constrained": True}}  # fmt: skip
+    sampled = {"n": 4, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 9, "constrained": True, "faithful": True}
+    own = {"direct": {"beams": 20, "normalisation": "catalogue"}, "reason": sampled}
     settings = {"mode": mode, **common, **own["direct"], **own["reason"], "seed": 0}
     figure = "recall@1" if mode == "direct" else "reward"
     write_evaluation(tmp_path / "first", rows, {}, settings)

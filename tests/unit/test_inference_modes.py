@@ -17,8 +17,7 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
 from gream_ext.inference.engines.transformers import TransformersEngine, batches, load_model
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes
-from gream_ext.inference.written_history import written_history
+from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
 from tests.support.synthetic import synthetic_index
 from tests.support.tiny_models import tiny_chat_model
 

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gream_ext.errors import GreamError
-from gream_ext.items import add, build
-from gream_ext.items.add import AddSettings, place_new
-from gream_ext.items.build import BuildSettings
+from gream_ext.items.add import place_new
 from gream_ext.items.index import NO_CODE, ItemIndex
+from gream_ext.items.stages import ADD, BUILD, AddSettings, BuildSettings
 from gream_ext.workspace import ITEM_INDEX, ITEMS, Workspace, read_metadata, write_table
 from tests.support.synthetic import make_workspace
 
@@ -40,12 +39,12 @@ def everything(tmp_path):
 def test_old_items_keep_their_identifiers(tmp_path, everything, slot, capsys):
     first = part(tmp_path / "first", everything, list(range(40)))
     reassign = slot == "none"
-    build.run(first, BuildSettings(levels=3, codebook_size=8, conflict_slot=slot, reassign=reassign))
+    BUILD.run(first, BuildSettings(levels=3, codebook_size=8, conflict_slot=slot, reassign=reassign))
     before = first.item_index.read_bytes()
     old = ItemIndex.load(first.item_index)
     rows = [*range(50, 40, -1), *range(30)]  # another order, ten of the old are gone, ten are new
     second = part(tmp_path / "second", everything, rows)
-    add.run(second, AddSettings(str(first.root)))
+    ADD.run(second, AddSettings(str(first.root)))
     assert first.item_index.read_bytes() == before
     index = ItemIndex.load(second.item_index)  # refuses duplicates and prefixes
     kept = set(old.item_ids) & set(index.item_ids)
@@ -55,26 +54,26 @@ def test_old_items_keep_their_identifiers(tmp_path, everything, slot, capsys):
     assert not gone & set(index.identifiers)
     # What is kept back stays so when the index is extended once more.
     third = part(tmp_path / "third", everything, list(range(60)))
-    add.run(third, AddSettings(str(second.root)))
+    ADD.run(third, AddSettings(str(second.root)))
     assert not gone & set(ItemIndex.load(third.item_index).identifiers)
     assert read_metadata(third.item_index, ITEM_INDEX, "")["conflict_slot"] == slot
 
 
 def test_vectors_of_another_encoder_are_refused(tmp_path, everything):
     first = part(tmp_path / "first", everything, list(range(40)))
-    build.run(first, BuildSettings(levels=2, codebook_size=8))
+    BUILD.run(first, BuildSettings(levels=2, codebook_size=8))
     with pytest.raises(GreamError, match="is the workspace to write to"):
-        add.run(first, AddSettings(str(first.root)))
+        ADD.run(first, AddSettings(str(first.root)))
     second = part(tmp_path / "second", everything, list(range(60)))
     np.save(second.embeddings, -3 * np.load(second.embeddings)[::-1])
     with pytest.raises(GreamError, match="old items are still nearest to their first code"):
-        add.run(second, AddSettings(str(first.root)))
+        ADD.run(second, AddSettings(str(first.root)))
     np.save(second.embeddings, np.zeros((60, 5), np.float32))
     with pytest.raises(GreamError, match="has 5 numbers a vector"):
-        add.run(second, AddSettings(str(first.root)))
+        ADD.run(second, AddSettings(str(first.root)))
     first.codebooks.write_bytes(first.codebooks.read_bytes()[:-1] + b"x")
     with pytest.raises(GreamError, match="is not the file that its item index was made with"):
-        add.run(second, AddSettings(str(first.root)))
+        ADD.run(second, AddSettings(str(first.root)))
 
 
 BOOKS = [np.array([[0.0], [10.0]], np.float32), np.array([[0.0], [1.0], [2.0]], np.float32)]

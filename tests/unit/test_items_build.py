@@ -8,10 +8,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from gream_ext.errors import GreamError
-from gream_ext.items import build, quality
-from gream_ext.items.build import BuildSettings, fitting_codebook_size
+from gream_ext.extras.report import index_report as quality
+from gream_ext.items.build import fitting_codebook_size
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.items.measures import code_quality, quantisation_errors, random_codes, shared_levels
+from gream_ext.items.stages import BUILD, BuildSettings
 from gream_ext.pipeline.execute import execute
 from gream_ext.workspace import ITEMS, write_table
 from tests.support.synthetic import GENRES, make_workspace
@@ -32,7 +33,7 @@ def workspace(tmp_path):
 
 
 def run(workspace, **settings):
-    build.STAGE.run(workspace, BuildSettings(**{"levels": 3, "codebook_size": 8, **settings}))
+    BUILD.run(workspace, BuildSettings(**{"levels": 3, "codebook_size": 8, **settings}))
     return ItemIndex.load(workspace.item_index)
 
 
@@ -100,7 +101,7 @@ def test_a_catalogue_of_next_to_nothing(tmp_path, items):
     workspace = make_workspace(tmp_path, users=6, items=48)
     write_table(pl.read_parquet(workspace.items).head(items), workspace.items, ITEMS)
     np.save(workspace.embeddings, np.eye(items, 4, dtype=np.float32))
-    build.STAGE.run(workspace, BuildSettings())
+    BUILD.run(workspace, BuildSettings())
     assert ItemIndex.load(workspace.item_index).sizes[0] == items
 
 
@@ -124,6 +125,21 @@ def test_bring_your_own_index(workspace):
     assert not workspace.codebooks.exists()  # those of the index before would be a lie
 
 
+@pytest.mark.parametrize("name", ["shop.index.json", "codes.json", "codes.jsonl"])
+def test_codes_as_other_projects_write_them(workspace, name):
+    expected = run(workspace, from_file=bring(workspace, brought_rows(workspace)), codebook_size=None)
+    rows = brought_rows(workspace)
+    by_id = {row["item_id"]: [f"<{'abc'[at]}_{code}>" for at, code in enumerate(expected.codes[place, :3])]
+             for place, row in enumerate(rows)}  # fmt: skip
+    path = workspace.path(name)
+    lines = "\n".join(json.dumps({"item_id": item, "codes": codes}) for item, codes in by_id.items())
+    path.write_text(lines if name.endswith("jsonl") else json.dumps(by_id if "index" in name else [
+        {"item_id": item, "codes": codes} for item, codes in by_id.items()
+    ]))  # fmt: skip
+    found = run(workspace, from_file=str(path), codebook_size=None)
+    assert (found.codes == expected.codes).all() and found.item_ids == expected.item_ids
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -131,6 +147,11 @@ def test_bring_your_own_index(workspace):
         (lambda rows: rows[3].update(ids=[1, 2]), "line 4: ids has 2 codes, those before have 3"),
         (lambda rows: rows[3].update(ids=[1, 2, "x"]), "line 4: 'x' in 'ids' is not a code"),
         (lambda rows: rows[3].update(ids=[1, 2, -1]), "line 4: -1 in 'ids' is not a code"),
+        (lambda rows: rows[3].update(ids=[1, 2, "-1"]), "line 4: '-1' in 'ids' is not a code"),
+        (lambda rows: rows[3].update(ids=[1, 2, "1.0"]), r"line 4: '1\.0' in 'ids' is not a code"),
+        (lambda rows: rows[3].update(ids=[1, 2, 1.5]), r"line 4: 1\.5 in 'ids' is not a code"),
+        (lambda rows: rows[3].update(ids=[1, 2, "<a_1_7>"]), "line 4: '<a_1_7>' in 'ids' is not a code"),
+        (lambda rows: rows[3].update(ids=[1, 2, "1, 7"]), "line 4: '1, 7' in 'ids' is not a code"),
         (lambda rows: rows[3].pop("ids"), "line 4: no list of codes in 'ids'"),
         (
             lambda rows: rows[0].update(more=[1]),

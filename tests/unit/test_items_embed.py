@@ -8,9 +8,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gream_ext.errors import GreamError
 from gream_ext.items import embed
-from gream_ext.items.embed import STAGE, EmbedSettings, item_texts
+from gream_ext.items.embed import item_texts
 from gream_ext.items.encoder_static import StaticEncoder
 from gream_ext.items.encoders import open_encoder
+from gream_ext.items.stages import EMBED, EmbedSettings
 from tests.support.synthetic import make_workspace
 
 
@@ -37,7 +38,7 @@ def workspace(tmp_path):
 
 def run(workspace, monkeypatch, opened, **settings):
     monkeypatch.setattr(embed, "open_encoder", lambda *arguments: opened)
-    STAGE.run(workspace, EmbedSettings(**settings))
+    EMBED.run(workspace, EmbedSettings(**settings))
     return np.load(workspace.embeddings)
 
 

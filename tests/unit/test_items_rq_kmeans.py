@@ -75,6 +75,23 @@ def test_restarts_do_not_harm():
     assert rq_kmeans(vectors, [12], restarts=4).errors[0] <= rq_kmeans(vectors, [12]).errors[0] + 1e-5
 
 
+def test_restarts_are_different_runs_of_which_the_best_is_kept():
+    vectors = np.random.default_rng(0).standard_normal((200, 20)).astype(np.float32)
+    gained = [
+        rq_kmeans(vectors, [12], 5, seed=seed).errors[0] - rq_kmeans(vectors, [12], 5, restarts=4, seed=seed).errors[0]
+        for seed in range(4)
+    ]
+    assert min(gained) >= -1e-6 and max(gained) > 1e-3
+
+
+def test_levels_start_from_seeds_of_their_own(monkeypatch):
+    seen = []
+    real = kmeans.kmeans
+    monkeypatch.setattr("gream_ext.items.rq_kmeans.kmeans", lambda *a: seen.append(a[3]) or real(*a))
+    rq_kmeans(blobs(), [6, 6, 6], restarts=3)
+    assert len(set(seen)) == 9
+
+
 def test_assign_gives_the_items_their_own_codes():
     vectors = blobs()
     made = rq_kmeans(vectors, [6, 4])

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gream_ext.items.text import composite_text, encoded_text, shortened
+from gream_ext.items.text import composite_text, encoded_text
+from gream_ext.words import within
 
 ITEM = {
     "title": "Velta",
@@ -34,7 +35,7 @@ def test_encoded_text():
 
 @given(st.text(alphabet="ab \n", max_size=40), st.integers(1, 50))
 def test_shortened_keeps_whole_words(text, characters):
-    cut = shortened(text, characters)
+    cut = within(text, characters)
     assert len(cut) <= characters
     assert text.startswith(cut)
     if " " in cut.strip() and len(text) > characters:

@@ -42,7 +42,7 @@ def test_the_file_and_what_a_command_says_otherwise(tmp_path: Path) -> None:
     assert (about["kind"], about["version"], about["template"]) == ("gream_model", 1, "gemma")
     about["prompts"]["direct_window"] = 0
     write_json(tmp_path / FILE, about)
-    with pytest.raises(GreamError, match=r"gream_model\.json is damaged \(window is 0\)"):
+    with pytest.raises(GreamError, match=r"gream_model\.json is damaged \(direct_window is 0\)"):
         read_format(tmp_path)
 
 

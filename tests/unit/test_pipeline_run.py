@@ -47,8 +47,8 @@ def stage(name: str, reads: tuple[str, ...] = ()) -> Stage:
 @pytest.fixture(autouse=True)
 def stages(monkeypatch: pytest.MonkeyPatch) -> None:
     LOG.clear()
-    made = {"gream_ext.data.prepare": stage("prepare"), "gream_ext.items.embed": stage("embed", ("prepare",))}
-    made["gream_ext.items.build"] = stage("index build", ("embed",))
+    made = {"gream_ext.data.stages": stage("prepare"), "gream_ext.items.stages:EMBED": stage("embed", ("prepare",))}
+    made["gream_ext.items.stages:BUILD"] = stage("index build", ("embed",))
     real = table.Entry.load
     monkeypatch.setattr(table.Entry, "load", lambda entry: made.get(entry.module) or real(entry))
 

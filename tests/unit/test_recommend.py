@@ -1,5 +1,6 @@
 """The command ``recommend`` on a model that knows nothing."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from gream_ext.inference.source import workspace_source
 from gream_ext.inference.stages import RecommendSettings, make_question
 from gream_ext.inference.stages import recommend as run
 from gream_ext.inference.titles import Titles
-from gream_ext.workspace import Workspace
+from gream_ext.workspace import INTERACTIONS, Workspace, read_table, write_table
 from tests.support.tiny_workspace import make_model_workspace
 
 TITLES = Titles({"1": "Velta (1995)", "2,3": "Comma, The", "4": "Velta Returns"}, {"1": ("Comedy",), "4": ("Drama",)})
@@ -47,6 +48,24 @@ def test_a_user_gets_titles_with_scores(workspace: Workspace, capsys: pytest.Cap
     assert scores == sorted(scores, reverse=True)
     for line in said[-5:]:
         assert source.titles.title(line.split()[1]) in line
+
+
+def test_what_was_consumed_is_left_out_where_nobody_comes_back(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = workspace_source(workspace)
+    assert source.repeats and make_question(source, RecommendSettings(user="u3")).exclude == frozenset()
+    once = Workspace(shutil.copytree(workspace.root, tmp_path / "once"))
+    frame = read_table(once.interactions, INTERACTIONS, "prepare")
+    write_table(
+        frame.unique(["user_id", "item_id"], keep="first", maintain_order=True), once.interactions, INTERACTIONS
+    )
+    run(once, RecommendSettings(history=["i1", "i2"], n=40, max_tokens=5))
+    said = lines(capsys)
+    assert said[-1] == "Without what stands in the history: nobody in the data has an item twice (--no-exclude-seen)."
+    assert {line.split()[1] for line in said[3:-1]} == set(ALL) - {"i1", "i2"}
+    assert main(["recommend", "--workspace", str(once.root), "--history", "i1", "--n", "40", "--no-exclude-seen"]) == 0
+    assert {line.split()[1] for line in lines(capsys)[2:]} == set(ALL)
 
 
 def test_a_history_by_ids_and_what_may_be_recommended(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

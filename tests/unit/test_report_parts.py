@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,7 @@ def test_steps_are_whole_numbers(last: int) -> None:
         names = texts(str(chart.picture))
         x_ticks = names[: names.index("RL step")]
         assert len(x_ticks) > 1 and all(re.fullmatch(r"[\d,]+", tick) for tick in x_ticks), x_ticks
+        assert len(set(x_ticks)) == len(x_ticks), "no two of them are the same number, rounded"
         assert "RL step" in names
 
 
@@ -150,7 +152,15 @@ def test_curves_are_read_from_the_logs(tmp_path: Path) -> None:
     assert [chart.title for chart in sft_charts(steps)] == ["Training loss"]
     (tmp_path / "rl").mkdir()
     rows = [
-        {"step": 2, "data": {"critic/score/mean": 0.3, "gream/levels/0": 0.75, "gream/levels/2": 0.25}},
+        {
+            "step": 2,
+            "data": {
+                "critic/score/mean": 0.9,
+                "gream/rollouts/reward": 0.3,
+                "gream/levels/0": 0.75,
+                "gream/levels/2": 0.25,
+            },
+        },
         {"step": 1, "data": {"critic/score/mean": float("nan"), "response_length/mean": 90}},
         {"step": 2, "data": {"val-core/gream/reward/mean@1": 0.4}},
     ]
@@ -311,3 +321,44 @@ def test_marks_of_a_row() -> None:
     words = terminal_table(table).splitlines()
     assert words[0].split() == ["Metric", *"abcde"] and words[3].split()[1:4] == ["0.3000*", "0.1000", "0.3000*"]
     assert len(words[3].rstrip("*")) <= len(words[0]) and Cell("x").tone == ""
+
+
+def test_the_band_of_a_level_is_as_high_as_its_share() -> None:
+    """The exact ones lie lowest; without the length of an identifier none is called exact."""
+    steps = [RlStep(n, matched_levels=(0.7, 0.2, 0.1)) for n in range(1, 9)]
+    chart = next(chart for chart in rl_charts(steps, 2) if chart.title == "Matched levels")
+    assert [(key.name, key.tone) for key in chart.keys] == [("exact", "m5"), ("1 matched", "m2"), ("0 matched", "m0")]
+    heights = {}
+    for path in ElementTree.fromstring(str(chart.picture)).findall(".//{*}path"):
+        tone = re.search(r"fill: var\(--(m\d)\)", path.get("style", ""))
+        if tone:
+            ys = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", path.get("d", ""))]
+            heights[tone[1]] = (min(ys), max(ys))
+    whole = heights["m5"][1] - heights["m0"][0]
+    shares = {tone: (bottom - top) / whole for tone, (top, bottom) in heights.items()}
+    assert shares == pytest.approx({"m5": 0.1, "m2": 0.2, "m0": 0.7}, abs=0.01)
+    assert heights["m5"][0] > heights["m0"][1] - 1, "SVG counts from above"
+    unnamed = next(chart for chart in rl_charts(steps) if chart.title == "Matched levels")
+    assert [key.name for key in unnamed.keys] == ["2 matched", "1 matched", "0 matched"]
+
+
+def test_the_mixture_shows_how_insertions_grow_within_an_epoch() -> None:
+    found = mixture(planned_steps())
+    pairs = [(p, r) for p, r in zip(found.planned, found.real, strict=True) if not math.isnan(p + r)]
+    assert sum(abs(p - r) for p, r in pairs) / len(pairs) < 0.1
+    first_epoch = found.real[1:400]
+    assert np.nanmean(first_epoch[250:]) > np.nanmean(first_epoch[:150]) + 0.2
+
+
+def test_shares_are_shown_in_per_cent_and_bear_no_mark() -> None:
+    reason = {"pass@1": 0.1, "well_formed": 0.9, "faithful": 0.25}
+    table = results_table(
+        {"sft": {"reason": reason}, "srpo": {"reason": {**reason, "well_formed": 1.0, "pass@1": 0.2}}}
+    )
+    assert table is not None
+    rows = {row.name: [(cell.text, cell.tone) for cell in row.cells] for row in table.rows if row.name}
+    assert rows == {
+        "Pass@1": [("0.1000", "ours second"), ("0.2000", "ours best")],
+        "Well-formed": [("90.0%", "ours"), ("100.0%", "ours")],
+        "Faithful": [("25.0%", "ours"), ("25.0%", "ours")],
+    }

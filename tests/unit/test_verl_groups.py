@@ -45,6 +45,7 @@ def test_record_by_hand():
     assert metrics["gream/groups/evicted_below_floor"] == 0
     assert metrics["gream/rollouts/all"] == 6
     assert metrics["gream/rollouts/wasted"] == 4
+    assert metrics["gream/rollouts/well_formed"] == 1.0
     assert metrics["gream/tokens/all"] == 60
     assert metrics["gream/tokens/wasted"] == 30
     assert metrics["gream/rollouts/reward"] == pytest.approx((1 + 2 * 0.2**0.5) / 6)
@@ -57,6 +58,7 @@ def test_share_of_the_bonus_by_hand():
     # Rewards 1 and 0: dense ±1/√2, bonus ±1.
     found = bonus_metrics([group(5, 0)], 1, 1.0, True)
     assert found["gream/srpo/bonus_share"] == pytest.approx(1 / (1 + 2**-0.5), abs=1e-5)
+    assert bonus_metrics([group(5, 1)], 1, 1.0, True)["gream/srpo/rho"] == 0.5
     assert bonus_metrics([group(5, 0)], 1, 1.0, False)["gream/srpo/bonus_share"] == 0.0
     assert bonus_metrics([group(1, 0)], 4, 1.0, True)["gream/srpo/bonus_share"] == 0.0
 

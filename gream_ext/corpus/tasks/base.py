@@ -10,6 +10,7 @@ from gream_ext.corpus.catalogue import Catalogue, Item
 from gream_ext.corpus.draw import Numbered
 from gream_ext.corpus.preferences import Preferences
 from gream_ext.corpus.prompts import SEPARATOR, WINDOW
+from gream_ext.words import beginning
 
 Family = Literal["sequential", "semantic", "preference"]
 Exchange = tuple[Mapping[str, str], str]
@@ -97,12 +98,5 @@ def shortened(text: str, words: int) -> str:
     >>> shortened("one two\\nthree four", 3)
     'one two\\nthree'
     """
-    kept, left = [], words
-    for line in text.splitlines():
-        parts = line.split()[:left]
-        left -= len(parts)
-        if parts:
-            kept.append(" ".join(parts))
-        if not left:
-            break
-    return "\n".join(kept)
+    lines = (" ".join(line.split()) for line in beginning(text, words).splitlines())
+    return "\n".join(line for line in lines if line)

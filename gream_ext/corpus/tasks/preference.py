@@ -7,6 +7,7 @@ from gream_ext.corpus.catalogue import Catalogue, Item
 from gream_ext.corpus.profile import likely_wishes, listed, profile
 from gream_ext.corpus.prompts import wordings
 from gream_ext.corpus.tasks.base import Exchange, Source, Task, joined
+from gream_ext.words import split_words
 
 
 def _summary(source: Source, unit: int, rng: Random) -> Exchange:
@@ -31,7 +32,7 @@ def _query(source: Source, unit: int, rng: Random) -> Exchange:
 
 def query_of(item: Item, catalogue: Catalogue, rng: Random) -> str:
     """A search query for an item: some of its traits and the rarest words of its title, a new draw each time."""
-    words = item.title.lower().split()
+    words = split_words(item.title.lower())
     rarest = sorted(dict.fromkeys(words), key=lambda word: (catalogue.title_words[word], word))[: rng.randint(1, 2)]
     traits = rng.sample(item.traits, min(len(item.traits), rng.randint(1, 2)))
     return ", ".join([*traits, " ".join(word for word in words if word in rarest)])

@@ -8,6 +8,7 @@ from pathlib import Path
 from gream_ext.corpus.prompts import template_text
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.endpoint import Request
+from gream_ext.words import split_words
 
 REFUSAL = re.compile(
     r"\b(as an ai\b|as a language model|i(?:'|’)?m sorry|i am sorry|i can(?:no|')t (?:help|assist|write))", re.I
@@ -72,7 +73,7 @@ def common_fault(text: str) -> str | None:
         return "markers: special tokens in it, or thinking that did not end"
     if REFUSAL.search(text[:200]):
         return "refusal: the LLM did not want to"
-    words = text.lower().split()
+    words = split_words(text.lower())
     if len(set(words)) < len(words) / 6:
         return "repetition: the same words over and over"
     return None

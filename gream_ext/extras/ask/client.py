@@ -10,12 +10,12 @@ from typing import Any
 
 import openai
 from openai.types.chat import ChatCompletion
-from tqdm import tqdm
 
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.batch import Outcome, Validate, accepted, without_equal
 from gream_ext.extras.ask.endpoint import Endpoint, Request
 from gream_ext.extras.ask.ledger import Ledger
+from gream_ext.progress import progress
 
 HOPELESS = (401, 403, 404)
 """Errors that every other request of the batch would meet as well."""
@@ -43,7 +43,7 @@ class Client:
         texts = {known: text for known, text in found.items() if text is not None}
         reasons: dict[str, str] = {}
         waiting = deque(known for known in same if known not in texts)
-        with tqdm(total=len(same), initial=len(texts), desc=description, unit="request", file=sys.stderr) as bar:
+        with progress(total=len(same), initial=len(texts), desc=description, unit="request") as bar:
 
             async def work(client: openai.AsyncOpenAI) -> None:
                 while waiting and not self.stop.is_set():

@@ -1,17 +1,17 @@
 """Enrichment: an LLM rewrites each item's composite text into a feature-rich description (section 4.1)."""
 
 import json
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gream_ext.extras.ask.answers import Template, common_fault, one_line, read_template, request_of
 from gream_ext.extras.ask.endpoint import Request
+from gream_ext.words import terms, word_count
 from gream_ext.workspace import ITEMS, Workspace, read_table, whole
 
 SLOTS = ("text", "title", "min_words", "max_words")
-WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,16 @@ def description_fault(answer: str, title: str, min_words: int, max_words: int) -
     '2 words, fewer than 3'
     """
     text = one_line(answer)
-    words = len(text.split())
+    words = word_count(text)
     if words < min_words:
         return f"{words} words, fewer than {min_words}"
     if words > max_words:
         return f"{words} words, more than {max_words}"
     if (common := common_fault(text)) is not None:
         return common
-    if sum(character.isalpha() or character.isspace() for character in text) < 0.7 * len(text):
+    if sum(unicodedata.category(character)[0] in "LMZ" for character in text) < 0.7 * len(text):
         return "no prose"
-    named = {word.lower() for word in WORD.findall(title)}
-    if named and not named & {word.lower() for word in WORD.findall(text)}:
+    if (named := terms(title)) and not named & terms(text):
         return "no word of the title in it"
     return None
 

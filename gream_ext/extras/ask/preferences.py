@@ -14,6 +14,7 @@ from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.extras.ask.answers import Template, common_fault, one_line, request_of, without_thinking
 from gream_ext.extras.ask.endpoint import Request
 from gream_ext.extras.ask.teacher_llm import described, numbered
+from gream_ext.words import word_count
 from gream_ext.workspace import whole
 
 SUMMARY_SLOTS = ("history", "min_words", "max_words")
@@ -30,7 +31,7 @@ def summary_fault(text: str, min_words: int, max_words: int) -> str | None:
     """
     if (common := common_fault(text)) is not None:
         return common
-    count = len(text.split())
+    count = word_count(text)
     if not min_words <= count <= max_words:
         return f"length: {count} words, not {min_words} to {max_words}"
     return "lists: it is not one paragraph" if re.search(r"^\s*(?:[-*#]|\d+\.)\s", text, re.M) else None
@@ -53,7 +54,7 @@ def queries_fault(text: str, count: int, max_words: int) -> str | None:
     queries = read_queries(text)
     if len({query.lower() for query in queries}) != count or len(queries) != count:
         return f"count: {len(queries)} queries, not {count} different ones"
-    longest = max(len(query.split()) for query in queries)
+    longest = max(word_count(query) for query in queries)
     return f"length: a query of {longest} words, more than {max_words}" if longest > max_words else None
 
 

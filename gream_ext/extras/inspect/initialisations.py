@@ -94,9 +94,9 @@ def trial(
     import random
 
     import torch
-    from tqdm import tqdm
 
     from gream_ext.base_model.lessons import batch_of, held_out_loss, token_losses
+    from gream_ext.progress import progress
 
     def measured() -> dict[str, float]:
         with arithmetic:
@@ -107,7 +107,7 @@ def trial(
     order = random.Random(f"compare/{seed}").sample(range(len(train)), len(train))
     losses = {"0": measured()}
     model.train()
-    for step in tqdm(range(settings.steps), desc="train", unit="step"):
+    for step in progress(range(settings.steps), desc="train", unit="step"):
         rows = [train[order[(step * settings.batch_size + k) % len(order)]] for k in range(settings.batch_size)]
         with arithmetic:
             found, _ = token_losses(model, batch_of(rows))

@@ -1,6 +1,5 @@
 """The stages ``corpus card`` and ``corpus inspect``: what is in the training data."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +54,10 @@ def counted_files(workspace: Workspace) -> list[tuple[Path, str]]:
 
 
 def run_card(workspace: Workspace, settings: CardSettings) -> None:
-    from tqdm import tqdm
     from transformers import AutoTokenizer
 
     from gream_ext.extras.inspect.card import fault_counts, make_card
+    from gream_ext.progress import progress
 
     files, inside = counted_files(workspace), workspace.path(settings.tokenizer)
     folder = inside if inside.exists() else Path(settings.tokenizer)
@@ -66,7 +65,7 @@ def run_card(workspace: Workspace, settings: CardSettings) -> None:
         raise GreamError(f"{folder} holds no tokenizer: run `gream base-model` first or give --tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     rows = (row for path, made_by in files for row in read_rows(path, made_by))
-    bar = tqdm(rows, desc="corpus card", unit=" rows", mininterval=0.5, file=sys.stderr)
+    bar = progress(rows, desc="corpus card", unit=" rows")
     card = make_card(bar, tokenizer, settings.cutoff, settings.sample)
     rejected = rejected_path(workspace)
     card["tokenizer"] = {"folder": folder.name, "vocabulary": len(tokenizer)}

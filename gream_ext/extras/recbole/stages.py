@@ -6,7 +6,8 @@ from typing import Any
 
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.stages import check_cutoffs, direct_files
+from gream_ext.evaluation.protocol import check_cutoffs
+from gream_ext.evaluation.stages import direct_files
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 

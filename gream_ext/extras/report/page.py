@@ -66,19 +66,19 @@ def tiles(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         value, earlier = ((one.get(mode) or {}).get(metric) for one in (report.get(model) or {}, before))
         if value is None:
             continue
-        changes = (
-            [] if earlier is None else [_change(value, earlier, "before RL", *_interval(report, "RL − Align", metric))]
-        )
         markov = ((report.get("baselines") or {}).get("markov") or {}).get(metric)
-        if markov is not None:
-            changes.append(_change(value, markov, "of Markov", *_interval(report, f"{name} − Markov", metric)))
+        others = (earlier, "before RL", "RL − Align"), (markov, "of Markov", f"{name} − Markov")
+        changes = [
+            _change(value, other, whose, *_interval(report, pair, metric))
+            for other, whose, pair in others
+            if other is not None
+        ]
         found.append({"what": f"{title}, {when}", "figure": f"{value:.4f}", "changes": changes})
     rl = report.get("rl") or {}
     if rl.get("reward_after") is not None:
         change = _change(rl["reward_after"], rl["reward_before"], "before RL", *(rl.get("interval") or ()))
-        found.append(
-            {"what": "Reward on validation prompts", "figure": f"{rl['reward_after']:.4f}", "changes": [change]}
-        )
+        figure = f"{rl['reward_after']:.4f}"
+        found.append({"what": "Reward on validation prompts", "figure": figure, "changes": [change]})
     stages = report.get("stages") or {}
     if stages:
         figure, _, unit = duration(sum(stages.values())).partition(" ")

@@ -6,8 +6,10 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 DIRECT = ("recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10")
-REASON = ("pass@1", "pass@5", "pass@10", "well_formed")
-NAMES = {"recall": "Recall", "ndcg": "NDCG", "pass": "Pass", "well_formed": "Well-formed"}
+REASON = ("pass@1", "pass@5", "pass@10", "well_formed", "faithful")
+SHARES = ("well_formed", "faithful")
+"""Shown in per cent, and not compared."""
+NAMES = {"recall": "Recall", "ndcg": "NDCG", "pass": "Pass", "well_formed": "Well-formed", "faithful": "Faithful"}
 BASELINE_NAMES = {"popular": "Most popular", "markov": "Markov", "S3Rec": "S³-Rec"}
 FAMILIES = {
     "Traditional": ("GRU4Rec", "Caser", "HGN"),
@@ -112,12 +114,12 @@ def _row(metric: str, figures: Sequence[Mapping[str, Any]], baselines: int) -> R
     known = sorted({round(value, 4) for value in values if value is not None}, reverse=True)
     if not known:
         return None
-    marks = dict(zip(known, ("best", "second"), strict=False)) if len(known) > 1 and metric != "well_formed" else {}
+    marks = dict(zip(known, ("best", "second"), strict=False)) if len(known) > 1 and metric not in SHARES else {}
     cells = []
     for place, value in enumerate(values):
         tones = ["ours"] if place >= baselines else []
         tones.append("none" if value is None else marks.get(round(value, 4), ""))
-        text = "–" if value is None else f"{value:.1%}" if metric == "well_formed" else f"{value:.4f}"
+        text = "–" if value is None else f"{value:.1%}" if metric in SHARES else f"{value:.4f}"
         cells.append(Cell(text, " ".join(filter(None, tones))))
     return Row(metric_name(metric), cells)
 

@@ -5,15 +5,11 @@ from typing import Literal
 from gream_ext.errors import GreamError
 
 EngineName = Literal["transformers", "sglang"]
-PriorName = Literal["co-occurrence"]
 Normalisation = Literal["catalogue", "vocabulary"]
 """As in `gream_ext.decoding.ranking`."""
 
 ENGINE_HELP = "transformers: in this process; sglang: SGLang's offline engine, or the server that --server names"
 SERVER_HELP = "address of a running SGLang server with our plug-in (docs/sglang.md), such as http://127.0.0.1:30000"
-PRIOR_HELP = "guide the beam of direct mode by counts of training pairs, too; apart from the model's own figures"
-PRIOR_WEIGHT_HELP = "how much the prior counts beside the model; choose it on validation users"
-PRIOR_WEIGHT = 0.5
 NORMALISATION_HELP = "of scores: over the tokens that continue a real item, or over the vocabulary (eq. 1)"
 
 

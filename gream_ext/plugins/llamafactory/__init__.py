@@ -45,8 +45,7 @@ def _parser(module: ModuleType) -> None:
 
 def _converter(module: ModuleType) -> None:
     for formatting, name in CONVERTERS.items():
-        if formatting not in module.DATASET_CONVERTERS:
-            module.register_dataset_converter(formatting, _ours(name))
+        module.register_dataset_converter(formatting, _ours(name))
 
 
 def _replace(module: ModuleType) -> None:

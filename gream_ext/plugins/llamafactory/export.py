@@ -1,7 +1,6 @@
 """The rows of the corpus: their kinds and epochs, and all epochs in the order of the curriculum in one file."""
 
 import json
-import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -9,12 +8,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
 from gream_ext.corpus.files import TAGS, dataset_info_path
 from gream_ext.curriculum import Curriculum
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory.keys import GENERAL, dataset_kinds
+from gream_ext.progress import progress
 from gream_ext.workspace import Workspace, read_json, whole
 
 NAME = "ordered"
@@ -77,7 +76,7 @@ def export(files: Mapping[Path, int], curriculum: Curriculum, folder: Path) -> N
         draft.mkdir()
         (draft / "dataset_info.json").write_text(json.dumps({NAME: info}, indent=2), encoding="utf-8")
         out = stack.enter_context((draft / f"{NAME}.jsonl").open("w", encoding="utf-8"))
-        for share in tqdm(range(curriculum.settings.epochs), desc="curriculum export", file=sys.stderr):
+        for share in progress(range(curriculum.settings.epochs), desc="curriculum export", unit="epoch"):
             for row in (row for batch in curriculum.share(share) for row in batch):
                 file, start = places[row]
                 file.seek(start)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from gream_ext.data.histories import training_histories
+from gream_ext.extras.report.index_page import quality_page
+from gream_ext.items.build import read_embeddings
 from gream_ext.items.index import ItemIndex
 from gream_ext.items.measures import index_measures, random_codes
 from gream_ext.items.quality_table import beside_random, quality_table, shared_table
@@ -24,8 +26,6 @@ class ReportSettings:
 
 def run(workspace: Workspace, settings: ReportSettings) -> None:
     """Print the report and write index_report.json and index_report.html."""
-    from gream_ext.extras.report.index_page import quality_page
-
     index = ItemIndex.load(workspace.item_index)
     slot = read_metadata(workspace.item_index, ITEM_INDEX, "index build").get("conflict_slot", "always") != "none"
     codes, sizes = (index.codes[:, :-1], index.sizes[:-1]) if slot else (index.codes, index.sizes)
@@ -64,12 +64,10 @@ def _built_errors(workspace: Workspace, codes: np.ndarray, sizes: Sequence[int])
 
 def _vectors(workspace: Workspace, index: ItemIndex, item_ids: Sequence[str]) -> np.ndarray | None:
     """The items' vectors in the order of the index; None where they are not to be had."""
-    from gream_ext.items.build import read_embeddings
-
     if not workspace.embeddings.exists():
         return None
-    place = {item: row for row, item in enumerate(item_ids)}
-    rows = [place.get(item, -1) for item in index.item_ids]
+    row_of = {item: row for row, item in enumerate(item_ids)}
+    rows = [row_of.get(item, -1) for item in index.item_ids]
     return None if -1 in rows else read_embeddings(workspace, len(item_ids))[rows]
 
 

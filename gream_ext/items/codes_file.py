@@ -1,31 +1,35 @@
-"""Identifiers that somebody else made."""
+"""Codes that somebody else made, in a file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gream_ext.data.files import json_lines
+from gream_ext.data.json_files import json_lines, json_rows, read_json
 from gream_ext.data.records import identity
 from gream_ext.errors import GreamError
 
-_CODE = re.compile(r"(?:.*\D)?(\d+)\D*", re.S)
+_CODE = re.compile(r"[^\d.-]*(\d+)[^\d.-]*")
+"""One whole number, no more: ``<a_7>``, ``<|b_7|>``, ``7``, but not ``-7``, ``1.5`` or ``1_7``."""
 
 
 def read_codes(path: Path, field: str | None, item_ids: Sequence[str]) -> np.ndarray:
-    """Codes of ``item_ids``, int32 [items, levels], from JSON lines such as ``{"item_id": "1", "ids": ["<a_7>", …]}``.
+    """Codes of ``item_ids``, int32 [items, levels].
 
-    A code is a whole number or a text that ends in one. ``field`` may be left out where there is one list only.
-    Raises `GreamError` for an item that is missing and for rows of different lengths.
+    The file has JSON lines such as ``{"item_id": "1", "ids": ["<a_7>", …]}``, or, as LC-Rec's and MiniOneRec's
+    ``NAME.index.json``, one object ``{"1": ["<a_7>", …], …}``. A code is a whole number or a text with one in it.
+    ``field`` may be left out where there is one list only. Raises `GreamError` for an item that is missing, for rows
+    of different lengths and for what is no code.
     """
     if not path.is_file():
         raise GreamError(f"--from-file {path} does not exist")
     wanted = set(item_ids)
     found: dict[str, list[int]] = {}
     levels: int | None = None
-    for where, fields in json_lines(path):
+    rows = _of_index(path) if path.name.endswith((".json", ".json.gz")) else json_lines(path)
+    for where, fields in rows:
         item_id = identity(fields.get("item_id"), "item_id", where)
         if item_id in found:
             raise GreamError(f"{where}: item {item_id!r} stands in the file twice: delete one")
@@ -40,6 +44,14 @@ def read_codes(path: Path, field: str | None, item_ids: Sequence[str]) -> np.nda
     if missing:
         raise GreamError(f"{path} lacks {len(missing)} of {len(item_ids)} items, the first {missing[0]!r}")
     return np.array([found[item_id] for item_id in item_ids], dtype=np.int32)
+
+
+def _of_index(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of one object from item ids to lists of codes, or of whatever else a .json file has rows in."""
+    content = read_json(path)
+    if isinstance(content, dict) and all(isinstance(codes, list) for codes in content.values()):
+        return ((f"{path}, {item_id!r}", {"item_id": item_id, "codes": codes}) for item_id, codes in content.items())
+    return json_rows(path)
 
 
 def _only_list(fields: dict[str, Any], where: str) -> str:
@@ -57,6 +69,6 @@ def _codes(values: Any, field: str, where: str) -> list[int]:
         match = _CODE.fullmatch(value) if isinstance(value, str) else None
         number = int(match[1]) if match else value
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
-            raise GreamError(f"{where}: {value!r} in {field!r} is not a code")
+            raise GreamError(f"{where}: {value!r} in {field!r} is not a code (one whole number, such as <a_7>)")
         codes.append(number)
     return codes

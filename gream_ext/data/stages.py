@@ -1,0 +1,85 @@
+"""Stage ``prepare``: from a source to histories and items."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gream_ext.data.sources import READERS, reader
+from gream_ext.stage import Stage, option
+from gream_ext.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    path: str = option(help="Folder of the source, or one file of it: the recbole wheel, a file of Amazon reviews.")
+    source: str = option("table", help="What stands at --path.", choices=tuple(READERS))
+    k: int = option(5, least=0, help="Users and items keep at least this many interactions (k-core); 0 or 1 keeps all.")
+    user_minimum: int | None = option(
+        None, least=0, help="What users keep at least, where that is not --k; with fewer than 3 they only train."
+    )
+    repeats: Literal["keep", "first", "last"] = option(
+        "keep",
+        help="Of a user's interactions with one item: all, the first or the last.",
+        choices=("keep", "first", "last"),
+    )
+    split: Literal["leave-one-out", "time"] = option(
+        "leave-one-out",
+        help="Held out are each user's last two interactions, or all after a moment.",
+        choices=("leave-one-out", "time"),
+    )
+    held_out: float = option(
+        0.2, above=0, most=0.9, help="With --split time: the share of interactions after it; half of them are the test."
+    )
+    ties: Literal["file", "shuffle"] = option(
+        "file", help="Interactions at the same time: as in the file, or in random order.", choices=("file", "shuffle")
+    )
+    seed: int = option(0, help="Draws the order of --ties shuffle.")
+    ignored_fields: list[str] = option(
+        ["asin", "url", "image", "images", "imUrl"], help="Fields of the items that are not text about them."
+    )
+    text_characters: int = option(
+        2000, least=1, help="Longest composite text of an item, in characters, without its reviews."
+    )
+    reviews: int = option(4, least=0, help="Reviews in an item's text, where the source has any; 0 takes none.")
+    review_tokens: int = option(256, least=0, help="Tokens that the reviews of an item may take together.")
+    review_words: int = option(8, least=0, help="A review of fewer words is passed over.")
+    tokenizer: str | None = option(None, help="Folder of the tokenizer that counts these tokens; none: an estimate.")
+
+
+def run(workspace: Workspace, settings: PrepareSettings) -> None:
+    """Write interactions.parquet, items.parquet, statistics.json and, where there are any, reviews.parquet."""
+    from gream_ext.data.catalogue import TextRule
+    from gream_ext.data.prepare import HistoryRule, prepare
+    from gream_ext.data.reviews import Rule
+    from gream_ext.items.text_tokens import counter
+
+    prepare(
+        workspace,
+        reader(settings.source).read(Path(settings.path), settings.ignored_fields),
+        HistoryRule(
+            settings.k,
+            settings.user_minimum,
+            settings.repeats,
+            settings.held_out if settings.split == "time" else None,
+            settings.seed if settings.ties == "shuffle" else None,
+        ),
+        TextRule(settings.text_characters, settings.review_tokens, counter(settings.tokenizer)),
+        Rule(settings.reviews, settings.review_words, longest=max(1, settings.review_tokens))
+        if settings.reviews
+        else None,
+        {"source": settings.source, "k": settings.k, "split": settings.split},
+    )
+
+
+def _reads(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
+    return reader(settings.source).files(Path(settings.path))
+
+
+def _writes(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
+    with_reviews = settings.reviews > 0 and reader(settings.source).has_reviews(Path(settings.path))
+    reviews = [workspace.reviews] if with_reviews else []
+    return [workspace.interactions, workspace.items, workspace.statistics, *reviews]
+
+
+STAGE = Stage(name="prepare", settings=PrepareSettings, run=run, reads=_reads, writes=_writes)
