@@ -87,6 +87,11 @@ class BuildSettings:
     start: Literal["ladder", "components"] = option(
         "ladder", help="Where k-means starts: evenly used codes (ladder), or a lower quantisation error (components)."
     )
+    collaborative: float = option(
+        0.0,
+        least=0,
+        help="How much what stands near an item in training histories counts beside its text; 1: as much; 0: nothing.",
+    )
     seed: int = option(0, help="Same seed, same index.")
     from_file: str | None = option(
         None, help="JSONL[.gz] with item_id and a list of codes, or NAME.index.json: take these codes, do not cluster."
@@ -96,19 +101,26 @@ class BuildSettings:
 
 def run_build(workspace: Workspace, settings: BuildSettings) -> None:
     """Write item_index.parquet, index_quality.json and, unless the codes came from a file, codebooks.safetensors."""
+    from gream_ext.data.histories import training_histories
     from gream_ext.items import build
     from gream_ext.items.codes_file import read_codes
+    from gream_ext.items.collaborative import beside, collaborative_vectors
 
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
     rows = build.sorted_rows(item_ids)
     if settings.from_file is not None:
-        if settings.balance is not None or settings.reassign:
-            raise GreamError("--balance and --reassign need vectors: they do not go with --from-file")
+        if settings.balance is not None or settings.reassign or settings.collaborative:
+            raise GreamError("--balance, --reassign and --collaborative need vectors: they do not go with --from-file")
         codes = read_codes(Path(settings.from_file), settings.from_field, [item_ids[row] for row in rows])
         made = build.foreign_codes(codes, settings.codebook_size)
     else:
+        vectors = build.read_embeddings(workspace, len(item_ids))[rows]
+        if settings.collaborative:
+            ordered = [item_ids[row] for row in rows]
+            others = collaborative_vectors(training_histories(workspace).values(), ordered, settings.seed)
+            vectors = beside(vectors, others, settings.collaborative)
         made = build.clustered_codes(
-            build.read_embeddings(workspace, len(item_ids))[rows],
+            vectors,
             settings.levels,
             settings.codebook_size,
             settings.iterations,
@@ -125,12 +137,14 @@ def run_build(workspace: Workspace, settings: BuildSettings) -> None:
         "reassign": settings.reassign,
         "balance": settings.balance,
         "start": settings.start,
+        **({"collaborative": settings.collaborative} if settings.collaborative else {}),
     }
     build.write_index(workspace, item_ids, made, settings.conflict_slot, settings.slot_size, metadata)
 
 
 def _build_reads(workspace: Workspace, settings: BuildSettings) -> Sequence[Path]:
-    return (workspace.items, Path(settings.from_file) if settings.from_file else workspace.embeddings)
+    files = (workspace.items, Path(settings.from_file) if settings.from_file else workspace.embeddings)
+    return (*files, workspace.interactions) if settings.collaborative else files
 
 
 def _build_writes(workspace: Workspace, settings: BuildSettings) -> Sequence[Path]:

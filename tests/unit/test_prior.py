@@ -1,11 +1,13 @@
 """A prior in the beam against adding it to every item's score, and the prior that is counted from training pairs."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
+import gream_ext
 from gream_ext.data.co_occurrence import pair_counts
 from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.decoding.beam import search
@@ -17,6 +19,9 @@ from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import Evaluations, read_evaluation
 from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings
 from gream_ext.inference.co_occurrence import CoOccurrence
+from gream_ext.inference.export import write_export
+from gream_ext.inference.source import workspace_source
+from gream_ext.inference.stages import RECOMMEND, RecommendSettings
 from gream_ext.items.index import ItemIndex
 from tests.support.tiny_models import tiny_llama, tiny_qwen3
 from tests.support.tiny_workspace import make_model_workspace
@@ -161,3 +166,24 @@ def test_what_it_cannot_guide_is_refused_at_once():
     for other in ({"mode": "reason"}, {"engine": "sglang"}):
         with pytest.raises(GreamError, match="prior needs direct mode"):
             EvaluateSettings(prior="co-occurrence", **other)
+
+
+def test_recommending_with_a_prior(workspace, tmp_path, capsys):
+    item = next(iter(ItemIndex.load(workspace.item_index).item_ids))
+    sure = gream_ext.load(workspace.root, prior_weight=50.0)
+    near = Counter(
+        other
+        for history in training_histories(workspace).values()
+        for place, one in enumerate(history)
+        for other in history[max(0, place - 5) : place + 6]
+        if one == item != other
+    )
+    first = sure.recommend([item], k=3)
+    assert [near[one.item_id] for one in first] == sorted(near.values(), reverse=True)[:3]
+    RECOMMEND.run(workspace, RecommendSettings(history=[item], n=3, prior="co-occurrence", prior_weight=50.0))
+    assert all(one.title in capsys.readouterr().out for one in first[:1])
+    write_export(workspace, workspace_source(workspace), tmp_path / "exported")
+    with pytest.raises(GreamError, match="an export has no interactions"):
+        gream_ext.load(tmp_path / "exported", prior_weight=0.5)
+    with pytest.raises(GreamError, match="prior needs the transformers engine"):
+        RecommendSettings(history=[item], prior="co-occurrence", engine="sglang")
