@@ -35,7 +35,7 @@ def evaluation_cases(workspace: Workspace, split: Split) -> list[Case]:
     before = interactions.join(targets.select("user_id", target="position"), on="user_id", maintain_order="left")
     histories = _by_user(before.filter(pl.col("position") < pl.col("target")))
     return [
-        Case(user, histories[user], target)
+        Case(user, histories.get(user, ()), target)
         for user, target in zip(targets["user_id"].to_list(), targets["item_id"].to_list(), strict=True)
     ]
 

@@ -87,6 +87,11 @@ def test_rows_of_a_call_each_keep_to_their_own_history():
     assert not scores.any()
 
 
+def test_what_the_prompt_ends_with_is_not_of_the_response():
+    scores = torch.zeros(1, 45)
+    assert HistoryProcessor([grammar([0])])(torch.tensor([[7, THINK_END]]), scores) is scores
+
+
 def test_rankings_are_merged_by_probability():
     one = Ranking(np.array([3, 1, 2]), np.log(np.array([0.5, 0.3, 0.1], dtype=np.float32)))
     other = Ranking(np.array([1, 4]), np.log(np.array([0.4, 0.4], dtype=np.float32)))

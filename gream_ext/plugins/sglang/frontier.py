@@ -37,8 +37,7 @@ class Frontier:
         owner = torch.zeros_like(self.nodes)
         below, gains = expand(trie, self.nodes, owner, self._restrictions, self.level, logits, trie.tokens, total)
         gains = gains.clamp(min=IMPOSSIBLE)
-        # One place more than asked: complete beams go along in it, and there is room for all that is asked.
-        more = max(1, count - gains.shape[1])
+        more = max(0, count - gains.shape[1])
         gains = torch.nn.functional.pad(gains, (0, more), value=IMPOSSIBLE)
         below = torch.nn.functional.pad(below, (0, more), value=1)
         gains[:, -1].masked_fill_(trie.is_complete(self.nodes), 0.0)
