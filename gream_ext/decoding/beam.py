@@ -41,7 +41,7 @@ def search(
     same items, in float32 with the same scores within rounding; in bfloat16 scores depend a little on which requests
     stand together, and near ties may change places.
 
-    ``prior`` has a mass of every item for each prompt, by which beams are guided and items scored.
+    ``prior`` has a mass of every item for each prompt, by which beams are guided and items scored; no graph then.
     """
     trie = trie.to(model.device)
     parts = list(parts) if parts is not None else [None] * len(prompts)
