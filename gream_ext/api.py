@@ -2,7 +2,7 @@
 
     import gream_ext
 
-    model = gream_ext.load("runs/quickstart")  # a workspace, or a folder that `gream export` wrote
+    model = gream_ext.load("runs/quickstart")  # a workspace, an export, or owner/name on the Hugging Face hub
     for one in model.recommend(history=["50", "172"], k=5):
         print(one.item_id, one.title, one.score)
     print(model.explain(["50", "172"]).text)
@@ -19,6 +19,7 @@ from gream_ext.inference import model as inference
 from gream_ext.inference.device import check_device
 from gream_ext.inference.export_format import MANIFEST
 from gream_ext.inference.questions import Answer, Question, Recommendation
+from gream_ext.inference.sharing import is_hub_name
 from gream_ext.inference.source import Source, find_source, known_items
 from gream_ext.workspace import Workspace
 
@@ -32,10 +33,11 @@ def load(
     max_tokens: int = 1024,
     prior_weight: float | None = None,
 ) -> "Recommender":
-    """The model of a workspace, or of a folder that ``gream export`` wrote.
+    """The model of a workspace, or of what ``gream export`` wrote, here or on the Hugging Face hub.
 
     Args:
-        folder: either of them.
+        folder: a workspace, the folder of an export, or ``owner/name`` on the hub where there is no such folder;
+            ``owner/name@revision`` fixes a branch, tag or commit of it.
         model: ``sft`` or ``srpo`` of a workspace; None: the one that was trained last.
         device: as torch names it; ``auto``: cuda where there is one.
         max_tokens: longest reasoning, in tokens.
@@ -46,7 +48,7 @@ def load(
         GreamError: there is no such model or device, or the folder is not whole.
     """
     check_device(device)
-    exported = (Path(folder) / MANIFEST).is_file()
+    exported = (Path(folder) / MANIFEST).is_file() or (not Path(folder).exists() and is_hub_name(str(folder)))
     if exported and model is not None:
         raise GreamError(f"{folder} is an export of one model: leave model out")
     source = find_source(Workspace(folder), model, str(folder) if exported else None)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+UMASK = os.umask(0)
+os.umask(UMASK)
 DRAFT = ".part"
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 DRAFTS = re.compile(r"\..+\.part")
@@ -47,12 +49,20 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield draft
+        _give_usual_modes(draft)
         if draft.is_dir() and path.is_dir():
             os.replace(path, folder / REPLACED)
         os.replace(draft, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
+
+
+def _give_usual_modes(draft: Path) -> None:
+    """What the umask says, for libraries that write for their user alone (safetensors does)."""
+    for path in (draft, *(draft.rglob("*") if draft.is_dir() else ())):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | ((0o777 if path.is_dir() else 0o666) & ~UMASK))
 
 
 def _draft_folder(path: Path) -> tuple[Path, int]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from gream_ext.errors import GreamError
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
-FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+CARD = "README.md"
+FILES = (CARD, "*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 """What is fetched: nothing pickled, and no code unless asked for."""
 NOT = ["onnx/*", "openvino/*", "original/*"]
 
@@ -30,3 +31,18 @@ def model_folder(name: str, code: bool = False) -> Path:
             f"{name} is no folder here, and the Hugging Face hub gives no such model ({why}): give a folder, or fetch "
             "it once where there is a network, with HF_HOME on a disk that this machine sees"
         ) from None
+
+
+def license_of(name: str) -> str | None:
+    """The licence that the card of a model states, from its folder or the hub's cache; asks no network."""
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+
+    path = Path(name).expanduser() / CARD
+    if not path.is_file() and NAME.fullmatch(name) and not name.startswith("."):
+        cached = try_to_load_from_cache(name, CARD)
+        path = Path(cached) if isinstance(cached, str) else path
+    try:
+        stated = ModelCard.load(path).data.license if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+    return stated if isinstance(stated, str) else None

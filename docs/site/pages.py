@@ -43,7 +43,7 @@ def commands() -> str:
     lines = [
         "# Commands and settings",
         "",
-        "Each is an option of `gream COMMAND` and a key in a pipeline file (with `_`).",
+        "Look up every setting: each is an option of `gream COMMAND` and a key in a pipeline file (with `_`).",
         "",
     ]
     for name, entry in TABLE.items():
@@ -71,7 +71,7 @@ def _cell(text: str) -> str:
 
 
 def recipes() -> str:
-    lines = ["# Recipes", ""]
+    lines = ["# Recipes", "", "Look up what a recipe sets, and how it is launched.", ""]
     for title, folder in (("For LLaMA-Factory", ROOT / "recipes"), ("For Verl", ROOT / "recipes" / "gream")):
         lines += [f"## {title}", ""]
         for path in sorted(folder.glob("*.yaml")):
@@ -96,7 +96,12 @@ def _body(path: Path) -> Iterator[str]:
 
 
 def schemas() -> str:
-    lines = ["# Files of a workspace", "", "Tables are Parquet; kind and version stand in the metadata `gream`.", ""]
+    lines = [
+        "# Files of a workspace",
+        "",
+        "Look up the columns of each table. Tables are Parquet; the metadata key `gream` has kind and version.",
+        "",
+    ]
     for schema in vars(workspace).values():
         if isinstance(schema, Schema):
             lines += [f"## {schema.kind} (version {schema.version})", "", "| column | type |", "|---|---|"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+import torch
 
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.data.histories import Case, Split
@@ -92,8 +93,6 @@ class Task:
 
 def load(task: Task) -> Modes:
     """The model behind both modes."""
-    import torch
-
     machine = task.machine
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)

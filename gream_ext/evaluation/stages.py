@@ -10,6 +10,8 @@ from typing import Any, Literal
 from gream_ext.base_model.model_format import read_prompts
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
+from gream_ext.evaluation.baselines import bring, measure_simple
+from gream_ext.evaluation.compare import comparison_table, evaluation
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem, with_prior
 from gream_ext.evaluation.protocol import check_cutoffs, summary_line
 from gream_ext.inference.device import check_device
@@ -161,8 +163,6 @@ class BaselinesSettings:
 
 
 def run_baselines(workspace: Workspace, settings: BaselinesSettings) -> None:
-    from gream_ext.evaluation.baselines import measure_simple
-
     measure_simple(workspace, settings.split, settings.cutoffs, settings.recommendations)
 
 
@@ -197,8 +197,6 @@ class BringSettings:
 
 
 def run_bring(workspace: Workspace, settings: BringSettings) -> None:
-    from gream_ext.evaluation.baselines import bring
-
     bring(workspace, settings.name, Workspace(settings.source), settings.model, settings.split)
 
 
@@ -236,8 +234,6 @@ class CompareSettings:
 
 
 def run_compare(workspace: Workspace, settings: CompareSettings) -> None:
-    from gream_ext.evaluation.compare import comparison_table, evaluation
-
     there = Workspace(settings.other) if settings.other else workspace
     kind = settings.mode, settings.split, settings.exclude_seen
     first, second = evaluation(workspace, settings.first, *kind), evaluation(there, settings.second, *kind)

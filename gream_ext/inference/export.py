@@ -6,10 +6,7 @@ the workspace.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from importlib.resources import files as package_files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import polars as pl
@@ -18,14 +15,17 @@ from gream_ext import __version__
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import Evaluations
+from gream_ext.inference.card import Said, model_card, origin
 from gream_ext.inference.export_format import KIND, MANIFEST, TRIE, VERSION, describe_files, model_files, sha256
 from gream_ext.inference.loading import load_tokenizer
 from gream_ext.inference.model import ModelRecommender, load
 from gream_ext.inference.source import Source, export_source, workspace_source
 from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, whole, write_json, write_table
 
+NOTHING_SAID = Said()
 
-def export(workspace: Workspace, model: str | None, folder: Path, new: bool) -> None:
+
+def export(workspace: Workspace, model: str | None, folder: Path, new: bool, said: Said = NOTHING_SAID) -> None:
     """Write the folder and say its size; with ``new`` it must not hold anything yet.
 
     Raises:
@@ -33,11 +33,11 @@ def export(workspace: Workspace, model: str | None, folder: Path, new: bool) -> 
     """
     source = workspace_source(workspace, model)
     if new and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if is_written(workspace, source, folder):
+        if is_written(workspace, source, folder, said):
             print(f"export: {folder} is up to date")
             return
         raise GreamError(f"--output {folder} exists: name another folder, or remove it")
-    write_export(workspace, source, folder)
+    write_export(workspace, source, folder, said)
     print(f"export: {folder}, {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB")
 
 
@@ -49,7 +49,7 @@ def load_export(folder: Path, device: str = "cpu") -> ModelRecommender:
     return load(export_source(folder), device)
 
 
-def write_export(workspace: Workspace, source: Source, folder: Path) -> None:
+def write_export(workspace: Workspace, source: Source, folder: Path, said: Said = NOTHING_SAID) -> None:
     """Write the folder whole."""
     chosen = model_files(source.model)
     tokenizer = load_tokenizer(source.model)
@@ -61,19 +61,21 @@ def write_export(workspace: Workspace, source: Source, folder: Path) -> None:
         ItemTrie.from_index(source.index, tokenizer).save(draft / TRIE)
         write_titles(workspace, draft / "items.parquet")
         files = describe_files(draft)
-        facts = gather_facts(workspace, source)
-        (draft / "README.md").write_text(model_card(source, facts, [*files, MANIFEST]), encoding="utf-8")
+        facts = gather_facts(workspace, source, said)
+        (draft / "README.md").write_text(
+            model_card(source, facts, [*files, MANIFEST], said.repository), encoding="utf-8"
+        )
         write_json(draft / MANIFEST, {**facts, "files": files})
 
 
-def is_written(workspace: Workspace, source: Source, folder: Path) -> bool:
+def is_written(workspace: Workspace, source: Source, folder: Path, said: Said) -> bool:
     """Whether ``folder`` is an export of this model as it stands, figures included."""
     if not (folder / MANIFEST).is_file():
         return False
     about = read_json(folder / MANIFEST, "export")
     hashes = {f"model/{file.name}": sha256(file) for file in model_files(source.model)}
     known = {name: one.get("sha256") for name, one in about.pop("files", {}).items() if "/" in name}
-    return known == hashes and about == json.loads(json.dumps(gather_facts(workspace, source)))
+    return known == hashes and about == json.loads(json.dumps(gather_facts(workspace, source, said)))
 
 
 def write_titles(workspace: Workspace, path: Path) -> None:
@@ -84,7 +86,7 @@ def write_titles(workspace: Workspace, path: Path) -> None:
     write_table(frame, path, ITEMS)
 
 
-def gather_facts(workspace: Workspace, source: Source) -> dict[str, Any]:
+def gather_facts(workspace: Workspace, source: Source, said: Said) -> dict[str, Any]:
     """What ``gream.json`` says beside the files."""
     return {
         "kind": KIND,
@@ -97,28 +99,5 @@ def gather_facts(workspace: Workspace, source: Source) -> dict[str, Any]:
         "dataset": read_json(workspace.statistics, "prepare") if workspace.statistics.exists() else None,
         "figures": Evaluations(workspace).by_mode(source.name),
         "versions": dict(source.how.versions),
+        "origin": origin(workspace, said),
     }
-
-
-def model_card(source: Source, facts: Mapping[str, Any], names: Sequence[str]) -> str:
-    """README.md of the folder."""
-    figures = [
-        f"| {mode} | {metric} | {value:.4f} |"
-        for mode, metrics in (facts["figures"] or {}).items()
-        for metric, value in metrics.items()
-        if isinstance(value, float)
-    ]
-    versions = ", ".join(f"{name} {version}" for name, version in (facts["versions"] or {}).items())
-    slots = {
-        "title": f"Recommender for {facts['items']:,} items",
-        "version": __version__,
-        "items": f"{facts['items']:,}",
-        "window": source.how.prompts.direct_window,
-        "files": "\n".join(f"- `{name}`" for name in names),
-        "figures": "\n".join(["| mode | metric | test |", "|---|---|---|", *figures])
-        if figures
-        else "Not evaluated when this folder was written.",
-        "made": versions or f"gream-ext {__version__}",
-    }
-    template = package_files("gream_ext.inference").joinpath("templates", "model_card.md").read_text(encoding="utf-8")
-    return Template(template).substitute(slots)

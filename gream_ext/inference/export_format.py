@@ -51,6 +51,18 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], ModelFormat]:
     path = folder / MANIFEST
     if not path.is_file():
         raise GreamError(f"{path} is missing: {folder} is no folder that `gream export` wrote")
+    about = read_about(path)
+    for file in sorted((folder / "model").glob("*")):
+        if f"model/{file.name}" not in about["files"]:
+            raise GreamError(f"{file} is not named in {path}, so nobody knows whose it is: remove it, or export again")
+    for name, one in about["files"].items():
+        _check_file(folder, name, one)
+    _check_shards(folder, about["files"])
+    return about, read_format(folder / "model")
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What ``gream.json`` says, after checking that it can be right and names files of an export alone."""
     about = read_json(path, "export")
     kind, version = about.get("kind"), about.get("version")
     if kind != KIND or version != VERSION:
@@ -60,15 +72,11 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], ModelFormat]:
             raise GreamError(f"{path} is damaged (it has no {name}): export again")
         if not can_be_right(about[name]):
             raise GreamError(f"{path} is damaged ({name} is {about[name]!r:.80}): export again")
-    _check_names(folder, about["files"])
-    for name, one in about["files"].items():
-        _check_file(folder, name, one)
-    _check_shards(folder, about["files"])
-    return about, read_format(folder / "model")
+    _check_names(path, about["files"])
+    return about
 
 
-def _check_names(folder: Path, files: Mapping[str, Any]) -> None:
-    path = folder / MANIFEST
+def _check_names(path: Path, files: Mapping[str, Any]) -> None:
     for name in NEEDED:
         if name not in files:
             raise GreamError(f"{path} is damaged (files has no {name}): export again")
@@ -77,9 +85,6 @@ def _check_names(folder: Path, files: Mapping[str, Any]) -> None:
     for name in files:
         if name not in NEEDED and not (name.startswith("model/") and MODEL_FILES.fullmatch(name[len("model/") :])):
             raise GreamError(f"{path} is damaged (files: {name!r:.80} is no file of an export): export again")
-    for file in sorted((folder / "model").glob("*")):
-        if f"model/{file.name}" not in files:
-            raise GreamError(f"{file} is not named in {path}, so nobody knows whose it is: remove it, or export again")
 
 
 def _check_file(folder: Path, name: str, one: Any) -> None:

@@ -8,6 +8,7 @@ from gream_ext.base_model.model_format import ModelFormat, read_format
 from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
 from gream_ext.inference.export_format import TRIE, read_manifest
+from gream_ext.inference.sharing import find_export
 from gream_ext.inference.titles import Titles
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import INTERACTIONS, Workspace, read_table
@@ -72,11 +73,11 @@ def latest_model(workspace: Workspace) -> str:
     raise GreamError(f"{workspace.root} has no trained model: run `gream sft` first")
 
 
-def export_source(folder: Path) -> Source:
-    """What `export` wrote, after checking that it is whole and nothing else (`read_manifest`)."""
+def export_source(folder: Path, name: str | None = None) -> Source:
+    """What `export` wrote, after checking that it is whole and nothing else; ``name`` is what people call it."""
     about, how = read_manifest(folder)
     return Source(
-        name=f"{about['model']} of {folder.resolve().name}",
+        name=f"{about['model']} of {name or folder.resolve().name}",
         model=folder / "model",
         index=ItemIndex.load(folder / "item_index.parquet"),
         titles=Titles.load(folder / "items.parquet"),
@@ -87,8 +88,11 @@ def export_source(folder: Path) -> Source:
 
 
 def find_source(workspace: Workspace, model: str | None, export: str | None) -> Source:
-    """The folder ``export`` where one is named, the workspace otherwise."""
-    return export_source(Path(export)) if export else workspace_source(workspace, model)
+    """The export where one is named, a folder or a name on the Hugging Face hub, the workspace otherwise."""
+    if not export:
+        return workspace_source(workspace, model)
+    folder = find_export(export)
+    return export_source(folder, None if folder == Path(export).expanduser() else export)
 
 
 def all_histories(workspace: Workspace) -> dict[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from gream_ext.inference.engines.names import (
     check_engine,
 )
 from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
+from gream_ext.inference.sharing import EXPORT_HELP, is_hub_name
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
@@ -39,7 +40,7 @@ class RecommendSettings:
     )
     categories: list[str] = option([], help="only items of these categories")
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
-    export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
+    export: str | None = option(None, help=EXPORT_HELP)
     seed: int | None = option(None, help="of the reasoning; without it every call differs")
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
     max_tokens: int = option(1024, least=1, help="longest reasoning, in tokens")
@@ -103,12 +104,26 @@ def make_question(source: "Source", settings: RecommendSettings) -> "Question":
 class ExportSettings:
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     output: str | None = option(None, help="folder to write, which must not exist; without it export/ in the workspace")
+    push: str | None = option(None, help="owner/name on the Hugging Face hub, to upload the export there, too")
+    private: bool = option(True, help="make a new repository there private")
+    license: str | None = option(None, help="for the card: of the model; without it that of the base model")
+    dataset: str | None = option(None, help="for the card: what the data are called, owner/name if they are on the hub")
+
+    def __post_init__(self) -> None:
+        if self.push is not None and ("@" in self.push or not is_hub_name(self.push)):
+            raise GreamError(f"--push {self.push}: a repository of the Hugging Face hub is called owner/name")
 
 
 def export(workspace: Workspace, settings: ExportSettings) -> None:
+    from gream_ext.inference.card import Said
     from gream_ext.inference.export import export
+    from gream_ext.inference.sharing import push_export
 
-    export(workspace, settings.model, output_folder(workspace, settings), new=settings.output is not None)
+    folder = output_folder(workspace, settings)
+    said = Said(settings.license, settings.dataset, settings.push)
+    export(workspace, settings.model, folder, settings.output is not None, said)
+    if settings.push is not None:
+        print(f"export: {push_export(folder, settings.push, settings.private)}")
 
 
 def output_folder(workspace: Workspace, settings: ExportSettings) -> Path:

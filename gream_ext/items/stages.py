@@ -101,10 +101,8 @@ class BuildSettings:
 
 def run_build(workspace: Workspace, settings: BuildSettings) -> None:
     """Write item_index.parquet, index_quality.json and, unless the codes came from a file, codebooks.safetensors."""
-    from gream_ext.data.histories import training_histories
     from gream_ext.items import build
     from gream_ext.items.codes_file import read_codes
-    from gream_ext.items.collaborative import beside, collaborative_vectors
 
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
     rows = build.sorted_rows(item_ids)
@@ -117,8 +115,7 @@ def run_build(workspace: Workspace, settings: BuildSettings) -> None:
         vectors = build.read_embeddings(workspace, len(item_ids))[rows]
         if settings.collaborative:
             ordered = [item_ids[row] for row in rows]
-            others = collaborative_vectors(training_histories(workspace).values(), ordered, settings.seed)
-            vectors = beside(vectors, others, settings.collaborative)
+            vectors = build.with_collaborative(workspace, vectors, ordered, settings.collaborative, settings.seed)
         made = build.clustered_codes(
             vectors,
             settings.levels,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gream_ext.errors import GreamError
+from gream_ext.extras.report.table import terminal_text
 from gream_ext.pipeline import settings as settings_of
 from gream_ext.pipeline.execute import duration, holding
 from gream_ext.pipeline.record import is_command, run_stage, slug, why_run
@@ -128,8 +129,6 @@ def run(workspace: Workspace, settings: RunSettings) -> None:
 
 def show_results(workspace: Workspace) -> None:
     """The table of a report that was not written anew."""
-    from gream_ext.extras.report.table import terminal_text
-
     print(terminal_text(read_json(workspace.path("report.json"), "report")))
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from gream_ext.base_model.chat_format import can_compare, compare, set_chat_template
 from gream_ext.base_model.model_format import DEFAULT_TEMPLATE, FILE, ModelFormat, write_format
 from gream_ext.corpus.prompt_settings import read_prompt_settings, sidecar, write_sidecar
@@ -83,8 +85,6 @@ def describe(workspace: Workspace, folder: Path) -> None:
 
 def recipe_template(workspace: Workspace) -> str:
     """The template of the recipe that ``sft`` was trained with, as its record names it."""
-    import yaml
-
     known = (read_record(workspace, "sft") or {}).get("settings", {})
     try:
         recipe = yaml.safe_load(find_recipe(known.get("recipe", "sft_curriculum")).read_text(encoding="utf-8"))

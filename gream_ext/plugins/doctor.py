@@ -17,11 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from gream_ext.errors import GreamError
+from gream_ext.plugins import llamafactory, verl
+from gream_ext.plugins.verl import internals as verl_internals
 from gream_ext.stage import Stage
 from gream_ext.workspace import Workspace
 
 ANSWER = "gream-doctor: "
 """Begins the line with the answer; frameworks print other things as well."""
+DRIVER = "libcuda.so"
+"""The library that comes with a GPU's driver and with nothing else."""
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 """Is there where NVIDIA's driver is."""
 CURE = "make the environment by scripts/setup_gpu_env.sh {}, whose versions were tried together (docs/installation.md)"
@@ -57,22 +62,19 @@ class Finding:
 
 def check_llamafactory() -> Finding:
     """In this process: the keys, converters, processors and trainer of the curriculum, and two steps with them."""
-    from gream_ext.plugins import first_step
-    from gream_ext.plugins.llamafactory import internals, problems
-
-    found = Finding("llamafactory", internals.version(), internals.SUPPORTED, {"curriculum": "; ".join(problems())})
-    return _with_gpu(tried(found, "two steps of SFT", "sft", first_step.llamafactory))
+    internals = llamafactory.internals
+    parts = {"curriculum": "; ".join(llamafactory.problems())}
+    found = Finding("llamafactory", internals.version(), internals.SUPPORTED, parts)
+    return _with_gpu(tried(found, "two steps of SFT", "sft", _first_step("llamafactory")))
 
 
 def check_verl() -> Finding:
     """In this process: the estimator, the recipes on Hydra's path, the group filter, the CPU platform; then prompts,
     rewards and advantages with the recipe, and the rollout that it names."""
-    from gream_ext.plugins import first_step
-    from gream_ext.plugins.verl import internals, registered
-
-    parts = {name: said for name, said in registered().items() if name != "version"}
-    found = tried(Finding("verl", internals.version(), internals.SUPPORTED, parts),
-                  "a group's advantages", "rl", first_step.verl)  # fmt: skip
+    internals = verl_internals
+    parts = {name: said for name, said in verl.registered().items() if name != "version"}
+    found = Finding("verl", internals.version(), internals.SUPPORTED, parts)
+    found = tried(found, "a group's advantages", "rl", _first_step("verl"))
     if importlib.util.find_spec("sglang") is None:
         found = found.having(
             "SGLang rollout", note="no SGLang here, with which GPU recipes roll out; the recipe cpu does not"
@@ -85,7 +87,7 @@ def check_verl() -> Finding:
 def check_sglang() -> Finding:
     """In this process: whether beam search and answers can be kept to a catalogue. Verl has another version, for its
     rollouts; that we leave alone, and nothing is amiss then."""
-    from gream_ext.plugins.sglang import internals, problems
+    from gream_ext.plugins.sglang import internals, problems  # its neighbour loads torch
 
     if internals.version() not in internals.SUPPORTED:
         wanted = f"asleep: our decoding wants SGLang {internals.SUPPORTED[-1]}, in an environment of its own (serve)"
@@ -97,11 +99,21 @@ def check_sglang() -> Finding:
     return _with_gpu(_import_kernels(found, "engine", "serve", "sglang.srt.entrypoints.engine"))
 
 
+def _first_step(framework: str) -> Callable[[Path], object]:
+    """``take`` of the framework's own ``first_step``, whose import is part of what is tried."""
+    return lambda folder: importlib.import_module(f"gream_ext.plugins.{framework}.first_step").take(folder)
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in said if DRIVER in line] or said
+    return str(error) if isinstance(error, GreamError) else f"{type(error).__name__}: {named[0] if named else ''}"
+
+
 def tried(found: Finding, part: str, environment: str, step: Callable[[Path], object]) -> Finding:
     """The finding with what came of ``step``, done in a folder that is gone afterwards; where a part of ours is missing
     already, that is fault enough."""
-    from gream_ext.plugins.first_step import sentence
-
     if not found.healthy:
         return found
     said = ""
@@ -115,8 +127,6 @@ def tried(found: Finding, part: str, environment: str, step: Callable[[Path], ob
 
 def _import_kernels(found: Finding, part: str, environment: str, module: str) -> Finding:
     """Import a module that loads kernels for GPUs, which need the driver's library."""
-    from gream_ext.plugins.first_step import DRIVER
-
     found = tried(found, part, environment, lambda _: importlib.import_module(module))
     if DRIVER in found.parts.get(part, "") and not DRIVER_FILE.exists():
         return found.having(part, note=f"imported up to {DRIVER}, which comes with a GPU's driver")

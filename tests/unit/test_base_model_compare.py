@@ -11,8 +11,9 @@ from gream_ext.base_model.lessons import IGNORED, Lesson, batch_of, held_out_los
 from gream_ext.base_model.pretrained import load_pretrained
 from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.errors import GreamError
-from gream_ext.extras.inspect import initialisations as compare
-from gream_ext.extras.inspect.initialisations import CompareSettings, in_bfloat16, run, table, trial
+from gream_ext.extras.inspect import trials as compare
+from gream_ext.extras.inspect.initialisations import RESULT, CompareSettings, run
+from gream_ext.extras.inspect.trials import in_bfloat16, table, trial
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 from tests.unit.test_base_model import tiny_pretrained
@@ -116,7 +117,7 @@ def test_goes_on_where_it_stopped(
         return real(*arguments)
 
     monkeypatch.setattr(compare, "trial", counted)
-    path = workspace.path(compare.RESULT)
+    path = workspace.path(RESULT)
     with pytest.raises(KeyboardInterrupt):
         run(workspace, settings)
     earlier = json.loads(path.read_text())["runs"]

@@ -3,6 +3,7 @@
 import errno
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gream_ext.drafts import REPLACED, sweep_drafts, whole
+from gream_ext.drafts import REPLACED, UMASK, sweep_drafts, whole
 from gream_ext.pipeline.execute import execute
 from gream_ext.pipeline.fingerprint import fingerprint
 from gream_ext.stage import Stage
@@ -159,3 +160,12 @@ def test_a_file_that_cannot_be_written_to_its_end_is_named(write: Callable[[Path
     named = error.value.filename
     assert error.value.errno in (errno.EFBIG, errno.EIO) and Path(named).name == path.name
     assert not list(tmp_path.iterdir())
+
+
+def test_files_have_the_modes_that_the_umask_says(tmp_path: Path) -> None:
+    with whole(tmp_path / "model") as draft:
+        draft.mkdir(mode=0o700)
+        write_safetensors(draft / "model.safetensors")
+        (draft / "model.safetensors").chmod(0o600)
+    assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o777 & ~UMASK
+    assert stat.S_IMODE((tmp_path / "model" / "model.safetensors").stat().st_mode) == 0o666 & ~UMASK

@@ -155,7 +155,7 @@ def test_searching_by_title_needs_no_model(tmp_path: Path, capsys: pytest.Captur
         (["--user", "u1", "--seed", "-1"], "seed"),
         (["--user", "u1", "--seed", str(2**70)], "seed"),
         (["--history", *ALL, "--exclude-seen"], "nothing is left to recommend: all items that may be are excluded"),
-        (["--user", "u1", "--export", "no/folder"], "is no folder that `gream export` wrote"),
+        (["--user", "u1", "--export", "./no/folder"], "is no folder that `gream export` wrote"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

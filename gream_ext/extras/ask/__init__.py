@@ -7,7 +7,8 @@ Every answer is written to the ledger the moment it comes back, so that a batch 
 where it stopped. The API key is read from an environment variable and stands in no file, log or message.
 """
 
-from gream_ext.extras.ask.batch import Estimate, Outcome, Validate, ask, estimate
+from gream_ext.extras.ask.batch import Estimate, ask, estimate
 from gream_ext.extras.ask.endpoint import Endpoint, Request
+from gream_ext.extras.ask.outcome import Outcome, Validate
 
 __all__ = ["Endpoint", "Estimate", "Outcome", "Request", "Validate", "ask", "estimate"]

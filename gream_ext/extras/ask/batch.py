@@ -1,6 +1,7 @@
 """A batch of requests: what it would cost, and asking it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,29 +9,10 @@ from typing import Any
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.endpoint import Endpoint, Request
 from gream_ext.extras.ask.ledger import Ledger, read_ledger
-
-Validate = Callable[[Request, str], str | None]
-"""Says why an answer is not good enough, or None when it is."""
+from gream_ext.extras.ask.outcome import Outcome, Validate, accept_everything, accepted
 
 CHARACTERS_A_TOKEN = 4
 """Rule of thumb for estimates, since the endpoint's tokenizer is not known here."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a batch came to: each request's key stands in exactly one of the two."""
-
-    answers: dict[str, str]
-    failures: dict[str, str]
-    """Why a request has no answer, in one line."""
-    asked: int
-    """Answers that were paid for in this run, rejected ones included."""
-    prompt_tokens: int = 0
-    answer_tokens: int = 0
-
-    @property
-    def cost(self) -> str:
-        return f"{self.asked} answers paid for now, {self.prompt_tokens} prompt and {self.answer_tokens} answer tokens"
 
 
 @dataclass(frozen=True)
@@ -51,10 +33,6 @@ class Estimate:
         )
 
 
-def accept_everything(request: Request, text: str) -> str | None:
-    return None
-
-
 def estimate(
     endpoint: Endpoint, requests: Sequence[Request], ledger: Path, validate: Validate = accept_everything
 ) -> Estimate:
@@ -67,14 +45,6 @@ def estimate(
     characters = sum(len(message["content"]) for request in waiting for message in request.messages)
     tokens = characters // CHARACTERS_A_TOKEN, len(waiting) * endpoint.max_tokens
     return Estimate(len(waiting), len(different) - len(waiting), *tokens)
-
-
-def accepted(lines: Sequence[Mapping[str, Any]], request: Request, validate: Validate) -> str | None:
-    """The newest answer of the ledger that is good enough by today's rule."""
-    for line in reversed(lines):
-        if not line.get("cut") and validate(request, line["text"]) is None:
-            return str(line["text"])
-    return None
 
 
 def ask(
@@ -91,8 +61,6 @@ def ask(
     the requests under way are waited for (they are paid for), a second one stops at once. `GreamError`: a wrong key,
     address or model (401, 403, 404), or an endpoint that fails again and again.
     """
-    import asyncio
-
     try:
         from gream_ext.extras.ask.client import Client  # imports openai, of the extra
     except ModuleNotFoundError as error:
@@ -103,11 +71,3 @@ def ask(
         raise GreamError(f"two requests have the key {max(keys, key=keys.count)!r}")
     with Ledger(ledger) as book:
         return asyncio.run(Client(endpoint, book, validate).run(requests, description))
-
-
-def without_equal(requests: Iterable[Request], endpoint: Endpoint) -> dict[str, list[Request]]:
-    """The requests by what they ask, so that equal ones are sent once."""
-    same: dict[str, list[Request]] = {}
-    for request in requests:
-        same.setdefault(endpoint.hash(request), []).append(request)
-    return same

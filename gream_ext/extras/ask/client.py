@@ -12,9 +12,9 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask.batch import Outcome, Validate, accepted, without_equal
 from gream_ext.extras.ask.endpoint import Endpoint, Request
 from gream_ext.extras.ask.ledger import Ledger
+from gream_ext.extras.ask.outcome import Outcome, Validate, accepted, without_equal
 from gream_ext.progress import progress
 
 HOPELESS = (401, 403, 404)

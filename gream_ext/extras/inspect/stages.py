@@ -7,6 +7,7 @@ from typing import Literal
 
 from gream_ext.corpus.files import Row, read_rows, rejected_path
 from gream_ext.errors import GreamError
+from gream_ext.progress import progress
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, write_json
 
@@ -57,7 +58,6 @@ def run_card(workspace: Workspace, settings: CardSettings) -> None:
     from transformers import AutoTokenizer
 
     from gream_ext.extras.inspect.card import fault_counts, make_card
-    from gream_ext.progress import progress
 
     files, inside = counted_files(workspace), workspace.path(settings.tokenizer)
     folder = inside if inside.exists() else Path(settings.tokenizer)

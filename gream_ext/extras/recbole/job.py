@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import yaml
 
 from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
@@ -38,8 +39,6 @@ class Job:
 
 def catalogue_of_models() -> dict[str, Any]:
     """The shipped settings: ``common`` keys, and of each of the ``models`` its ``keys`` and ``trials``."""
-    import yaml
-
     text = files("gream_ext.extras.recbole").joinpath("templates", "recbole.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
 

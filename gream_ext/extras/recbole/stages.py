@@ -8,6 +8,7 @@ from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import check_cutoffs
 from gream_ext.evaluation.stages import direct_files
+from gream_ext.extras.recbole.job import make_job
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
@@ -41,7 +42,6 @@ class RecBoleSettings:
 
 
 def run(workspace: Workspace, settings: RecBoleSettings) -> None:
-    from gream_ext.extras.recbole.job import make_job
     from gream_ext.extras.recbole.run import measure
 
     python = Path(settings.python).absolute()  # not resolved: the link is what makes it that environment's

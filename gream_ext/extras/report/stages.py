@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gream_ext.errors import GreamError
+from gream_ext.extras.report.table import markdown_table, results_table, terminal_text
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole, write_json
 
@@ -37,7 +38,6 @@ def run(workspace: Workspace, settings: ReportSettings) -> None:
         raise GreamError(f"the report needs {error.name}: pip install 'gream-ext[report]'") from None
     from gream_ext.extras.report.curves import rl_steps, sft_steps
     from gream_ext.extras.report.data import gather, other_workspaces
-    from gream_ext.extras.report.table import markdown_table, results_table, terminal_text
     from gream_ext.extras.report.users import users
 
     report = gather(workspace, other_workspaces(workspace, settings.other_runs), settings.title)

@@ -14,6 +14,7 @@ from gream_ext.inference.engines.names import (
     Normalisation,
     check_engine,
 )
+from gream_ext.inference.sharing import EXPORT_HELP
 from gream_ext.inference.source import Source, find_source
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -35,7 +36,7 @@ class ServeSettings:
     )
     port: int = option(8000, least=0, most=65_535, help="port to listen on; 0: any free one")
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
-    export: str | None = option(None, help="a folder that `gream export` wrote, in place of the workspace")
+    export: str | None = option(None, help=EXPORT_HELP)
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)

@@ -40,28 +40,28 @@ class CurriculumKeys:
     """The keys with their defaults, which are the paper's; `GreamError` for a wrong value."""
 
     gream_curriculum: Annotated[bool, SWITCH] = _key(
-        False, "Order the training data by the curriculum; without it LLaMA-Factory trains as ever."
+        False, "Order the training data by the curriculum; without it LLaMA-Factory trains as usual."
     )
     gream_curriculum_epochs: Annotated[int, WHOLE] = _key(
-        2, "So many first epochs insert reasoning batches, the others mix uniformly. 0: none inserts."
+        2, "How many epochs, from the first, insert reasoning batches; the others mix uniformly."
     )
     gream_gamma: Annotated[float, NUMBER] = _key(
         1.5, "γ, the pace of the insertion. 0: all reasoning batches at the end."
     )
     gream_batch_unit: Annotated[Literal["step", "micro"], _either("step", "micro")] = _key(
-        "step", "A batch is an optimizer step, or micro: one forward pass over all processes."
+        "step", "What a batch is: an optimizer step, or micro, one forward pass over all processes."
     )
     gream_uniform_unit: Annotated[Literal["batch", "sample"], _either("batch", "sample")] = _key(
-        "batch", "Uniform mixing permutes batches of one kind, or sample: rows."
+        "batch", "What uniform mixing permutes: batches of one kind, or sample, single rows."
     )
     gream_align_share: Annotated[float, PART] = _key(
         1.0, "Replay: train this share of each epoch's alignment rows, drawn by the seed."
     )
     gream_general_share: Annotated[float, BELOW_ONE] = _key(
-        0.0, "This share of each epoch's rows is drawn from data of another formatting than ours, as alignment rows."
+        0.0, "Share of each epoch's rows that is drawn from general data and trained as alignment rows."
     )
     gream_sort_rows: Annotated[bool, SWITCH] = _key(
-        True, "Rows of a step from short to long: less padding, the same gradient."
+        True, "Sort the rows of a step from short to long: less padding, the same gradient."
     )
     gream_seed: Annotated[int | None, SEED] = _key(None, "Seed of the order; by default data_seed, or else seed.")
 

@@ -10,10 +10,11 @@ rows are what was really trained, over all processes; ``loss`` is what the train
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gream_ext.curriculum import KINDS
 from gream_ext.errors import GreamError
 from gream_ext.workspace import whole
 
@@ -43,6 +44,27 @@ def start_log(output_dir: Path, trained_steps: int) -> None:
 def append_log(output_dir: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with (output_dir / LOG_NAME).open("a", encoding="utf-8") as log:
         log.write("".join(map(_line, records)))
+
+
+def tracked(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What trackers are told of some steps: means of what there is, the share of reasoning rows, the epoch.
+
+    >>> found = tracked([
+    ...     {"epoch": 1, "kind": "align", "planned": 0.2, "loss": 3.0, "align_rows": 4, "reason_rows": 0},
+    ...     {"epoch": 1, "kind": "reason", "planned": None, "loss": 2.0, "align_rows": 0, "reason_rows": 4}])
+    >>> found["gream/loss_align"], found["gream/loss_reason"], found["gream/planned"], found["gream/reason_share"]
+    (3.0, 2.0, 0.2, 0.5)
+    """
+    if not records:
+        return {}
+    values = {f"gream/loss_{kind}": [one["loss"] for one in records if one["kind"] == kind] for kind in KINDS}
+    values["gream/planned"] = [one["planned"] for one in records if one["planned"] is not None]
+    reason = sum(one["reason_rows"] for one in records)
+    return {
+        **{name: sum(some) / len(some) for name, some in values.items() if some},
+        "gream/reason_share": reason / max(1, reason + sum(one["align_rows"] for one in records)),
+        "gream/epoch": records[-1]["epoch"],
+    }
 
 
 def _line(record: Mapping[str, Any]) -> str:

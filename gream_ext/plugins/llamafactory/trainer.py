@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from gream_ext.curriculum import ALIGN, KINDS, MIXED, PHASES, REASON, Curriculum, CurriculumSampler
 from gream_ext.errors import GreamError
-from gream_ext.plugins.llamafactory.log import PLAN_NAME, append_log, start_log
+from gream_ext.plugins.llamafactory.log import PLAN_NAME, append_log, start_log, tracked
 from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH, row_tags
 from gream_ext.plugins.llamafactory.shares import drawn
 from gream_ext.workspace import read_json, write_json
@@ -41,6 +41,12 @@ class CurriculumTrainer(CustomSeq2SeqTrainer):
         if self.curriculum_run is not None:
             self.curriculum_run.add(loss, counts)
         return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """To the trackers of ``report_to`` with the curriculum's metrics since the last time."""
+        if self.curriculum_run is not None and "loss" in logs:
+            logs.update(self.curriculum_run.take_tracked())
+        super().log(logs, *args, **kwargs)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         inputs.pop(COUNTS, None)
@@ -94,6 +100,7 @@ class CurriculumRun(TrainerCallback):
         self.losses: list[torch.Tensor] = []
         self.counts: list[tuple[int, int]] = []
         self.finished: list[tuple[int, torch.Tensor]] = []
+        self.untracked: list[dict[str, Any]] = []
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         planned = self.share_steps * self.curriculum.settings.epochs
@@ -168,9 +175,15 @@ class CurriculumRun(TrainerCallback):
         steps = [step for step, _ in self.finished]
         summed = self.trainer.accelerator.reduce(torch.stack([values for _, values in self.finished]), "sum").tolist()
         self.finished = []
+        records = [self._record(step, *values) for step, values in zip(steps, summed, strict=True)]
+        self.untracked += records
         if state.is_world_process_zero:
-            records = [self._record(step, *values) for step, values in zip(steps, summed, strict=True)]
             append_log(self.output_dir, records)
+
+    def take_tracked(self) -> dict[str, float]:
+        """`tracked` of the steps since the last call; they were flushed, for a step that logs does so."""
+        found, self.untracked = tracked(self.untracked), []
+        return found
 
     def _record(self, step: int, loss: float, align_rows: float, reason_rows: float) -> dict[str, Any]:
         plan, batches = self.curriculum.plan, self._batches(step)

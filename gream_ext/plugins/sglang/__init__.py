@@ -10,6 +10,8 @@ from pathlib import Path
 
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import TRIE_VARIABLE
+from gream_ext.plugins.sglang import internals
+from gream_ext.plugins.sglang.catalogue import Catalogue
 
 
 def register() -> None:
@@ -30,11 +32,8 @@ def register() -> None:
 
 
 def _hook(path: Path) -> None:
-    from gream_ext.plugins.sglang import internals
-
     internals.check()
     from gream_ext.plugins.sglang import answers, beams
-    from gream_ext.plugins.sglang.catalogue import Catalogue
 
     catalogue = Catalogue.load(path)
     beams.hook(catalogue)
@@ -43,8 +42,6 @@ def _hook(path: Path) -> None:
 
 def problems() -> dict[str, str]:
     """What of ours cannot take place in the installed SGLang: part → ``""``, or a sentence that says why not."""
-    from gream_ext.plugins.sglang import internals
-
     found = {}
     for part in internals.NAMES:
         try:

@@ -3,6 +3,9 @@
 `gream_ext.plugins.verl.entry` is what verl loads; importing this package alone does nothing.
 """
 
+from gream_ext.plugins.recipes_path import recipes_folder
+from gream_ext.plugins.verl import internals, logs
+
 failures: dict[str, str] = {}
 """What could not be registered in this process, and why; verl itself would hide it."""
 
@@ -24,8 +27,6 @@ def registered() -> dict[str, str]:
     """
     import verl  # noqa: F401
 
-    from gream_ext.plugins.verl import internals
-
     found = {"version": internals.unsupported(), "recipes": _recipes_on_the_path()}
     for part in ("estimator", "filter", "platform"):
         try:
@@ -42,8 +43,6 @@ def registered() -> dict[str, str]:
 
 
 def _logs() -> None:
-    from gream_ext.plugins.verl import logs
-
     logs.register()
 
 
@@ -67,8 +66,6 @@ def _recipes_on_the_path() -> str:
     """Whether Hydra finds our recipes by itself, as a sentence when it does not."""
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
-
-    from gream_ext.plugins.recipes_path import recipes_folder
 
     if not (recipes_folder() / "gream" / "srpo.yaml").is_file():
         return f"there is no gream/srpo.yaml in {recipes_folder()}: install gream-ext again"

@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 import ray
+from verl.experimental.agent_loop import agent_loop
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
@@ -42,8 +43,6 @@ class ShortAgentLoopWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: igno
         return await self._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
 
     def _single_turn_loop(self) -> Any:
-        from verl.experimental.agent_loop import agent_loop
-
         # verl 0.9.1 chooses by it how messages become tokens; 0.9.0 does not ask.
         takes = inspect.signature(agent_loop.AgentLoopBase.__init__).parameters
         model_type = {"hf_model_type": self.hf_model_type} if "hf_model_type" in takes else {}
