@@ -131,8 +131,8 @@ class RlSettings:
 
 def corpus_reads(workspace: Workspace, domain: str | None = None) -> list[Path]:
     """The files that training text is made of."""
-    words = domain_file(domain)
-    return [workspace.interactions, workspace.items, workspace.item_index, *_existing(workspace.enriched), *words]
+    paths = workspace.interactions, workspace.items, workspace.item_index
+    return [*paths, *_existing(workspace.enriched), *domain_file(domain)]
 
 
 def run_align(workspace: Workspace, settings: AlignSettings) -> None:
@@ -200,8 +200,7 @@ def run_reason(workspace: Workspace, settings: ReasonSettings) -> None:
 
 def reason_reads(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
     embeddings = [workspace.embeddings] if TEMPLATE in settings.names else []
-    template = [Path(settings.template)] if settings.template else []
-    return [*corpus_reads(workspace, settings.domain), *embeddings, *template]
+    return [*corpus_reads(workspace, settings.domain), *embeddings, *map(Path, filter(None, [settings.template]))]
 
 
 def reason_writes(workspace: Workspace, settings: ReasonSettings) -> list[Path]:
