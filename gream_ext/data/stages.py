@@ -16,7 +16,7 @@ class PrepareSettings:
     source: str = option("table", help="What kind of data --path holds.", choices=tuple(READERS))
     k: int = option(5, least=0, help="Users and items keep at least this many interactions (k-core); 0 or 1 keeps all.")
     user_minimum: int | None = option(
-        None, least=0, help="The minimum for users, if it differs from --k; users with fewer than 3 are for training only."
+        None, least=0, help="The minimum for users, if it differs from --k; with fewer than 3 they only train."
     )
     repeats: Literal["keep", "first", "last"] = option(
         "keep",
