@@ -7,8 +7,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} to go{postfix}"
-ENDLESS = "{desc}: {n_fmt} {unit}, {elapsed} gone{postfix}"
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} elapsed, {remaining} left{postfix}"
+ENDLESS = "{desc}: {n_fmt} {unit}, {elapsed} elapsed{postfix}"
 
 
 class _Lines:

@@ -13,10 +13,10 @@ from gream_ext.workspace import Workspace
 @dataclass(frozen=True)
 class PrepareSettings:
     path: str = option(help="Folder of the source, or one file of it: the recbole wheel, a file of Amazon reviews.")
-    source: str = option("table", help="What stands at --path.", choices=tuple(READERS))
+    source: str = option("table", help="What kind of data --path holds.", choices=tuple(READERS))
     k: int = option(5, least=0, help="Users and items keep at least this many interactions (k-core); 0 or 1 keeps all.")
     user_minimum: int | None = option(
-        None, least=0, help="What users keep at least, where that is not --k; with fewer than 3 they only train."
+        None, least=0, help="The minimum for users, if it differs from --k; with fewer than 3 they only train."
     )
     repeats: Literal["keep", "first", "last"] = option(
         "keep",
@@ -25,11 +25,11 @@ class PrepareSettings:
     )
     split: Literal["leave-one-out", "time"] = option(
         "leave-one-out",
-        help="Held out are each user's last two interactions, or all after a moment.",
+        help="Held out are each user's last two interactions, or all after one point in time.",
         choices=("leave-one-out", "time"),
     )
     held_out: float = option(
-        0.2, above=0, most=0.9, help="With --split time: the share of interactions after it; half of them are the test."
+        0.2, above=0, most=0.9, help="With --split time: the share that is held out; the later half of it is the test."
     )
     ties: Literal["file", "shuffle"] = option(
         "file", help="Interactions at the same time: as in the file, or in random order.", choices=("file", "shuffle")

@@ -67,7 +67,7 @@ def ask(task: Task, cases: Sequence[Case], shards: Shards) -> pl.DataFrame:
     size = DIRECT_AT_ONCE if task.how.mode == "direct" else max(1, task.machine.rows_at_once // task.how.n)
     pieces = {number: cases[begin : begin + size] for number, begin in enumerate(range(0, len(cases), size))}
     done = {number: rows for number, some in pieces.items() if (rows := shards.read(number, some)) is not None}
-    with progress(total=len(cases), initial=sum(map(len, done.values())), unit="user", desc=task.how.mode) as bar:
+    with progress(total=len(cases), initial=sum(map(len, done.values())), unit=" users", desc=task.how.mode) as bar:
         missing = {number: some for number, some in pieces.items() if number not in done}
         for number, rows in answer_all(task, missing):
             done[number] = shards.write(number, rows)

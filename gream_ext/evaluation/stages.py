@@ -40,7 +40,7 @@ class EvaluateSettings:
     )
     split: Split = option("test", help="the interaction that is asked for")
     exclude_seen: bool = option(
-        False, help="never recommend what stands in the user's history; says which share of targets that rules out"
+        False, help="never recommend what is in the user's history; says which share of targets that rules out"
     )
     cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="cutoffs of recall and NDCG, k of Pass@k")
     beams: int = option(20, least=1, help="direct mode: width of the beam, and items a user")
@@ -228,7 +228,7 @@ class CompareSettings:
     second: str = option(help="the other; differences are second minus first")
     mode: Literal["direct", "reason"] = option("direct", help="of both")
     split: Split = option("test", help="whose interactions were asked for")
-    exclude_seen: bool = option(False, help="the evaluations that never recommend what stands in the user's history")
+    exclude_seen: bool = option(False, help="the evaluations that never recommend what is in the user's history")
     figures: tuple[str, ...] = option((), help="such as recall@10, ndcg@5, pass@1, first@10, reward; none: the usual")
     other: str | None = option(None, help="workspace of the second, where it is another one")
 

@@ -14,7 +14,7 @@ from gream_ext.inference.export_format import MANIFEST, read_about, read_manifes
 EXPORT_HELP = "what `gream export` wrote, in place of the workspace: a folder, or owner/name on the Hugging Face hub"
 KEPT = (".gitattributes", CARD, "LICENSE")
 """What a repository may hold that is no export yet."""
-LOG_IN = "check the name; for what is private or to be written, `hf auth login`"
+LOG_IN = "check the name; for a private repository, or to upload, `hf auth login`"
 
 
 def find_export(name: str) -> Path:

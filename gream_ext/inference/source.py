@@ -114,5 +114,7 @@ def known_items(titles: Titles, item_ids: Sequence[str]) -> tuple[str, ...]:
         if item not in titles:
             near = ", ".join(f"{one} ({titles.title(one)})" for one in titles.search(item, 3))
             hint = f"; by that title there are {near}" if near else ""
-            raise GreamError(f"item {item!r} is not in the catalogue{hint}: `--search WORDS` finds items by title")
+            raise GreamError(
+                f"item {item!r} is not in the catalogue{hint}: `gream recommend --search WORDS` finds items by title"
+            )
     return tuple(item_ids)

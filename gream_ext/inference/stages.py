@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecommendSettings:
-    user: str | None = option(None, help="a user of the workspace, with the whole history")
+    user: str | None = option(None, help="a user_id of the workspace; the whole history is used")
     history: list[str] | None = option(
-        None, help="item ids, oldest first, by spaces or commas; none at all: a new user"
+        None, help="item ids, oldest first, separated by spaces or commas; none at all: a new user"
     )
     search: str | None = option(None, help="only list the items whose titles hold these words, with their ids")
     n: int = option(10, least=1, most=1000, help="how many items")
     explain: bool = option(False, help="let the model reason first, and show it")
     exclude_seen: bool | None = option(
         None,
-        help="do not recommend what stands in the history; by default where nobody in the data has an item twice",
+        help="leave out what is in the history; the default if nobody in the data has an item twice",
     )
     categories: list[str] = option([], help="only items of these categories")
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     export: str | None = option(None, help=EXPORT_HELP)
-    seed: int | None = option(None, help="of the reasoning; without it every call differs")
+    seed: int | None = option(None, help="seed of the reasoning; without it every call differs")
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
     max_tokens: int = option(1024, least=1, help="longest reasoning, in tokens")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
@@ -79,10 +79,11 @@ def recommend(workspace: Workspace, settings: RecommendSettings) -> None:
     command.show_history(source.titles, question.history)
     if settings.explain:
         command.explain(recommender, question)
+        print("Direct mode, without reasoning:")
     [found] = recommender.direct([question])
     command.show(found)
     if settings.exclude_seen is None and question.exclude:
-        print("\nWithout what stands in the history: nobody in the data has an item twice (--no-exclude-seen).")
+        print("\nItems of the history are left out: nobody in the data has an item twice (--no-exclude-seen).")
 
 
 def make_question(source: "Source", settings: RecommendSettings) -> "Question":
@@ -104,7 +105,7 @@ def make_question(source: "Source", settings: RecommendSettings) -> "Question":
 class ExportSettings:
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
     output: str | None = option(None, help="folder to write, which must not exist; without it export/ in the workspace")
-    push: str | None = option(None, help="owner/name on the Hugging Face hub, to upload the export there, too")
+    push: str | None = option(None, help="owner/name on the Hugging Face hub, to upload the export to as well")
     private: bool = option(True, help="make a new repository there private")
     license: str | None = option(None, help="for the card: of the model; without it that of the base model")
     dataset: str | None = option(None, help="for the card: what the data are called, owner/name if they are on the hub")

@@ -58,7 +58,7 @@ def encode_here(shards: Sequence[Shard], choice: EncoderChoice, batch_size: int)
     from gream_ext.progress import progress as progress_bar
 
     encoder = open_encoder(*choice)
-    with progress_bar(total=sum(len(shard.texts) for shard in shards), desc="embed", unit="text") as progress:
+    with progress_bar(total=sum(len(shard.texts) for shard in shards), desc="embed", unit=" texts") as progress:
         for shard in shards:
             shard.write(encode(encoder, shard.texts, batch_size, progress.update))
 

@@ -65,7 +65,7 @@ def encode_with_ray(
             **each,
         )
         with progress_bar(
-            total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit="text"
+            total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit=" texts"
         ) as progress:
             for batch in encoded.iter_batches(batch_size=1):
                 count = int(batch["rows"][0])

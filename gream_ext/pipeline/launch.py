@@ -179,7 +179,7 @@ class Bar:
 
     def __init__(self, name: str, phase: str):
         self.name = name
-        self.bar = progress_bar(desc=f"{name}: {phase}", unit="step", bar_format="{desc}, {elapsed} gone")
+        self.bar = progress_bar(desc=f"{name}: {phase}", unit=" steps", bar_format="{desc}, {elapsed} elapsed")
         self.close = self.bar.close
 
     def show(self, progress: Progress | None) -> None:

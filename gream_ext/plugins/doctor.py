@@ -77,7 +77,7 @@ def check_verl() -> Finding:
     found = tried(found, "a group's advantages", "rl", _first_step("verl"))
     if importlib.util.find_spec("sglang") is None:
         found = found.having(
-            "SGLang rollout", note="no SGLang here, with which GPU recipes roll out; the recipe cpu does not"
+            "SGLang rollout", note="SGLang is not installed: the GPU recipes need it, the recipe cpu does not"
         )
     else:
         found = _import_kernels(found, "SGLang rollout", "rl", "verl.workers.rollout.sglang_rollout.sglang_rollout")
@@ -139,7 +139,7 @@ def _with_gpu(found: Finding) -> Finding:
 
     said = note = ""
     if not DRIVER_FILE.exists():
-        note = "none here, and none was tried"
+        note = "this machine has none"
     elif torch.version.cuda is None:
         note = "not used: this PyTorch is built for CPUs"
     else:

@@ -93,7 +93,7 @@ def test_in_a_pipe_the_bar_is_lines_and_says_the_phase_until_there_are_steps(wor
     assert "\r" not in done.stderr
     said = done.stderr.splitlines()
     assert said[0].startswith("sft: starting LLaMA-Factory, 00:0")
-    assert said[-1].startswith("sft: 1 of 2 step, 00:0")
+    assert said[-1].startswith("sft: 1 of 2 steps, 00:0")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's signal")

@@ -62,7 +62,7 @@ def test_what_was_consumed_is_left_out_where_nobody_comes_back(
     )
     run(once, RecommendSettings(history=["i1", "i2"], n=40, max_tokens=5))
     said = lines(capsys)
-    assert said[-1] == "Without what stands in the history: nobody in the data has an item twice (--no-exclude-seen)."
+    assert said[-1] == "Items of the history are left out: nobody in the data has an item twice (--no-exclude-seen)."
     assert {line.split()[1] for line in said[3:-1]} == set(ALL) - {"i1", "i2"}
     assert main(["recommend", "--workspace", str(once.root), "--history", "i1", "--n", "40", "--no-exclude-seen"]) == 0
     assert {line.split()[1] for line in lines(capsys)[2:]} == set(ALL)

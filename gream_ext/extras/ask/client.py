@@ -43,7 +43,7 @@ class Client:
         texts = {known: text for known, text in found.items() if text is not None}
         reasons: dict[str, str] = {}
         waiting = deque(known for known in same if known not in texts)
-        with progress(total=len(same), initial=len(texts), desc=description, unit="request") as bar:
+        with progress(total=len(same), initial=len(texts), desc=description, unit=" requests") as bar:
 
             async def work(client: openai.AsyncOpenAI) -> None:
                 while waiting and not self.stop.is_set():

@@ -79,7 +79,7 @@ def trial(
     order = random.Random(f"compare/{seed}").sample(range(len(train)), len(train))
     losses = {"0": measured()}
     model.train()
-    for step in progress(range(settings.steps), desc="train", unit="step"):
+    for step in progress(range(settings.steps), desc="train", unit=" steps"):
         rows = [train[order[(step * settings.batch_size + k) % len(order)]] for k in range(settings.batch_size)]
         with arithmetic:
             found, _ = token_losses(model, batch_of(rows))

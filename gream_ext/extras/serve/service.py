@@ -50,7 +50,7 @@ class Ask(BaseModel):
     n: int | None = Field(None, ge=1, description="how many items (direct mode); 10 where nothing is said")
     exclude_history: bool | None = Field(
         None,
-        description="do not recommend what stands in the history; default: where nobody in the data has an item twice",
+        description="leave out what is in the history; the default if nobody in the data has an item twice",
     )
     exclude: list[str] = Field(default_factory=list, description="items that may not be recommended")
     categories: list[str] | None = Field(None, description="only items of one of these categories")

@@ -23,9 +23,9 @@ class ServeSettings:
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0 lets every machine in")
     allowed_hosts: list[str] = option(
         [],
-        help="more names by which requests may call the service, as a proxy may; one that listens on this machine "
-        "alone answers to localhost only, lest a page of elsewhere gets at it, and any other to every name, unless "
-        "names are given",
+        help="further host names that the service answers to, such as your proxy's; without any, a service that "
+        "listens on this machine only answers to localhost alone, so that no web page can reach it under another "
+        "name, and any other service to every name",
     )
     port: int = option(8000, least=0, most=65_535, help="port to listen on; 0: any free one")
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
@@ -41,13 +41,13 @@ class ServeSettings:
     max_batch: int = option(32, least=1, help="direct requests computed together")
     max_streams: int = option(8, least=1, help="reasonings under way at once; others wait")
     max_waiting: int = option(256, least=1, help="requests that may wait; more get 503")
-    max_connections: int = option(512, least=1, help="connections at once; the next are closed")
-    direct_seconds: float = option(30.0, above=0, help="time for a direct request")
-    reason_seconds: float = option(120.0, above=0, help="time for a reasoning")
+    max_connections: int = option(512, least=1, help="connections at once; further ones are closed")
+    direct_seconds: float = option(30.0, above=0, help="seconds for a direct request")
+    reason_seconds: float = option(120.0, above=0, help="seconds for a reasoning")
     body_seconds: float = option(
         10.0,
         above=0,
-        help="time for the headers of a request, for its body, and for reading what is answered",
+        help="seconds for the headers of a request, for its body, and for the client to read the answer",
     )
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ def export(files: Mapping[Path, int], curriculum: Curriculum, folder: Path) -> N
         draft.mkdir()
         (draft / "dataset_info.json").write_text(json.dumps({NAME: info}, indent=2), encoding="utf-8")
         out = stack.enter_context((draft / f"{NAME}.jsonl").open("w", encoding="utf-8"))
-        for share in progress(range(curriculum.settings.epochs), desc="curriculum export", unit="epoch"):
+        for share in progress(range(curriculum.settings.epochs), desc="curriculum export", unit=" epochs"):
             for row in (row for batch in curriculum.share(share) for row in batch):
                 file, start = places[row]
                 file.seek(start)
