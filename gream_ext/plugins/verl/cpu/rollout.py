@@ -16,6 +16,8 @@ import torch
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
+from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.errors import GreamError
 from gream_ext.plugins.verl import answers
 from gream_ext.plugins.verl.cpu.server import Request, RolloutServer, Tokens
@@ -40,6 +42,8 @@ class TransformersRollout(BaseRollout):
         self.seen: Counter[tuple[int, ...]] = Counter()
         self.rank = int(os.environ.get("RANK", 0))
         self.thread: threading.Thread | None = None
+        self.decoder: LanguageModel | None = None
+        """The model as decoding sees it, from the first batch on: what it allows is found out once."""
 
     async def resume(self, tags: list[str]) -> None:
         return
@@ -93,11 +97,11 @@ class TransformersRollout(BaseRollout):
         return [tokens for tokens in responses if tokens is not None]
 
     def _sample(self, requests: Sequence[Request], options: dict[str, Any]) -> list[Tokens]:
-        from gream_ext.inference.engines.transformers import sample_tokens
-
+        if self.decoder is None:
+            self.decoder = LanguageModel(self.model)
         tokenizer = self.model_config.tokenizer
         samples = sample_tokens(
-            self.model,
+            self.decoder,
             [request.prompt_ids for request in requests],
             temperature=float(options["temperature"]),
             top_p=float(options["top_p"]),
