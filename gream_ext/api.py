@@ -26,7 +26,13 @@ from gream_ext.workspace import Workspace
 ItemId = str | int
 
 
-def load(folder: str | Path, model: str | None = None, device: str = "auto", max_tokens: int = 1024) -> "Recommender":
+def load(
+    folder: str | Path,
+    model: str | None = None,
+    device: str = "auto",
+    max_tokens: int = 1024,
+    prior_weight: float | None = None,
+) -> "Recommender":
     """The model of a workspace, or of what ``gream export`` wrote, here or on the Hugging Face hub.
 
     Args:
@@ -35,6 +41,8 @@ def load(folder: str | Path, model: str | None = None, device: str = "auto", max
         model: ``sft`` or ``srpo`` of a workspace; None: the one that was trained last.
         device: as torch names it; ``auto``: cuda where there is one.
         max_tokens: longest reasoning, in tokens.
+        prior_weight: how much counts of training pairs guide `recommend` beside the model (docs/evaluation.md); None:
+            not at all. Needs a workspace.
 
     Raises:
         GreamError: there is no such model or device, or the folder is not whole.
@@ -47,7 +55,7 @@ def load(folder: str | Path, model: str | None = None, device: str = "auto", max
     if exported and model is not None:
         raise GreamError(f"{folder} is an export of one model: leave model out")
     source = find_source(Workspace(folder), model, str(folder) if exported else None)
-    return Recommender(source, inference.load(source, device, max_tokens))
+    return Recommender(source, inference.load(source, device, max_tokens, prior_weight=prior_weight))
 
 
 class Recommender:

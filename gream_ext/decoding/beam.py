@@ -11,6 +11,7 @@ from gream_ext.decoding.beam_step import IMPOSSIBLE, Children, deciding_levels, 
 from gream_ext.decoding.checks import NOTHING_ALLOWED, check_numbers
 from gream_ext.decoding.continuation import Prompts, start
 from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.prior import NodePrior, Prior
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
@@ -26,6 +27,7 @@ def search(
     parts: Sequence[SubCatalogue | None] | None = None,
     normalisation: Normalisation = "catalogue",
     static: bool | None = None,
+    prior: Prior | None = None,
 ) -> list[Ranking]:
     """The ``beams`` likeliest items after each prompt (token ids, none empty).
 
@@ -38,6 +40,8 @@ def search(
     Otherwise what is certain is not computed, which on a CPU is less work. None: as the device wants it. Both give the
     same items, in float32 with the same scores within rounding; in bfloat16 scores depend a little on which requests
     stand together, and near ties may change places.
+
+    ``prior`` has a mass of every item for each prompt, by which beams are guided and items scored; no graph then.
     """
     trie = trie.to(model.device)
     parts = list(parts) if parts is not None else [None] * len(prompts)
@@ -51,12 +55,13 @@ def search(
     )
     if static is None:
         static = model.device.type != "cpu" and model.traits.shares_prompts
-    if static and model.device.type == "cuda":
+    guide = None if prior is None else prior.take(served).on(trie, asked.parts)
+    if static and guide is None and model.device.type == "cuda":
         from gream_ext.decoding.graphs import captured_search  # only where there are graphs
 
         nodes, scores = captured_search(model, trie, asked)
     else:
-        nodes, scores = decode(model, trie, *asked.tensors(trie), beams, normalisation, static)
+        nodes, scores = decode(model, trie, *asked.tensors(trie), beams, normalisation, static, guide)
     rows, found = trie.rows[trie.begin[nodes.clamp(min=0)]].cpu().numpy(), scores.cpu().numpy()
     check_numbers(not np.isnan(found).any())
     for place, request in enumerate(served):
@@ -92,18 +97,21 @@ def decode(
     beams: int,
     normalisation: Normalisation,
     static: bool,
+    prior: NodePrior | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Complete nodes int64 and scores float32 [requests, beams], best first, `NOWHERE` where there is none.
 
     With ``static`` nothing is read back to the host.
     """
-    run = _Search(model, trie, restrictions, normalisation, static)
+    run = _Search(model, trie, restrictions, normalisation, static, prior)
     levels = deciding_levels(trie, normalisation)
     continuation = start(model, prompts, capacity=max(1, levels - 1))
     hidden = continuation.first
     nodes = torch.full((len(prompts), 1), ROOT, dtype=torch.int64, device=trie.device)
     nodes = settle(trie, nodes, normalisation)
     scores = torch.zeros(len(prompts), 1, device=trie.device)
+    if prior is not None:
+        scores = scores + prior.of(torch.arange(len(prompts), device=trie.device)[:, None], nodes)
     asking = run.asking(nodes)
     for level in range(levels):
         if asking is not None and not len(asking):
@@ -135,6 +143,7 @@ class _Search:
     restrictions: Restrictions
     normalisation: Normalisation
     static: bool
+    prior: NodePrior | None
 
     def asking(self, nodes: Tensor) -> Tensor | None:
         """Which beams' next token the model is asked for, int64: those neither dead nor complete. None: all of them."""
@@ -154,6 +163,9 @@ class _Search:
         requests = beams // nodes.shape[1]
         at = nodes.flatten()[beams]
         found = expand(trie, at, requests, self.restrictions, level, logits, trie.token_rank, total)
+        if self.prior is not None:
+            gained = self.prior.of(requests[:, None], found.nodes) - self.prior.of(requests, at.clamp(min=0))[:, None]
+            found = found._replace(gains=found.gains + gained)
         if asking is None:
             return found
         shape = (nodes.numel(), found.nodes.shape[1])

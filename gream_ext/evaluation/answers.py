@@ -14,11 +14,13 @@ from gream_ext.data.histories import Case, Split
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
+from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Normalisation, Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
 from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
+from gream_ext.inference.prior_options import PriorName
 from gream_ext.inference.questions import Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
@@ -48,6 +50,8 @@ class Decoding:
     seed: int | None
     dtype: str
     engine: EngineName
+    prior: PriorName | None
+    prior_weight: float
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -83,6 +87,8 @@ class Task:
     item_index: Path
     how: Decoding
     machine: Machine
+    training: Sequence[Sequence[str]] = ()
+    """Training histories, for the prior."""
 
 
 def load(task: Task) -> Modes:
@@ -103,7 +109,8 @@ def load(task: Task) -> Modes:
         prompts_at_once=machine.prompts_at_once,
         rows_at_once=machine.rows_at_once,
     )
-    return Modes(engine, index, task.how.prompts)
+    prior = CoOccurrence.fitted(index, task.training, task.how.prior_weight) if task.how.prior else None
+    return Modes(engine, index, task.how.prompts, prior)
 
 
 def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:

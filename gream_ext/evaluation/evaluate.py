@@ -47,9 +47,11 @@ def evaluate(
         "model_sha256": model_hash(model, workspace.item_index),
     }
     shards = Shards(path, identity(about, [workspace.interactions]))
-    rows = ask(Task(model, workspace.item_index, how, machine), cases, shards)
+    histories = training_histories(workspace)
+    training = list(histories.values()) if how.prior else ()
+    rows = ask(Task(model, workspace.item_index, how, machine, training), cases, shards)
     check_rows(rows, index)
-    popular = popular_items(training_histories(workspace), index.item_ids)
+    popular = popular_items(histories, index.item_ids)
     figures = summarise(rows, how.mode, cutoffs, len(index), popular, how.rank)
     if how.mode == "reason":
         figures |= faithfulness(index, cases, rows)

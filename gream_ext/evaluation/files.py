@@ -106,7 +106,8 @@ class Evaluations:
         about = files(path)[1]
         if not about.exists():
             return None
-        here = self._hash(model) if model in OWN_MODELS else None
+        own = model.partition("+")[0]
+        here = self._hash(own) if own in OWN_MODELS else None
         if here in (None, read_json(about, f"evaluate --model {model} --mode {mode}").get("model_sha256")):
             return path
         name = about.relative_to(self.workspace.root).as_posix()
@@ -154,6 +155,15 @@ def model_name(workspace: Workspace, model: str) -> str:
     folder = model_folder(workspace, model).resolve()
     own = (name for name in OWN_MODELS if workspace.model(name).resolve() == folder)
     return next(own, foreign_name(folder))
+
+
+def with_prior(model: str, prior: str | None, weight: float) -> str:
+    """A model with a prior is called as another one, so that its figures take the place of none of the model's own.
+
+    >>> with_prior("sft", "co-occurrence", 0.5), with_prior("sft", None, 0.5)
+    ('sft+co-occurrence0.5', 'sft')
+    """
+    return f"{model}+{prior}{weight:g}" if prior else model
 
 
 def foreign_name(folder: Path) -> str:

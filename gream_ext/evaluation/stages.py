@@ -12,10 +12,11 @@ from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.baselines import bring, measure_simple
 from gream_ext.evaluation.compare import comparison_table, evaluation
-from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem
+from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem, with_prior
 from gream_ext.evaluation.protocol import check_cutoffs, summary_line
 from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
+from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
@@ -55,16 +56,13 @@ class EvaluateSettings:
     faithful: bool = option(
         True, help="reasoning mode: the history that a response writes again keeps to the user's; needs constrained"
     )
+    prior: PriorName | None = option(None, help=PRIOR_HELP)
+    prior_weight: float = option(WEIGHT, least=0, help=WEIGHT_HELP)
     beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
-    window: int | None = option(
-        None, least=1, help="items of a history that a prompt shows; none: as in training, or 20"
-    )
+    window: int | None = option(None, least=1, help="items of a history in a prompt; none: as in training, or 20")
     system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
     limit: int | None = option(
-        None,
-        least=1,
-        help="only the first users, for a trial: with files of its own, such as direct-test-first3.json, that the "
-        "report leaves out; none: all",
+        None, least=1, help="only the first users, for a trial: in files such as direct-test-first3.json; none: all"
     )
     seed: int = option(0, help="seed of the samples")
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
@@ -83,6 +81,8 @@ class EvaluateSettings:
         if not self.constrained and self.exclude_seen and self.mode == "reason":
             raise GreamError("exclude_seen needs constrained answers in reasoning mode: leave constrained on")
         check_engine(self.engine, self.server)
+        if self.prior and (self.mode != "direct" or self.engine != "transformers"):
+            raise GreamError("prior needs direct mode and the transformers engine: leave it out")
         if self.engine == "sglang" and self.processes > 1:
             raise GreamError("processes must be 1 with the sglang engine, which shares its work out itself")
         check_cutoffs(self.cutoffs, self.beams if self.mode == "direct" else self.n)
@@ -120,7 +120,7 @@ def _part(kind: type, settings: EvaluateSettings, **changed: Any) -> Any:
 
 def evaluated(workspace: Workspace, settings: EvaluateSettings) -> Path:
     """The stem of the files."""
-    name = model_name(workspace, settings.model)
+    name = with_prior(model_name(workspace, settings.model), settings.prior, settings.prior_weight)
     path = stem(workspace, name, settings.mode, settings.split, settings.exclude_seen)
     return path if settings.limit is None else path.with_name(f"{path.name}-first{settings.limit}")
 
@@ -136,6 +136,7 @@ def _evaluate_label(settings: EvaluateSettings) -> str:
     seen = " unseen" if settings.exclude_seen else ""
     trial = "" if settings.limit is None else f" first{settings.limit}"
     model = foreign_name(Path(settings.model)) if "/" in settings.model else settings.model
+    model = with_prior(model, settings.prior, settings.prior_weight)
     return f"evaluate {model} {settings.mode} {settings.split}{seen}{trial}"
 
 

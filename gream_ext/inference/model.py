@@ -9,6 +9,7 @@ from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
+from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
@@ -33,10 +34,12 @@ def load(
     engine: EngineName = "transformers",
     server: str | None = None,
     normalisation: Normalisation = "catalogue",
+    prior_weight: float | None = None,
 ) -> "ModelRecommender":
     """Load the model of a source onto ``device`` (``auto``: cuda where there is one).
 
-    `GreamError` when its folder cannot be read or does not fit the item index.
+    ``prior_weight`` is that of the co-occurrence prior in direct mode; None: the model alone. `GreamError` when its
+    folder cannot be read or does not fit the item index, and for a prior where there are no interactions to count.
     """
 
     def make_trie(tokenizer: Any) -> ItemTrie:
@@ -45,9 +48,13 @@ def load(
             raise GreamError(f"{source.trie} has {len(trie)} items, the item index {len(source.index)}: export again")
         return trie
 
+    training = () if prior_weight is None else source.training().values()
+    if prior_weight is not None and not training:
+        raise GreamError("an export has no interactions, which the prior counts: name the workspace, or leave it out")
+    prior = None if prior_weight is None else CoOccurrence.fitted(source.index, training, prior_weight)
     device = chosen_device(device)
     opened = open_engine(engine, source.model, make_trie, device, server=server, normalisation=normalisation)
-    modes = Modes(opened, source.index, source.how.prompts)
+    modes = Modes(opened, source.index, source.how.prompts, prior)
     return ModelRecommender(modes, source.titles, max_new_tokens)
 
 

@@ -9,6 +9,7 @@ from gream_ext.corpus.prompts import Message, direct_messages, history_text, rea
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import find_all
+from gream_ext.inference.co_occurrence import LATEST, CoOccurrence
 from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Ranking, Sample, Sampling, SubCatalogue, require
 from gream_ext.inference.questions import Recommendation
 from gream_ext.response import DEFAULT_FORMAT
@@ -65,6 +66,8 @@ class Modes:
     engine: Engine
     index: "ItemIndex"
     prompts: PromptSettings = field(default_factory=PromptSettings)
+    prior: CoOccurrence | None = None
+    """What guides the beam of direct mode beside the model."""
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of chat messages, up to where the response begins."""
@@ -93,17 +96,19 @@ class Modes:
             "direct mode within a part of the catalogue",
         )
         answers: dict[int, RankedItems] = {}
-        prompts, parts, numbers = [], [], []
+        prompts, parts, latest = {}, {}, {}
         for number, request in enumerate(requests):
             try:
-                prompts.append(self.direct_prompt(request.history))
-                parts.append(self.part(request))
+                prompts[number], parts[number], latest[number] = (
+                    self.direct_prompt(request.history),
+                    self.part(request),
+                    self._rows(request.history[-LATEST:] if self.prior else ()),
+                )
             except GreamError as error:
-                del prompts[len(parts) :]
                 answers[number] = RankedItems((), str(error))
-            else:
-                numbers.append(number)
-        for number, ranking in zip(numbers, self.engine.recommend(prompts, beams, parts), strict=True):
+        prior = self.prior.prior(list(latest.values())) if self.prior else None
+        found = self.engine.recommend(list(prompts.values()), beams, list(parts.values()), prior)
+        for number, ranking in zip(prompts, found, strict=True):
             answers[number] = self._ranked(ranking)
         return [answers[number] for number in range(len(requests))]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gream_ext.base_model.model_format import ModelFormat, read_format
+from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
 from gream_ext.inference.export_format import TRIE, read_manifest
 from gream_ext.inference.sharing import find_export
@@ -33,6 +34,8 @@ class Source:
     trie: Path | None = None
     histories: Callable[[], Mapping[str, tuple[str, ...]]] = dict
     """Every known user's items, oldest first: all of them, for what comes next is asked now."""
+    training: Callable[[], Mapping[str, tuple[str, ...]]] = dict
+    """What of them the model was trained on: all that a prior may count."""
 
     def __post_init__(self) -> None:
         missing = [item for item in self.index.item_ids if item not in self.titles]
@@ -58,6 +61,7 @@ def workspace_source(workspace: Workspace, model: str | None = None) -> Source:
         how=read_format(folder),
         repeats=has_repeats(workspace),
         histories=lambda: all_histories(workspace),
+        training=lambda: training_histories(workspace),
     )
 
 

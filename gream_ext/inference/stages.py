@@ -15,6 +15,7 @@ from gream_ext.inference.engines.names import (
     Normalisation,
     check_engine,
 )
+from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
 from gream_ext.inference.sharing import EXPORT_HELP, is_hub_name
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
@@ -46,12 +47,16 @@ class RecommendSettings:
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP)
     normalisation: Normalisation = option("catalogue", help=NORMALISATION_HELP)
+    prior: PriorName | None = option(None, help=PRIOR_HELP)
+    prior_weight: float = option(WEIGHT, least=0, help=WEIGHT_HELP)
 
     def __post_init__(self) -> None:
         asked = (self.user is not None, self.history is not None, self.search is not None)
         if sum(asked) != 1:
             raise GreamError("recommend needs one of --user ID, --history ID ID …, --search WORDS")
         check_engine(self.engine, self.server)
+        if self.prior and self.engine == "sglang":
+            raise GreamError("prior needs the transformers engine: leave one of them out")
         if self.seed is not None and self.engine == "sglang":
             raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")
 
@@ -68,7 +73,8 @@ def recommend(workspace: Workspace, settings: RecommendSettings) -> None:
         command.show_found(source.titles, settings.search, settings.n)
         return
     question = make_question(source, settings)
-    how = settings.engine, settings.server, settings.normalisation
+    weight = settings.prior_weight if settings.prior else None
+    how = settings.engine, settings.server, settings.normalisation, weight
     recommender = load(source, settings.device, settings.max_tokens, *how)
     command.show_history(source.titles, question.history)
     if settings.explain:

@@ -34,6 +34,11 @@ def add_items(workspace: Workspace, earlier: str) -> None:
     levels = old.length - (slot != "none")
     codebooks = load_codebooks(source.codebooks, old.sizes[:levels], about.get("codebooks_sha256"))
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
+    if about.get("collaborative"):
+        raise GreamError(
+            f"{source.item_index} was built with --collaborative, and new items have no training interactions: build a "
+            "new index"
+        )
     vectors = read_embeddings(workspace, len(item_ids))
     if vectors.shape[1] != codebooks[0].shape[1]:
         raise GreamError(

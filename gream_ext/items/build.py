@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import tokens
 from gream_ext.items.codebooks import save_codebooks
+from gream_ext.items.collaborative import beside, collaborative_vectors
 from gream_ext.items.conflict import ConflictSlot, add_conflict_slot
 from gream_ext.items.index import ItemIndex
 from gream_ext.items.kmeans import Start
@@ -33,6 +35,13 @@ class Codes:
     codebooks: Sequence[np.ndarray] = ()
     errors: Sequence[float] | None = None
     reassigned: Mapping[str, Any] | None = None
+
+
+def with_collaborative(
+    workspace: Workspace, vectors: np.ndarray, item_ids: Sequence[str], weight: float, seed: int
+) -> np.ndarray:
+    """The vectors of ``item_ids`` with those of training histories beside them, see `gream_ext.items.collaborative`."""
+    return beside(vectors, collaborative_vectors(training_histories(workspace).values(), item_ids, seed), weight)
 
 
 def foreign_codes(codes: np.ndarray, codebook_size: int | None) -> Codes:

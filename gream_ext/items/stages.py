@@ -87,6 +87,11 @@ class BuildSettings:
     start: Literal["ladder", "components"] = option(
         "ladder", help="Where k-means starts: evenly used codes (ladder), or a lower quantisation error (components)."
     )
+    collaborative: float = option(
+        0.0,
+        least=0,
+        help="How much what stands near an item in training histories counts beside its text; 1: as much; 0: nothing.",
+    )
     seed: int = option(0, help="Same seed, same index.")
     from_file: str | None = option(
         None, help="JSONL[.gz] with item_id and a list of codes, or NAME.index.json: take these codes, do not cluster."
@@ -102,13 +107,17 @@ def run_build(workspace: Workspace, settings: BuildSettings) -> None:
     item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
     rows = build.sorted_rows(item_ids)
     if settings.from_file is not None:
-        if settings.balance is not None or settings.reassign:
-            raise GreamError("--balance and --reassign need vectors: they do not go with --from-file")
+        if settings.balance is not None or settings.reassign or settings.collaborative:
+            raise GreamError("--balance, --reassign and --collaborative need vectors: they do not go with --from-file")
         codes = read_codes(Path(settings.from_file), settings.from_field, [item_ids[row] for row in rows])
         made = build.foreign_codes(codes, settings.codebook_size)
     else:
+        vectors = build.read_embeddings(workspace, len(item_ids))[rows]
+        if settings.collaborative:
+            ordered = [item_ids[row] for row in rows]
+            vectors = build.with_collaborative(workspace, vectors, ordered, settings.collaborative, settings.seed)
         made = build.clustered_codes(
-            build.read_embeddings(workspace, len(item_ids))[rows],
+            vectors,
             settings.levels,
             settings.codebook_size,
             settings.iterations,
@@ -125,12 +134,14 @@ def run_build(workspace: Workspace, settings: BuildSettings) -> None:
         "reassign": settings.reassign,
         "balance": settings.balance,
         "start": settings.start,
+        **({"collaborative": settings.collaborative} if settings.collaborative else {}),
     }
     build.write_index(workspace, item_ids, made, settings.conflict_slot, settings.slot_size, metadata)
 
 
 def _build_reads(workspace: Workspace, settings: BuildSettings) -> Sequence[Path]:
-    return (workspace.items, Path(settings.from_file) if settings.from_file else workspace.embeddings)
+    files = (workspace.items, Path(settings.from_file) if settings.from_file else workspace.embeddings)
+    return (*files, workspace.interactions) if settings.collaborative else files
 
 
 def _build_writes(workspace: Workspace, settings: BuildSettings) -> Sequence[Path]:

@@ -1,8 +1,6 @@
 """Command ``serve``: recommendations over HTTP, and one page to try them."""
 
-import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
 from gream_ext.inference.device import check_device
@@ -15,14 +13,9 @@ from gream_ext.inference.engines.names import (
     check_engine,
 )
 from gream_ext.inference.sharing import EXPORT_HELP
-from gream_ext.inference.source import Source, find_source
+from gream_ext.inference.source import find_source
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
-
-if TYPE_CHECKING:
-    from gream_ext.extras.serve.service import Limits, Shop
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True)
@@ -62,68 +55,14 @@ class ServeSettings:
 
 
 def run(workspace: Workspace, settings: ServeSettings) -> None:
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise GreamError(f"serving needs {error.name}: pip install 'gream-ext[serve]'") from None
     if settings.server is None:
         check_device(settings.device)
     source = find_source(workspace, settings.model, settings.export)
-    shop = make_shop(source, settings)
-
-    from gream_ext.extras.serve.connections import BACKLOG, bounded_connections
-    from gream_ext.extras.serve.guard import log_without_noise
-    from gream_ext.extras.serve.service import create_app
-    from gream_ext.inference.model import load
-
-    recommender = load(
-        source, settings.device, settings.max_tokens, settings.engine, settings.server, settings.normalisation
-    )
-    app = create_app(recommender, shop, limits(settings), answered_hosts(settings))
-    with listening(settings.host, settings.port) as listener:
-        host, port = listener.getsockname()[:2]
-        print(f"gream serve: {source.name}, {len(source.index):,} items, http://{host}:{port}/", flush=True)
-        if settings.host not in LOOPBACK:
-            print("gream serve: open to other machines, without a password", flush=True)
-        http = bounded_connections(settings.body_seconds, settings.max_connections)
-        config = uvicorn.Config(app, http=http, backlog=BACKLOG, timeout_graceful_shutdown=5, **log_without_noise())
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def answered_hosts(settings: ServeSettings) -> frozenset[str] | None:
-    """The names that requests may call the service by; None: any.
-
-    A page of elsewhere whose name is made to mean 127.0.0.1 would be let in otherwise (DNS rebinding).
-    """
-    if settings.host not in LOOPBACK and not settings.allowed_hosts:
-        return None
-    return LOOPBACK | {name.lower() for name in (settings.host, *settings.allowed_hosts)}
-
-
-def make_shop(source: Source, settings: ServeSettings) -> "Shop":
-    from gream_ext.extras.serve.service import Shop
-
-    histories = source.histories() if settings.users else {}
-    return Shop(source.titles, tuple(histories), histories.get, source.name, source.repeats)
-
-
-def limits(settings: ServeSettings) -> "Limits":
-    from gream_ext.extras.serve.service import Limits
-
-    names = ("max_history", "max_n", "body_seconds", "direct_seconds", "reason_seconds", "max_batch", "max_streams",
-             "max_waiting")  # fmt: skip
-    return Limits(**{name: getattr(settings, name) for name in names})
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A listening socket, before the model is asked anything; `GreamError` when the address is taken."""
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        why = error.strerror or error
-        raise GreamError(f"cannot listen on {host} port {port} ({why}): choose another --host or --port") from None
+        from gream_ext.extras.serve.server import serve
+    except ModuleNotFoundError as error:
+        raise GreamError(f"serving needs {error.name}: pip install 'gream-ext[serve]'") from None
+    serve(source, settings)
 
 
 STAGE = Stage(name="serve", settings=ServeSettings, run=run)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from gream_ext.decoding.checks import check_ranges
+from gream_ext.decoding.prior import Prior
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.errors import GreamError
@@ -43,6 +44,8 @@ class Capabilities:
     streams: bool
     faithful_histories: bool
     """Reasoning mode whose written history keeps to the user's own."""
+    priors: bool = False
+    """Direct mode whose beams a prior guides."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,11 @@ class Engine(Protocol):
     capabilities: Capabilities
 
     def recommend(
-        self, prompts: Sequence[Sequence[int]], beams: int, allowed: Sequence[SubCatalogue | None] | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        beams: int,
+        allowed: Sequence[SubCatalogue | None] | None = None,
+        prior: Prior | None = None,
     ) -> list[Ranking]:
         """The ``beams`` likeliest items after each prompt; a request that cannot be answered fails alone."""
         ...

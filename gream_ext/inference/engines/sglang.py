@@ -13,12 +13,13 @@ import torch
 
 from gream_ext.decoding.checks import NOTHING_ALLOWED, check_prompts
 from gream_ext.decoding.faithful import Rewriting
+from gream_ext.decoding.prior import Prior
 from gream_ext.decoding.processors import answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling
+from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling, require
 from gream_ext.inference.engines.sglang_offline import Offline
 from gream_ext.inference.engines.sglang_reply import finish, ranking
 from gream_ext.inference.engines.sglang_request import (
@@ -82,9 +83,14 @@ class SGLangEngine:
         self.transport.close()
 
     def recommend(
-        self, prompts: Sequence[Sequence[int]], beams: int, allowed: Sequence[SubCatalogue | None] | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        beams: int,
+        allowed: Sequence[SubCatalogue | None] | None = None,
+        prior: Prior | None = None,
     ) -> list[Ranking]:
         """The ``beams`` likeliest items after each prompt, by SGLang's own beam search along the trie."""
+        require(self, "priors", prior is not None, "a prior in the beam")
         if beams < 2:
             raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
         check_prompts(prompts)

@@ -10,6 +10,7 @@ from gream_ext.decoding.beam import search
 from gream_ext.decoding.checks import check_prompts
 from gream_ext.decoding.faithful import FaithfulHistory, HistoryProcessor, Rewriting
 from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.prior import Prior
 from gream_ext.decoding.processors import AnswerProcessor, answer_tokens
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import SubCatalogue
@@ -47,6 +48,7 @@ class TransformersEngine:
         seeds=True,
         streams=True,
         faithful_histories=True,
+        priors=True,
     )
 
     def __init__(
@@ -73,7 +75,11 @@ class TransformersEngine:
         self._rewriting = Rewriting.of(tokenizer)
 
     def recommend(
-        self, prompts: Sequence[Sequence[int]], beams: int, allowed: Sequence[SubCatalogue | None] | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        beams: int,
+        allowed: Sequence[SubCatalogue | None] | None = None,
+        prior: Prior | None = None,
     ) -> list[Ranking]:
         """The ``beams`` likeliest items after each prompt, see `gream_ext.decoding.beam.search`."""
         if beams < 1:
@@ -86,7 +92,8 @@ class TransformersEngine:
             for batch in batches([len(prompt) for prompt in prompts], steps, self.tokens_at_once, self.prompts_at_once):
                 asked = [prompts[number] for number in batch]
                 some = [parts[number] for number in batch]
-                answers = search(self.model, self.trie, asked, beams, some, self.normalisation)
+                own = None if prior is None else prior.take(batch)
+                answers = search(self.model, self.trie, asked, beams, some, self.normalisation, prior=own)
                 found.update(zip(batch, answers, strict=True))
                 bar.update(len(batch))
         return [found[number] for number in range(len(prompts))]
