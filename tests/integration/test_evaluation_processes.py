@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from gream_ext.base_model.model_format import ModelFormat, write_format
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.evaluation.stages import EVALUATE as STAGE
 from gream_ext.evaluation.stages import EvaluateSettings
 from gream_ext.items.index import ItemIndex
@@ -27,6 +29,7 @@ def workspace(tmp_path_factory):
     model, tokenizer = tiny_chat_model(ItemIndex.load(workspace.item_index))
     model.save_pretrained(workspace.model("sft"))
     tokenizer.save_pretrained(workspace.model("sft"))
+    write_format(workspace.model("sft"), ModelFormat(PromptSettings()))
     return workspace
 
 

@@ -24,6 +24,8 @@ from tests.support.tiny_workspace import make_model_workspace  # noqa: E402
 
 pytestmark = pytest.mark.integration
 ITEMS = {f"i{number}" for number in range(40)}
+OPTIONS = ("--max-tokens", "40", "--body-seconds", "240", "--direct-seconds", "240", "--reason-seconds", "240")
+"""Time limits that only a fault reaches."""
 
 
 @contextlib.contextmanager
@@ -44,7 +46,7 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     workspace = make_model_workspace(tmp_path_factory.mktemp("serve"))
-    with serving("--workspace", str(workspace.root), "--max-tokens", "40", "--body-seconds", "60") as (address, _):
+    with serving("--workspace", str(workspace.root), *OPTIONS) as (address, _):
         yield address
 
 
@@ -89,7 +91,7 @@ def test_many_clients_at_once_and_bad_ones_among_them(address: str) -> None:
 
     async def everybody() -> list[bool]:
         limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=240, limits=limits) as client:
             work = [good(client, n) for n in range(200)] + [bad(client, n) for n in range(24)]
             work += [leaving(client, n) for n in range(6)]
             return list(await asyncio.gather(*work))
