@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 import torch
+from transformers import AutoModelForCausalLM
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
@@ -34,8 +35,6 @@ class TransformersRollout(BaseRollout):
         super().__init__(config, model_config, device_mesh)
         if self.config.tensor_model_parallel_size * self.config.data_parallel_size != 1:
             raise GreamError("the rollout transformers needs actor_rollout_ref.rollout.tensor_model_parallel_size=1")
-        from transformers import AutoModelForCausalLM
-
         self.model = AutoModelForCausalLM.from_config(self.model_config.hf_config).float().eval()
         self.answers = answers.processor(self.config, self.model_config.tokenizer)
         self.global_steps: int | None = None
