@@ -19,7 +19,7 @@ from gream_ext.inference import model as inference
 from gream_ext.inference.device import check_device
 from gream_ext.inference.export_format import MANIFEST
 from gream_ext.inference.questions import Answer, Question, Recommendation
-from gream_ext.inference.sharing import is_hub_name
+from gream_ext.inference.sharing import means_hub
 from gream_ext.inference.source import Source, find_source, known_items
 from gream_ext.workspace import Workspace
 
@@ -36,8 +36,8 @@ def load(
     """The model of a workspace, or of what ``gream export`` wrote, here or on the Hugging Face hub.
 
     Args:
-        folder: a workspace, the folder of an export, or ``owner/name`` on the hub where there is no such folder;
-            ``owner/name@revision`` fixes a branch, tag or commit of it.
+        folder: a workspace, the folder of an export, or ``owner/name`` on the hub where there is no such folder, nor
+            one called ``owner``; ``owner/name@revision`` fixes a branch, tag or commit of it.
         model: ``sft`` or ``srpo`` of a workspace; None: the one that was trained last.
         device: as torch names it; ``auto``: cuda where there is one.
         max_tokens: longest reasoning, in tokens.
@@ -48,7 +48,10 @@ def load(
         GreamError: there is no such model or device, or the folder is not whole.
     """
     check_device(device)
-    exported = (Path(folder) / MANIFEST).is_file() or (not Path(folder).exists() and is_hub_name(str(folder)))
+    folder = Path(folder).expanduser()
+    exported = (folder / MANIFEST).is_file() or means_hub(str(folder))
+    if not exported and not folder.is_dir():
+        raise GreamError(f"{folder} is no folder here: give a workspace, an export, or owner/name on the hub")
     if exported and model is not None:
         raise GreamError(f"{folder} is an export of one model: leave model out")
     source = find_source(Workspace(folder), model, str(folder) if exported else None)

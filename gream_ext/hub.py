@@ -25,12 +25,23 @@ def model_folder(name: str, code: bool = False) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=[*FILES, *(["*.py"] if code else [])], ignore_patterns=NOT))
-    except (OSError, ValueError) as error:  # its errors are of these kinds
-        why = str(error).strip().splitlines()[0].rstrip(".:")
+    except hub_errors() as error:
         raise GreamError(
-            f"{name} is no folder here, and the Hugging Face hub gives no such model ({why}): give a folder, or fetch "
-            "it once where there is a network, with HF_HOME on a disk that this machine sees"
+            f"{name} is no folder here, and the Hugging Face hub gives no such model ({why(error)}): give a folder, or "
+            "fetch it once where there is a network, with HF_HOME on a disk that this machine sees"
         ) from None
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises; where no server answers that may be an error of httpx, below it."""
+    import httpx
+
+    return OSError, ValueError, httpx.HTTPError
+
+
+def why(error: Exception) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
 
 
 def license_of(name: str) -> str | None:

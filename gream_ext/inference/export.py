@@ -7,6 +7,7 @@ the workspace.
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -16,7 +17,16 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import Evaluations
 from gream_ext.inference.card import Said, model_card, origin
-from gream_ext.inference.export_format import KIND, MANIFEST, TRIE, VERSION, describe_files, model_files, sha256
+from gream_ext.inference.export_format import (
+    KIND,
+    MANIFEST,
+    TRIE,
+    VERSION,
+    describe_files,
+    model_files,
+    read_about,
+    sha256,
+)
 from gream_ext.inference.loading import load_tokenizer
 from gream_ext.inference.model import ModelRecommender, load
 from gream_ext.inference.source import Source, export_source, workspace_source
@@ -57,9 +67,8 @@ def write_export(workspace: Workspace, source: Source, folder: Path, said: Said 
         (draft / "model").mkdir(parents=True)
         for file in chosen:
             shutil.copyfile(file, draft / "model" / file.name)
-        source.index.save(draft / "item_index.parquet")
+        write_catalogue(workspace, source, draft)
         ItemTrie.from_index(source.index, tokenizer).save(draft / TRIE)
-        write_titles(workspace, draft / "items.parquet")
         files = describe_files(draft)
         facts = gather_facts(workspace, source, said)
         (draft / "README.md").write_text(
@@ -70,20 +79,28 @@ def write_export(workspace: Workspace, source: Source, folder: Path, said: Said 
 
 def is_written(workspace: Workspace, source: Source, folder: Path, said: Said) -> bool:
     """Whether ``folder`` is an export of this model as it stands, figures included."""
-    if not (folder / MANIFEST).is_file():
+    try:
+        about = read_about(folder / MANIFEST)
+    except GreamError:
         return False
-    about = read_json(folder / MANIFEST, "export")
     hashes = {f"model/{file.name}": sha256(file) for file in model_files(source.model)}
-    known = {name: one.get("sha256") for name, one in about.pop("files", {}).items() if "/" in name}
+    with TemporaryDirectory() as made:
+        hashes |= {file.name: sha256(file) for file in write_catalogue(workspace, source, Path(made))}
+    known = {
+        name: isinstance(one, dict) and one.get("sha256") for name, one in about.pop("files").items() if name != TRIE
+    }
     return known == hashes and about == json.loads(json.dumps(gather_facts(workspace, source, said)))
 
 
-def write_titles(workspace: Workspace, path: Path) -> None:
-    """The items with titles, brands and categories; descriptions and other texts stay at home."""
+def write_catalogue(workspace: Workspace, source: Source, folder: Path) -> list[Path]:
+    """The item index, and the items with titles, brands and categories; their other texts stay at home."""
+    index, items = folder / "item_index.parquet", folder / "items.parquet"
+    source.index.save(index)
     frame = read_table(workspace.items, ITEMS, "prepare").with_columns(
         description=pl.lit(None, pl.String), attributes=pl.lit([], pl.List(pl.String)), text=pl.col("title")
     )
-    write_table(frame, path, ITEMS)
+    write_table(frame, items, ITEMS)
+    return [index, items]
 
 
 def gather_facts(workspace: Workspace, source: Source, said: Said) -> dict[str, Any]:

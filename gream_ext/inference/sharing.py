@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gream_ext.errors import GreamError
-from gream_ext.hub import CARD, NAME
+from gream_ext.hub import CARD, NAME, hub_errors, why
 from gream_ext.inference.export_format import MANIFEST, read_about, read_manifest
 
 EXPORT_HELP = "what `gream export` wrote, in place of the workspace: a folder, or owner/name on the Hugging Face hub"
@@ -18,15 +18,14 @@ LOG_IN = "check the name; for a private repository, or to upload, `hf auth login
 
 
 def find_export(name: str) -> Path:
-    """The folder of an export: ``name`` as a path where there is one, else ``owner/name[@revision]`` on the hub.
+    """The folder of an export: ``name`` as a path unless it `means_hub`, else of ``owner/name[@revision]`` there.
 
     First ``gream.json`` is fetched, then the files that it names, of the same commit; what is in the cache needs no
     network. `GreamError` where there is no such export. Reading the folder checks every hash.
     """
-    path = Path(name).expanduser()
     repository, _, revision = name.partition("@")
-    if path.exists() or not is_hub_name(name):
-        return path
+    if not means_hub(name):
+        return Path(name).expanduser()
     from huggingface_hub import hf_hub_download, snapshot_download
 
     with _one_sentence(f"{name} is no folder here, and the Hugging Face hub gives no such export"):
@@ -39,6 +38,15 @@ def find_export(name: str) -> Path:
 def is_hub_name(name: str) -> bool:
     """Whether ``name`` can be of the hub: ``owner/name`` or ``owner/name@revision``."""
     return not name.startswith(".") and NAME.fullmatch(name.partition("@")[0]) is not None
+
+
+def means_hub(name: str) -> bool:
+    """Whether ``name`` is looked for on the hub: it can be of it, and is no path here.
+
+    Nor a path misspelt: where there is a folder ``owner`` here, only ``owner/name@revision`` is of the hub.
+    """
+    path = Path(name)
+    return is_hub_name(name) and not path.exists() and ("@" in name or not path.parent.exists())
 
 
 def push_export(folder: Path, name: str, private: bool = True) -> str:
@@ -72,6 +80,5 @@ def push_export(folder: Path, name: str, private: bool = True) -> str:
 def _one_sentence(what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:  # its errors are of these kinds
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
-        raise GreamError(f"{what} ({why}): {LOG_IN}") from None
+    except hub_errors() as error:
+        raise GreamError(f"{what} ({why(error)}): {LOG_IN}") from None

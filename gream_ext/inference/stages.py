@@ -70,7 +70,7 @@ def recommend(workspace: Workspace, settings: RecommendSettings) -> None:
         check_device(settings.device)
     source = find_source(workspace, settings.model, settings.export)
     if settings.search is not None:
-        command.show_found(source.titles, settings.search, max(settings.n, 10))
+        command.show_found(source.titles, settings.search, settings.n)
         return
     question = make_question(source, settings)
     weight = settings.prior_weight if settings.prior else None

@@ -132,6 +132,17 @@ def test_constrained_answers_are_real_items(case):
     assert None not in found["constrained",]
 
 
+def test_what_the_model_allows_is_found_out_once(case, monkeypatch):
+    from gream_ext.decoding import language_model
+
+    asked = []
+    monkeypatch.setattr(language_model, "probe", lambda model: asked.append(model) or language_model.Traits())
+    rollout = case.rollout()
+    for _ in range(2):
+        case.sample(rollout, max_tokens=1)
+    assert len(asked) == 1
+
+
 def test_weights_reach_the_rollout(case):
     """Equal weights, equal responses; one weight that is another, another response; and back again."""
     rollout = case.rollout()

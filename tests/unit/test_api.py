@@ -58,6 +58,16 @@ def test_mistakes_have_a_sentence(model: gream_ext.Recommender, workspace: Works
             ask()
 
 
+def test_a_path_misspelt_asks_no_hub(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    for name in ("runs/typo", str(tmp_path / "typo"), "typo"):
+        with pytest.raises(GreamError, match="typo is no folder here: give a workspace, an export, or owner/name"):
+            gream_ext.load(name)
+    monkeypatch.setenv("HOME", str(workspace.root.parent))
+    assert gream_ext.load(f"~/{workspace.root.name}").recommend(["i1"])
+
+
 def test_whole_numbers_are_ids(tmp_path: Path) -> None:
     """As pandas has them where a table's ids are numbers."""
     workspace = make_model_workspace(tmp_path)

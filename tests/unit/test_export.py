@@ -27,7 +27,7 @@ from gream_ext.inference.stages import EXPORT as STAGE
 from gream_ext.inference.stages import ExportSettings, RecommendSettings, recommend
 from gream_ext.inference.stages import export as run
 from gream_ext.pipeline.record import run_stage, why_run
-from gream_ext.workspace import Workspace, read_json, write_json
+from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, write_json, write_table
 from tests.support.tiny_workspace import make_model_workspace
 
 QUESTIONS = [Question(("i1", "i2")), Question((), 5), Question(("i3",), exclude=frozenset({"i3"}))]
@@ -270,6 +270,19 @@ def test_an_export_elsewhere_needs_no_write_access(workspace: Workspace, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in [workspace.root, *workspace.root.rglob("*")]} == before
     assert main(command) == 0, "the same once more is up to date"
     assert load_export(tmp_path / "out").direct(QUESTIONS)
+
+
+def test_an_export_of_an_earlier_catalogue_is_not_up_to_date(tmp_path: Path) -> None:
+    workspace, command = make_model_workspace(tmp_path / "w"), ExportSettings(output=str(tmp_path / "out"))
+    run(workspace, command)
+    run(workspace, command)
+    renamed = read_table(workspace.items, ITEMS, "prepare").with_columns(title=pl.col("title") + " (2nd edition)")
+    write_table(renamed, workspace.items, ITEMS)
+    with pytest.raises(GreamError, match="exists: name another folder"):
+        run(workspace, command)
+    (tmp_path / "out" / "gream.json").write_text("{}")
+    with pytest.raises(GreamError, match="exists: name another folder"):
+        run(workspace, command)
 
 
 def test_an_output_that_exists_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:

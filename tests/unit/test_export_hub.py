@@ -14,7 +14,7 @@ from gream_ext.base_model.build import RECORD
 from gream_ext.errors import GreamError
 from gream_ext.hub import license_of
 from gream_ext.inference.card import Said, origin
-from gream_ext.inference.sharing import find_export
+from gream_ext.inference.sharing import find_export, means_hub
 from gream_ext.inference.stages import ExportSettings
 from gream_ext.workspace import Workspace, write_json
 from tests.support.fake_hub import Hub, fake_hub
@@ -127,11 +127,20 @@ def test_without_a_token_and_into_what_is_no_export(
     assert stranger.returncode == 2 and "hf auth login" in stranger.stderr and "maker/other" not in hub.repositories
 
 
+def test_no_hub_answers(workspace: Workspace, pushed: str, tmp_path: Path) -> None:
+    nowhere = Hub("http://127.0.0.1:9")
+    command = ["export", "--workspace", str(workspace.root), "--output", str(tmp_path / "out"), "--push", NAME]
+    done = child(nowhere, tmp_path, f"from gream_ext.cli import main; raise SystemExit(main({command!r}))")
+    assert done.returncode == 2 and f"--push {NAME}: the Hugging Face hub does not take it" in done.stderr
+
+
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("maker/folder").mkdir(parents=True)
     assert find_export("maker/folder") == Path("maker/folder"), "what is here goes before the hub"
     assert find_export("runs/default/export") == Path("runs/default/export")
+    assert find_export("maker/foldr") == Path("maker/foldr"), "a path misspelt is not asked for elsewhere"
+    assert means_hub("maker/foldr@main") and means_hub("other/foldr") and not means_hub("maker/folder")
     for name in ("shop", "maker/shop@v1", "../maker", "https://huggingface.co/maker/shop"):
         with pytest.raises(GreamError, match="is called owner/name"):
             ExportSettings(push=name)

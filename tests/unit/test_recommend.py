@@ -134,6 +134,8 @@ def test_searching_by_title_needs_no_model(tmp_path: Path, capsys: pytest.Captur
     (workspace.model("sft") / "model.safetensors").unlink()
     run(workspace, RecommendSettings(search=title.upper()))
     assert lines(capsys)[0].startswith("i7 ")
+    run(workspace, RecommendSettings(search="e", n=2))
+    assert len(lines(capsys)) == 2
     with pytest.raises(GreamError, match="no title holds 'qqq'"):
         run(workspace, RecommendSettings(search="qqq"))
     with pytest.raises(GreamError, match="cannot be loaded"):

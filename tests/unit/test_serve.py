@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gream_ext.errors import GreamError
 from gream_ext.extras.serve.server import answered_hosts
 from gream_ext.extras.serve.service import Ask, Limits, Shop, create_app, question
 from gream_ext.extras.serve.stages import ServeSettings, run
+from gream_ext.inference.questions import Question
 from gream_ext.workspace import Workspace
 from tests.support.fake_recommender import TITLES, FakeRecommender
 
@@ -136,23 +139,56 @@ def test_a_reasoning_that_takes_too_long_ends(fake: FakeRecommender) -> None:
     assert found[-1] == {"type": "error", "error": "the reasoning took too long"}
 
 
+ASKED_AND_LEFT = [{"type": "http.request", "body": b"{}", "more_body": False}, {"type": "http.disconnect"}]
+
+
+async def post(app: FastAPI, path: str, messages: Iterable[dict[str, Any]], reads: bool = True) -> None:
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b""}
+    scope["headers"] = [(b"content-type", b"application/json")]
+    arriving = iter(messages)
+
+    async def receive() -> dict[str, Any]:
+        return next(arriving, None) or await asyncio.Future()
+
+    async def send(message: dict[str, Any]) -> None:
+        if not reads:
+            await asyncio.Future()
+
+    await app(scope, receive, send)  # type: ignore[arg-type]
+
+
+def test_a_client_that_leaves_before_it_reads_a_byte(fake: FakeRecommender) -> None:
+    fake.pause, fake.tokens = 0.01, 10_000
+    begun, own = threading.Event(), fake.reason
+
+    def reason(asked: Question) -> Any:
+        begun.set()
+        return own(asked)
+
+    def messages() -> Iterator[dict[str, Any]]:
+        asked, left = ASKED_AND_LEFT
+        yield asked
+        assert begun.wait(60)
+        yield left
+
+    fake.reason = reason  # type: ignore[method-assign]
+    app = create_app(fake, Shop(TITLES), Limits())
+
+    async def everybody() -> None:
+        async with app.router.lifespan_context(app):
+            await post(app, "/reason", messages(), reads=False)
+            assert await asyncio.to_thread(fake.closed.wait, 10), "it is computed for nobody"
+
+    asyncio.run(everybody())
+
+
 def test_a_client_that_leaves_is_not_computed(fake: FakeRecommender) -> None:
     app = create_app(fake, Shop(TITLES), Limits())
     fake.go.clear()
-    sent = [{"type": "http.request", "body": b"{}", "more_body": False}, {"type": "http.disconnect"}]
+    sent = ASKED_AND_LEFT
 
     async def ask(messages: list[dict[str, Any]]) -> None:
-        scope = {"type": "http", "method": "POST", "path": "/recommend", "query_string": b""}
-        scope["headers"] = [(b"content-type", b"application/json")]
-        arriving = iter(messages)
-
-        async def receive() -> dict[str, Any]:
-            return next(arriving, None) or await asyncio.Future()
-
-        async def send(message: dict[str, Any]) -> None:
-            pass
-
-        await app(scope, receive, send)  # type: ignore[arg-type]
+        await post(app, "/recommend", messages)
 
     async def everybody() -> None:
         async with app.router.lifespan_context(app):

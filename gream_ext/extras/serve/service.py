@@ -12,11 +12,12 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
 from gream_ext import __version__
 from gream_ext.extras.serve.guard import Guard
 from gream_ext.extras.serve.measures import Measures
-from gream_ext.extras.serve.model_thread import ModelThread
+from gream_ext.extras.serve.model_thread import ModelThread, Stream
 from gream_ext.extras.serve.replies import AWAY, add_errors, as_line, event_json, item_json
 from gream_ext.inference.questions import Answer, Piece, Question, Recommender
 from gream_ext.inference.titles import Titles
@@ -101,6 +102,20 @@ def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
     return Question(tuple(history), n, exclude, among, ask.seed)
 
 
+class Events(StreamingResponse):
+    """A reasoning as it is sent; it ends with the connection, also with one that took no byte of it."""
+
+    def __init__(self, stream: Stream, events: AsyncIterator[str]):
+        super().__init__(events, media_type="text/event-stream")
+        self.stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.stream.cancelled = True
+
+
 async def disconnected(request: Request) -> None:
     """Returns when the client of a request whose body has been read is gone."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -169,16 +184,13 @@ def create_app(
         stream = model.reason(await checked(ask), limits.reason_seconds, emit)
 
         async def events() -> AsyncIterator[str]:
-            try:
-                while True:
-                    piece = await pieces.get()
-                    yield f"data: {as_line(event_json(piece, shop.titles))}\n\n"
-                    if isinstance(piece, Answer | Exception):
-                        return
-            finally:
-                stream.cancelled = True
+            while True:
+                piece = await pieces.get()
+                yield f"data: {as_line(event_json(piece, shop.titles))}\n\n"
+                if isinstance(piece, Answer | Exception):
+                    return
 
-        return StreamingResponse(events(), media_type="text/event-stream")
+        return Events(stream, events())
 
     @app.get("/items", summary="Items whose titles hold every word of the query")
     async def items(

@@ -13,9 +13,12 @@ from typing import Any
 
 import ray
 import torch
+from transformers import AutoModelForCausalLM
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
+from gream_ext.decoding.language_model import LanguageModel
+from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.errors import GreamError
 from gream_ext.plugins.verl import answers
 from gream_ext.plugins.verl.cpu.server import Request, RolloutServer, Tokens
@@ -32,14 +35,14 @@ class TransformersRollout(BaseRollout):
         super().__init__(config, model_config, device_mesh)
         if self.config.tensor_model_parallel_size * self.config.data_parallel_size != 1:
             raise GreamError("the rollout transformers needs actor_rollout_ref.rollout.tensor_model_parallel_size=1")
-        from transformers import AutoModelForCausalLM
-
         self.model = AutoModelForCausalLM.from_config(self.model_config.hf_config).float().eval()
         self.answers = answers.processor(self.config, self.model_config.tokenizer)
         self.global_steps: int | None = None
         self.seen: Counter[tuple[int, ...]] = Counter()
         self.rank = int(os.environ.get("RANK", 0))
         self.thread: threading.Thread | None = None
+        self.decoder: LanguageModel | None = None
+        """The model as decoding sees it, from the first batch on: what it allows is found out once."""
 
     async def resume(self, tags: list[str]) -> None:
         return
@@ -93,11 +96,11 @@ class TransformersRollout(BaseRollout):
         return [tokens for tokens in responses if tokens is not None]
 
     def _sample(self, requests: Sequence[Request], options: dict[str, Any]) -> list[Tokens]:
-        from gream_ext.inference.engines.transformers import sample_tokens
-
+        if self.decoder is None:
+            self.decoder = LanguageModel(self.model)
         tokenizer = self.model_config.tokenizer
         samples = sample_tokens(
-            self.model,
+            self.decoder,
             [request.prompt_ids for request in requests],
             temperature=float(options["temperature"]),
             top_p=float(options["top_p"]),
