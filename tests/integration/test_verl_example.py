@@ -65,8 +65,11 @@ def replay_buffer(config):
     """As verl's trainer makes it."""
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-    trainer = SimpleNamespace(config=config, trainer_mode=config.trainer.v1.trainer_mode)
-    trainer._add_prompts_to_generate = lambda prompts: prompts
+    class Trainer(SimpleNamespace):
+        def _add_prompts_to_generate(self, prompts):
+            return prompts
+
+    trainer = Trainer(config=config, trainer_mode=config.trainer.v1.trainer_mode)
     return PPOTrainer._build_replay_buffer(trainer)
 
 
