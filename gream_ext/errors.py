@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""The exceptions that are meant for the user's eyes."""
 
 
 class GreamError(Exception):
@@ -6,3 +6,7 @@ class GreamError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class ModelFault(GreamError):
+    """The model computes what cannot be right: no mistake of whoever asks it, but of whoever made it."""

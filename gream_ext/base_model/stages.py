@@ -8,6 +8,7 @@ from typing import Literal
 from gream_ext.base_model.scratch import lesson_rows
 from gream_ext.corpus.stages import corpus_reads
 from gream_ext.errors import GreamError
+from gream_ext.hub import is_of_hub
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 
@@ -68,7 +69,8 @@ def run(workspace: Workspace, settings: BaseModelSettings) -> None:
         start = make_small(workspace, shape, settings.vocabulary_size, settings.across_words)
     else:
         start = load_pretrained(settings.base_model, settings.trust_remote_code)
-        told["base_model"] = Path(settings.base_model).name  # no path of this machine
+        if not is_of_hub(settings.base_model):
+            told["base_model"] = Path(settings.base_model).name  # no path of this machine
     write_base_model(workspace, *start, told, new, settings.template, settings.dtype)
 
 

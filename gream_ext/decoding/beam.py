@@ -15,7 +15,7 @@ from gream_ext.decoding.prior import NodePrior, Prior
 from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
-from gream_ext.errors import GreamError
+from gream_ext.errors import ModelFault
 
 
 @torch.inference_mode()
@@ -32,7 +32,7 @@ def search(
     """The ``beams`` likeliest items after each prompt (token ids, none empty).
 
     Each prompt is computed once. ``parts`` limits each request to a sub-catalogue; one that holds
-    nothing fails alone, the others are answered. `GreamError` where the logits are no numbers, or give no allowed item
+    nothing fails alone, the others are answered. `ModelFault` where the logits are no numbers, or give no allowed item
     any probability.
 
     ``static``: all beams are computed, so that shapes are known beforehand and nothing is read back between the
@@ -67,7 +67,7 @@ def search(
     for place, request in enumerate(served):
         real = found[place] != IMPOSSIBLE
         if not real.any():
-            raise GreamError(
+            raise ModelFault(
                 "the model's logits are minus infinity for every allowed item: its training diverged, or its weights "
                 "are damaged"
             )

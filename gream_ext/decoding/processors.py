@@ -47,14 +47,15 @@ class _Constraint(LogitsProcessor):
     def _only(self, scores: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
         """``scores`` [rows, vocabulary] with nothing possible but what leads on to an item of the row's request.
 
-        Where nothing does, as after a complete identifier and on no node at all, that is the end token.
+        After a complete identifier and on no node at all that is the end token. Where an identifier has begun that no
+        item of the request ends, nothing is possible.
         """
         trie = self.trie
         below, real = trie.children_of(nodes, max(trie.fanout))
         requests = (rows // self.rows_per_request)[:, None]
         allowed = real & (self._restrictions.left(requests, trie.begin[below], trie.end[below]) > 0)
         ends = torch.zeros_like(allowed)
-        ends[:, 0] = ~allowed.any(1)
+        ends[:, 0] = trie.is_complete(nodes) | (nodes == NOWHERE)
         tokens = trie.tokens[below].long().masked_fill(~allowed, self.end_token_id)
         kept = scores.gather(1, tokens).masked_fill(~(allowed | ends), float("-inf"))
         return torch.full_like(scores, float("-inf")).scatter_reduce_(1, tokens, kept, "amax")

@@ -18,8 +18,10 @@ from gream_ext.items.index import ItemIndex
 from gream_ext.progress import progress
 from gream_ext.workspace import Workspace
 
-DIRECT_AT_ONCE = 128
-"""Users of one piece of work in direct mode; after each piece an interruption costs nothing."""
+LEAST_AT_ONCE = 128
+"""Users of one piece of work in direct mode, at least; after each piece an interruption costs nothing."""
+LEAST_TOKENS = 32
+"""Of a prompt and its beams. Pieces are several batches of ``tokens_at_once``, which are sorted by length."""
 
 
 def evaluate(
@@ -64,7 +66,7 @@ def evaluate(
 
 def ask(task: Task, cases: Sequence[Case], shards: Shards) -> pl.DataFrame:
     """The rows of all cases in their order: pieces of an earlier attempt, and the model's answers to the rest."""
-    size = DIRECT_AT_ONCE if task.how.mode == "direct" else max(1, task.machine.rows_at_once // task.how.n)
+    size = piece_size(task, len(cases))
     pieces = {number: cases[begin : begin + size] for number, begin in enumerate(range(0, len(cases), size))}
     done = {number: rows for number, some in pieces.items() if (rows := shards.read(number, some)) is not None}
     with progress(total=len(cases), initial=sum(map(len, done.values())), unit=" users", desc=task.how.mode) as bar:
@@ -73,6 +75,16 @@ def ask(task: Task, cases: Sequence[Case], shards: Shards) -> pl.DataFrame:
             done[number] = shards.write(number, rows)
             bar.update(len(rows))
     return pl.concat([done[number] for number in range(len(pieces))])
+
+
+def piece_size(task: Task, users: int) -> int:
+    """Users that are answered together, cut into batches by the engine."""
+    if task.how.mode == "reason":
+        return max(1, task.machine.rows_at_once // task.how.n)
+    if task.how.prior:  # a mass of every item for each user
+        return LEAST_AT_ONCE
+    size = max(LEAST_AT_ONCE, task.machine.tokens_at_once // LEAST_TOKENS)
+    return max(LEAST_AT_ONCE, min(size, users // (4 * task.machine.processes)))
 
 
 def check_cases(cases: Sequence[Case], index: ItemIndex) -> None:

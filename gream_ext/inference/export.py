@@ -20,6 +20,7 @@ from gream_ext.inference.card import Said, model_card, origin
 from gream_ext.inference.export_format import (
     KIND,
     MANIFEST,
+    NEEDED,
     TRIE,
     VERSION,
     describe_files,
@@ -70,6 +71,9 @@ def write_export(workspace: Workspace, source: Source, folder: Path, said: Said 
         write_catalogue(workspace, source, draft)
         ItemTrie.from_index(source.index, tokenizer).save(draft / TRIE)
         files = describe_files(draft)
+        for name in NEEDED:
+            if name not in files:
+                raise GreamError(f"{source.model} has no {Path(name).name}, which an export needs: train it again")
         facts = gather_facts(workspace, source, said)
         (draft / "README.md").write_text(
             model_card(source, facts, [*files, MANIFEST], said.repository), encoding="utf-8"

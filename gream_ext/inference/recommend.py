@@ -75,6 +75,10 @@ def explain(recommender: Recommender, question: Question) -> None:
             )
             seed = f", seed {question.seed}" if question.seed is not None else ""
             print(f"\n\n{said} ({piece.tokens} tokens{seed})\n", flush=True)
+            if question.reasonings:
+                many = "this reasoning" if question.reasonings == 1 else f"{question.reasonings} reasonings"
+                print(f"After {many}:" if piece.ranked else f"After {many} nothing: none came to an answer")
+                show(piece.ranked)
 
 
 def show(found: Sequence[Recommendation]) -> None:

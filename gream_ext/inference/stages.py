@@ -34,6 +34,10 @@ class RecommendSettings:
     search: str | None = option(None, help="only list the items whose titles hold these words, with their ids")
     n: int = option(10, least=1, most=1000, help="how many items")
     explain: bool = option(False, help="let the model reason first, and show it")
+    k: int | None = option(
+        None, least=1, most=1000, help="with --explain: so many items after the reasoning, in place of direct mode's"
+    )
+    reasonings: int = option(1, least=1, most=64, help="with --k: reasonings to merge; the first of them is shown")
     exclude_seen: bool | None = option(
         None,
         help="leave out what is in the history; the default if nobody in the data has an item twice",
@@ -57,6 +61,10 @@ class RecommendSettings:
         check_engine(self.engine, self.server)
         if self.prior and self.engine == "sglang":
             raise GreamError("prior needs the transformers engine: leave one of them out")
+        if self.k is not None and not self.explain:
+            raise GreamError("--k ranks items after a reasoning: add --explain, or say --n for direct mode")
+        if self.prior and self.k is not None:
+            raise GreamError("prior guides direct mode, which --k leaves out: leave one of them out")
         if self.seed is not None and self.engine == "sglang":
             raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")
 
@@ -79,9 +87,10 @@ def recommend(workspace: Workspace, settings: RecommendSettings) -> None:
     command.show_history(source.titles, question.history)
     if settings.explain:
         command.explain(recommender, question)
+    if settings.explain and settings.k is None:
         print("Direct mode, without reasoning:")
-    [found] = recommender.direct([question])
-    command.show(found)
+    if settings.k is None:
+        command.show(recommender.direct([question])[0])
     if settings.exclude_seen is None and question.exclude:
         print("\nItems of the history are left out: nobody in the data has an item twice (--no-exclude-seen).")
 
@@ -98,7 +107,8 @@ def make_question(source: "Source", settings: RecommendSettings) -> "Question":
     seed = settings.seed
     if seed is None and settings.engine != "sglang":
         seed = secrets.randbits(32)
-    return Question(history, settings.n, frozenset(history) if leave_out else frozenset(), among, seed)
+    reasonings = 0 if settings.k is None else settings.reasonings
+    return Question(history, settings.k or settings.n, frozenset(history if leave_out else ()), among, seed, reasonings)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from gream_ext.decoding import rng
 from gream_ext.decoding.rng import _in_nucleus, draw, row_seeds, uniforms
 from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.errors import GreamError
@@ -180,3 +181,17 @@ def test_the_nucleus_ends_where_top_p_is_reached():
     probabilities = torch.tensor([[0.5, 0.25, 0.25]] * 3)
     assert _in_nucleus(probabilities, torch.arange(3), 0.5).tolist() == [True, False, False]
     assert _in_nucleus(probabilities, torch.arange(3), 0.51).tolist() == [True, True, True]
+
+
+def test_a_token_of_no_probability_is_drawn_again(monkeypatch):
+    """On a GPU the cumulative sum may rise by rounding where a probability is 0."""
+    logits = torch.tensor([[0.0, float("-inf"), 1.0]]).repeat(4, 1)
+    real, asked = rng._invert, []
+
+    def rounded(cumulative, uniform):
+        asked.append(len(uniform))
+        return torch.ones(4, dtype=torch.int64) if len(asked) == 1 else real(cumulative, uniform)
+
+    monkeypatch.setattr(rng, "_invert", rounded)
+    tokens, logprobs = draw(logits, 1.0, 1.0, row_seeds(3, 4), 0)
+    assert asked[:2] == [4, 4] and 1 not in tokens and torch.isfinite(logprobs).all()

@@ -18,7 +18,7 @@ from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import model_hash
 from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings
-from gream_ext.inference.export import load_export
+from gream_ext.inference.export import load_export, write_export
 from gream_ext.inference.export_format import MODEL_FILES, sha256
 from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
@@ -331,3 +331,12 @@ def test_the_files_of_a_model() -> None:
         assert MODEL_FILES.fullmatch(name)
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "trainer_state.json", "modeling_custom.py"):
         assert not MODEL_FILES.fullmatch(name)
+
+
+def test_a_model_that_lacks_a_file_is_not_exported(tmp_path: Path) -> None:
+    workspace = make_model_workspace(tmp_path)
+    source = workspace_source(workspace)
+    (workspace.model("sft") / "gream_model.json").unlink()
+    with pytest.raises(GreamError, match=r"has no gream_model\.json, which an export needs"):
+        write_export(workspace, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

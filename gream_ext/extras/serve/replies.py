@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,14 +10,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, ModelFault
 from gream_ext.extras.serve.model_thread import Busy
 from gream_ext.inference.engines.names import Unavailable
-from gream_ext.inference.questions import Answer, Item, Piece
+from gream_ext.inference.questions import Answer, Item, Piece, Recommendation
 from gream_ext.inference.titles import Titles
 
 AWAY = "the model's engine does not answer"
 """What callers are told; where the engine is stands in the log alone."""
+INTERNAL = "internal error, see the service's log"
 
 
 def as_line(value: Any) -> str:
@@ -31,6 +33,10 @@ def item_json(titles: Titles, item_id: str) -> dict[str, Any]:
     }
 
 
+def ranked_json(ranked: Sequence[Recommendation], titles: Titles) -> list[dict[str, Any]]:
+    return [{**item_json(titles, one.item_id), "score": round(one.score, 6)} for one in ranked]
+
+
 def event_json(piece: Piece | Exception, titles: Titles) -> dict[str, Any]:
     if isinstance(piece, Answer):
         return {
@@ -38,12 +44,13 @@ def event_json(piece: Piece | Exception, titles: Titles) -> dict[str, Any]:
             "item": item_json(titles, piece.item.item_id) if piece.item else None,
             "status": piece.status,
             "tokens": piece.tokens,
+            **({"items": ranked_json(piece.ranked, titles)} if piece.ranked else {}),
         }
     if isinstance(piece, Unavailable):
         return {"type": "error", "error": AWAY}
     if isinstance(piece, Exception):
-        plain = isinstance(piece, GreamError | TimeoutError | Busy)
-        return {"type": "error", "error": str(piece) if plain else "internal error, see the service's log"}
+        plain = isinstance(piece, GreamError | TimeoutError | Busy) and not isinstance(piece, ModelFault)
+        return {"type": "error", "error": str(piece) if plain else INTERNAL}
     if isinstance(piece, Item):
         return {"type": "item", "item_id": piece.item_id, "title": piece.title}
     return {"type": "text", "text": piece.text}
@@ -69,6 +76,11 @@ def add_errors(app: FastAPI) -> None:
     async def mistake(request: Request, error: GreamError) -> JSONResponse:
         return say(422, str(error))
 
+    @app.exception_handler(ModelFault)
+    async def fault(request: Request, error: ModelFault) -> JSONResponse:
+        logging.getLogger("uvicorn.error").error("%s", error)
+        return say(500, INTERNAL)
+
     @app.exception_handler(Unavailable)
     async def away(request: Request, error: Unavailable) -> JSONResponse:
         logging.getLogger("uvicorn.error").warning("%s", error)
@@ -84,4 +96,4 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        return say(500, "internal error, see the service's log")
+        return say(500, INTERNAL)
