@@ -17,8 +17,8 @@ from pathlib import Path
 
 from gream_ext.errors import GreamError
 from gream_ext.inference import model as inference
-from gream_ext.inference.device import check_device
 from gream_ext.inference.export_format import MANIFEST
+from gream_ext.inference.loading import check_device
 from gream_ext.inference.questions import Answer, Question, Recommendation
 from gream_ext.inference.sharing import means_hub
 from gream_ext.inference.source import Source, find_source, known_items

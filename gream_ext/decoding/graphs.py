@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 GRAPHS = 24
 """Buckets that are kept for a model, the last ones used."""
+SEEN_ONCE, FAILS = "seen once", "fails"
+"""In place of a graph."""
 
 Found = tuple[Tensor, Tensor]
 
@@ -63,17 +65,14 @@ def captured_search(model: LanguageModel, trie: ItemTrie, asked: Asked, capture:
         return decode(model, trie, prompts, restrictions, asked.beams, asked.normalisation, static=True)
 
     held = model.graphs.pop(key, None)
-    if held is None:
-        model.graphs[key] = "seen once"
-        found = eager()
-    elif held == "fails":
-        model.graphs[key] = held
-        found = eager()
-    else:
-        if not isinstance(held, Captured):
-            held = _captured(eager, prompts, restrictions, trie, capture or capture_graph)
-        model.graphs[key] = held or "fails"
-        found = held.run(prompts, restrictions) if held else eager()
+    if held == SEEN_ONCE:
+        try:
+            held = Captured(prompts, restrictions, *(capture or capture_graph)(eager), trie)
+        except Exception as error:  # whatever cannot be captured can still be computed
+            logger.warning("gream_ext: a search of %s tokens runs without a CUDA graph: %s", prompts.ids.shape, error)
+            held = FAILS
+    model.graphs[key] = held or SEEN_ONCE
+    found = held.run(prompts, restrictions) if isinstance(held, Captured) else eager()
     while len(model.graphs) > GRAPHS:
         del model.graphs[next(iter(model.graphs))]
     return found[0][:requests], found[1][:requests]
@@ -92,19 +91,6 @@ def bucketed(asked: Asked, trie: ItemTrie) -> tuple[Prompts, Restrictions]:
 
 def _multiple(number: int, of: int) -> int:
     return -(-number // of) * of
-
-
-def _captured(
-    search: Callable[[], Found], prompts: Prompts, restrictions: Restrictions, trie: ItemTrie, capture: Capture
-) -> Captured | None:
-    try:
-        found, replay = capture(search)
-    except Exception as error:  # whatever cannot be captured can still be computed
-        logger.warning(
-            "gream_ext: a search of %s prompt tokens runs without a CUDA graph: %s", prompts.ids.shape, error
-        )
-        return None
-    return Captured(prompts, restrictions, found, replay, trie)
 
 
 def capture_graph(search: Callable[[], Found]) -> tuple[Found, Callable[[], Any]]:

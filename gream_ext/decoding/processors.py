@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
 from gream_ext.errors import GreamError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 ANSWER = ("<answer>", "</answer>")
 
@@ -107,7 +103,7 @@ class AnswerProcessor(_Constraint):
     def for_tokenizer(
         cls,
         trie: ItemTrie,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: PreTrainedTokenizerBase,
         parts: Sequence[SubCatalogue | None] | None = None,
         rows_per_request: int = 1,
     ) -> "AnswerProcessor":
@@ -140,15 +136,12 @@ class AnswerProcessor(_Constraint):
         return scores.index_copy(0, in_answer, self._only(scores[in_answer], nodes, rows))
 
 
-def answer_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, int]:
+def answer_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """Token ids of ``<answer>`` and ``</answer>``; `GreamError` unless each is a token of its own."""
-    begin, end = (single_token(tokenizer, token) for token in ANSWER)
-    return begin, end
-
-
-def single_token(tokenizer: "PreTrainedTokenizerBase", token: str) -> int:
-    """The id of a marker; `GreamError` unless it is a token of its own."""
-    ids = tokenizer.encode(token, add_special_tokens=False)
-    if len(ids) != 1:
-        raise GreamError(f"the tokenizer has no token {token}: make the model with `gream base-model`")
-    return ids[0]
+    found = []
+    for token in ANSWER:
+        ids = tokenizer.encode(token, add_special_tokens=False)
+        if len(ids) != 1:
+            raise GreamError(f"the tokenizer has no token {token}: make the model with `gream base-model`")
+        found += ids
+    return found[0], found[1]

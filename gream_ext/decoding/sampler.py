@@ -7,19 +7,17 @@ samples, rows that have ended are dropped, and a step costs a fraction of one of
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from gream_ext.decoding.checks import check_prompts, check_ranges
 from gream_ext.decoding.continuation import Prompts, start
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.rng import draw, logprobs_of, row_seeds
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 """``(input_ids, scores) -> scores`` as transformers' logits processors; rows are padded on the left.
@@ -60,7 +58,7 @@ class TokenSample:
 
 
 def sample_tokens(
-    model: Union["PreTrainedModel", LanguageModel], prompts: Sequence[Sequence[int]], **options: Any
+    model: PreTrainedModel | LanguageModel, prompts: Sequence[Sequence[int]], **options: Any
 ) -> list[TokenSample]:
     """One sample a prompt row; ``options`` are those of `sample_steps`."""
     samples = [TokenSample() for _ in prompts]
@@ -70,7 +68,7 @@ def sample_tokens(
 
 
 def sample_steps(
-    model: Union["PreTrainedModel", LanguageModel],
+    model: PreTrainedModel | LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     temperature: float,
@@ -100,7 +98,7 @@ def sample_steps(
         seeds = row_seeds(seed, len(prompts))
     else:
         seeds = np.concatenate([np.zeros(0, np.uint64), *(row_seeds(each, 1) for each in seed)])
-    model = LanguageModel.of(model)
+    model = model if isinstance(model, LanguageModel) else LanguageModel(model)
     ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
     # Equal prompts stand together, and prompts of about one length.
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), tuple(prompts[row])))

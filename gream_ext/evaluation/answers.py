@@ -14,12 +14,11 @@ from gream_ext.data.histories import Case, Split
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.evaluation.files import ranked_rows
 from gream_ext.inference.co_occurrence import CoOccurrence
-from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
-from gream_ext.inference.engines.names import EngineName, Normalisation
+from gream_ext.inference.engines.names import EngineName, Normalisation, PriorName
+from gream_ext.inference.loading import chosen_device
 from gream_ext.inference.modes import Modes, Prepared, Reasoning, votes, written_history
-from gream_ext.inference.prior_options import PriorName
 from gream_ext.inference.questions import Question, Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score

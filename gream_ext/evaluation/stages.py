@@ -14,9 +14,17 @@ from gream_ext.evaluation.baselines import bring, measure_simple
 from gream_ext.evaluation.compare import comparison_table, evaluation
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem, with_prior
 from gream_ext.evaluation.protocol import check_cutoffs, summary_line
-from gream_ext.inference.device import check_device
-from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
-from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
+from gream_ext.inference.engines.names import (
+    ENGINE_HELP,
+    PRIOR_HELP,
+    SERVER_HELP,
+    WEIGHT,
+    WEIGHT_HELP,
+    EngineName,
+    PriorName,
+    check_engine,
+)
+from gream_ext.inference.loading import check_device
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace
 

@@ -29,8 +29,7 @@ from gream_ext.inference.export_format import (
     sha256,
 )
 from gream_ext.inference.loading import load_tokenizer
-from gream_ext.inference.model import ModelRecommender, load
-from gream_ext.inference.source import Source, export_source, workspace_source
+from gream_ext.inference.source import Source, workspace_source
 from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, whole, write_json, write_table
 
 NOTHING_SAID = Said()
@@ -50,14 +49,6 @@ def export(workspace: Workspace, model: str | None, folder: Path, new: bool, sai
         raise GreamError(f"--output {folder} exists: name another folder, or remove it")
     write_export(workspace, source, folder, said)
     print(f"export: {folder}, {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB")
-
-
-def load_export(folder: Path, device: str = "cpu") -> ModelRecommender:
-    """The recommender of a folder that `export` wrote; `GreamError` names a file that is missing, damaged or unknown.
-
-    Every file is read for its hash first, the weights too; no code of the folder is run.
-    """
-    return load(export_source(folder), device)
 
 
 def write_export(workspace: Workspace, source: Source, folder: Path, said: Said = NOTHING_SAID) -> None:

@@ -10,10 +10,10 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
 from gream_ext.inference.co_occurrence import CoOccurrence
-from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
+from gream_ext.inference.loading import chosen_device
 from gream_ext.inference.modes import TRUNCATED, UNKNOWN_ITEM, Modes, Reasoning
 from gream_ext.inference.pieces import Pieces
 from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text

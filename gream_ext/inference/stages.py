@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import (
     ENGINE_HELP,
     NORMALISATION_HELP,
+    PRIOR_HELP,
     SERVER_HELP,
+    WEIGHT,
+    WEIGHT_HELP,
     EngineName,
     Normalisation,
+    PriorName,
     check_engine,
 )
-from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
+from gream_ext.inference.loading import check_device
 from gream_ext.inference.sharing import EXPORT_HELP, is_hub_name
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace

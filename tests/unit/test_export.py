@@ -18,9 +18,9 @@ from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import model_hash
 from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings
-from gream_ext.inference.export import load_export, write_export
+from gream_ext.inference.export import write_export
 from gream_ext.inference.export_format import MODEL_FILES, sha256
-from gream_ext.inference.model import load
+from gream_ext.inference.model import ModelRecommender, load
 from gream_ext.inference.questions import Question
 from gream_ext.inference.source import export_source, workspace_source
 from gream_ext.inference.stages import EXPORT as STAGE
@@ -31,6 +31,10 @@ from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, write_j
 from tests.support.tiny_workspace import make_model_workspace
 
 QUESTIONS = [Question(("i1", "i2")), Question((), 5), Question(("i3",), exclude=frozenset({"i3"}))]
+
+
+def load_export(folder: Path) -> ModelRecommender:
+    return load(export_source(folder))
 
 
 @pytest.fixture(scope="module")

@@ -215,9 +215,11 @@ def test_a_client_that_leaves_is_not_computed(fake: FakeRecommender) -> None:
 
 def test_a_model_that_is_stuck_is_not_healthy(fake: FakeRecommender) -> None:
     fake.go.clear()
-    with TestClient(create_app(fake, Shop(TITLES), Limits(direct_seconds=0.01))) as client:
+    with TestClient(create_app(fake, Shop(TITLES), Limits(direct_seconds=0.5))) as client:
         assert client.post("/recommend", json={}).status_code == 504
-        assert client.get("/health").json() == {"status": "the model is stuck"}
+        while client.get("/health").json() != {"status": "the model is stuck"}:
+            assert fake.begun.is_set(), "half a second was not enough to begin"
+            time.sleep(0.01)
         fake.go.set()
         while client.get("/health").status_code != 200:
             time.sleep(0.01)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import (
     ENGINE_HELP,
     NORMALISATION_HELP,
@@ -12,6 +11,7 @@ from gream_ext.inference.engines.names import (
     Normalisation,
     check_engine,
 )
+from gream_ext.inference.loading import check_device
 from gream_ext.inference.sharing import EXPORT_HELP
 from gream_ext.inference.source import find_source
 from gream_ext.stage import Stage, option

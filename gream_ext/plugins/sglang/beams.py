@@ -15,9 +15,8 @@ from sglang.srt.managers.schedule_batch import FINISH_ABORT
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from torch import Tensor
 
-from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import IMPOSSIBLE, BeamRequest
-from gream_ext.plugins.sglang.catalogue import Catalogue
+from gream_ext.plugins.sglang.catalogue import Catalogue, sentence
 from gream_ext.plugins.sglang.frontier import Frontier
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class Beams:
             trie = self.catalogue.trie.to(coordinator.req_to_token_pool.device)
             frontier = Frontier(trie, asked.part, asked.normalisation)
         except Exception as error:
-            return _sentence(error)
+            return sentence(error)
         levels = self.catalogue.trie.levels
         if req.sampling_params.max_new_tokens != levels or not req.sampling_params.ignore_eos:
             return f"gream_ext: direct mode needs max_new_tokens {levels} and ignore_eos"
@@ -101,17 +100,13 @@ class Beams:
 def _give_up(group: Any, rows: Rows, error: Exception) -> tuple[Tensor, Tensor]:
     """End a group with an error; until SGLang has seen that, beams of which nothing is returned."""
     logger.error("gream_ext: a request of direct mode failed", exc_info=error)
-    group.leader.to_finish = FINISH_ABORT(_sentence(error), HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+    group.leader.to_finish = FINISH_ABORT(sentence(error), HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
     beams = sum(len(piece) for piece in rows.pieces)
     device = rows.pieces[0].device
     return (
         torch.full((beams, rows.count), IMPOSSIBLE, device=device),
         torch.zeros((beams, rows.count), dtype=torch.int64, device=device),
     )
-
-
-def _sentence(error: Exception) -> str:
-    return f"gream_ext: {error if isinstance(error, GreamError) else repr(error)}"
 
 
 def hook(catalogue: Catalogue) -> None:
