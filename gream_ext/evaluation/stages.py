@@ -170,10 +170,6 @@ class BaselinesSettings:
         check_cutoffs(self.cutoffs, self.recommendations)
 
 
-def run_baselines(workspace: Workspace, settings: BaselinesSettings) -> None:
-    measure_simple(workspace, settings.split, settings.cutoffs, settings.recommendations)
-
-
 def direct_files(workspace: Workspace, names: Sequence[str], split: str) -> list[Path]:
     """What baselines of these names leave behind."""
     stems = [stem(workspace, name, "direct", split, exclude_seen) for name in names for exclude_seen in (False, True)]
@@ -183,7 +179,7 @@ def direct_files(workspace: Workspace, names: Sequence[str], split: str) -> list
 BASELINES = Stage(
     name="baselines",
     settings=BaselinesSettings,
-    run=run_baselines,
+    run=lambda workspace, one: measure_simple(workspace, one.split, one.cutoffs, one.recommendations),
     reads=lambda workspace, settings: [workspace.interactions, workspace.item_index],
     writes=lambda workspace, settings: direct_files(workspace, SIMPLE, settings.split),
     label=lambda settings: "baselines" if settings.split == "test" else f"baselines {settings.split}",
@@ -204,10 +200,6 @@ class BringSettings:
             raise GreamError(f"name {self.name!r} is taken or no name: give letters, digits, blanks, dots and dashes")
 
 
-def run_bring(workspace: Workspace, settings: BringSettings) -> None:
-    bring(workspace, settings.name, Workspace(settings.source), settings.model, settings.split)
-
-
 def _sources(settings: BringSettings) -> list[Path]:
     """The files there, as far as they are; which ones there are decides what is written here."""
     found = direct_files(Workspace(settings.source), [settings.model], settings.split)
@@ -217,7 +209,7 @@ def _sources(settings: BringSettings) -> list[Path]:
 BRING = Stage(
     name="baselines bring",
     settings=BringSettings,
-    run=run_bring,
+    run=lambda workspace, one: bring(workspace, one.name, Workspace(one.source), one.model, one.split),
     reads=lambda workspace, settings: [workspace.interactions, *_sources(settings)],
     writes=lambda workspace, settings: [
         workspace.path("evaluation", settings.name, file.name) for file in _sources(settings)
