@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gream_ext.decoding.beam import Asked, decode
+from gream_ext.decoding.beam_step import Asked, decode
 from gream_ext.decoding.continuation import Prompts
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.restriction import Restrictions
@@ -55,7 +55,7 @@ Capture = Callable[[Callable[[], Found]], tuple[Found, Callable[[], Any]]]
 
 
 def captured_search(model: LanguageModel, trie: ItemTrie, asked: Asked, capture: Capture | None = None) -> Found:
-    """What `gream_ext.decoding.beam.decode` finds, nodes and scores [requests, beams], by a graph if there is one."""
+    """What `beam_step.decode` finds, nodes and scores [requests, beams], by a graph if there is one."""
     requests = len(asked.prompts)
     prompts, restrictions = bucketed(asked, trie)
     named = 0 if restrictions.keys is None else len(restrictions.keys)

@@ -132,7 +132,7 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case], prepared: Prepared |
         ranked = dict(zip(users, modes.direct(prepared, how.beams), strict=True))
         best = [ranked.get(case.user_id, []) for case in cases]
         return ranked_rows(cases, [[(one.item_id, one.score) for one in own] for own in best])
-    seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.capabilities.seeds else None
+    seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.seeds else None
     if how.rank:
         answered = modes.reason_and_rank(prepared, how.sampling, seeds, how.beams)
     else:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from gream_ext.errors import GreamError
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ def load_model(
     folder: Path, device: str = "cpu", dtype: str = "auto"
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Model and tokenizer of a folder in Hugging Face form; ``dtype`` auto is the number format on disk."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

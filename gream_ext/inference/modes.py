@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.corpus.prompts import Message, direct_messages, history_text, reason_messages
@@ -15,11 +15,9 @@ from gream_ext.identifiers import find_all
 from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Sample, Sampling
 from gream_ext.inference.questions import Question, Recommendation
+from gream_ext.items.index import ItemIndex
 from gream_ext.response import DEFAULT_FORMAT
 from gream_ext.rewards import compute_score, extract_identifier
-
-if TYPE_CHECKING:
-    from gream_ext.items.index import ItemIndex
 
 ANSWERED, TRUNCATED, UNKNOWN_ITEM = "answered", "truncated", "unknown_item"
 """Statuses of a `Reasoning` beside those of `gream_ext.rewards.STATUSES`."""
@@ -56,7 +54,7 @@ class Modes:
     """The two modes on one engine. A model is asked with the prompts that it was trained with."""
 
     engine: Engine
-    index: "ItemIndex"
+    index: ItemIndex
     prompts: PromptSettings = field(default_factory=PromptSettings)
     prior: CoOccurrence | None = None
     """What guides the beam of direct mode beside the model."""
@@ -214,7 +212,7 @@ def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
     return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]
 
 
-def written_history(index: "ItemIndex", text: str) -> list[str | None]:
+def written_history(index: ItemIndex, text: str) -> list[str | None]:
     """The items that a response names between its thinking and its answer, in order; None for what is no item.
 
     Beside the user's history they say how faithful it was. An identifier that was cut short is left out.

@@ -15,7 +15,7 @@ from gream_ext.decoding.processors import answer_tokens
 from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, require
+from gream_ext.inference.engines.base import Sample, Sampling
 from gream_ext.inference.engines.transformers import TransformersEngine, batches
 from gream_ext.inference.loading import load_model
 from gream_ext.inference.modes import Modes, Reasoning, votes, written_history
@@ -145,12 +145,6 @@ def test_votes_count_and_keep_the_first_named_first():
 
 
 def test_what_an_engine_cannot_do_is_refused(modes):
-    class Lesser:
-        name = "lesser"
-        capabilities = Capabilities(logprobs=False, seeds=False, priors=False)
-
-    with pytest.raises(GreamError, match="the lesser engine cannot do a prior: use the transformers engine"):
-        require(Lesser(), "priors", "a prior")
     with pytest.raises(GreamError, match="needs constrained answers"):
         modes.reason([Question(["i1"], among=["i2"])], Sampling(constrained=False))
     with pytest.raises(GreamError, match="n must be at least 1"):

@@ -15,17 +15,6 @@ Finish = Literal["answer", "end", "length"]
 
 
 @dataclass(frozen=True)
-class Capabilities:
-    """What not every engine can do. What one cannot is refused with an error that names it, never passed over."""
-
-    logprobs: bool
-    seeds: bool
-    """A sample depends on its prompt and its seed alone."""
-    priors: bool
-    """Direct mode whose beams a prior guides."""
-
-
-@dataclass(frozen=True)
 class Sampling:
     """How responses are sampled.
 
@@ -64,7 +53,8 @@ class Engine(Protocol):
 
     name: str
     tokenizer: Any
-    capabilities: Capabilities
+    seeds: bool
+    """A sample depends on its prompt and its seed alone; otherwise a seed is refused."""
 
     def recommend(
         self,
@@ -103,12 +93,6 @@ class Engine(Protocol):
         Before, the first is whole each time, and the others may lack their text or be left out.
         """
         ...
-
-
-def require(engine: Engine, capability: str, asked: str) -> None:
-    """`GreamError` when the engine lacks the capability; ``asked`` names it for the user."""
-    if not getattr(engine.capabilities, capability):
-        raise GreamError(f"the {engine.name} engine cannot do {asked}: use the transformers engine")
 
 
 def check_sampling(sampling: Sampling, allowed: Sequence[SubCatalogue | None] | None) -> None:

@@ -21,7 +21,7 @@ from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Finish, Sample, Sampling, check_sampling, require
+from gream_ext.inference.engines.base import Finish, Sample, Sampling, check_sampling
 from gream_ext.inference.engines.sglang_offline import Offline
 from gream_ext.inference.engines.sglang_request import (
     IMPOSSIBLE,
@@ -41,7 +41,7 @@ class SGLangEngine:
     """Both modes on SGLang. ``trie`` and ``tokenizer`` are those of the model that SGLang serves."""
 
     name = "sglang"
-    capabilities = Capabilities(logprobs=False, seeds=False, priors=False)
+    seeds = False
 
     def __init__(
         self, transport: Transport, tokenizer: Any, trie: ItemTrie, normalisation: Normalisation = "catalogue"
@@ -84,7 +84,7 @@ class SGLangEngine:
     ) -> list[Ranking]:
         """The ``beams`` likeliest items after each prompt, by SGLang's own beam search along the trie."""
         if prior is not None:
-            require(self, "priors", "a prior in the beam")
+            raise GreamError("the sglang engine cannot be guided by a prior: use the transformers engine")
         if beams < 2:
             raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
         check_prompts(prompts)

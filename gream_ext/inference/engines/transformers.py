@@ -1,9 +1,10 @@
 """The embedded engine: a Hugging Face causal language model in this process."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gream_ext.decoding.beam import search
 from gream_ext.decoding.checks import check_prompts
@@ -17,10 +18,7 @@ from gream_ext.decoding.rng import row_seeds
 from gream_ext.decoding.sampler import Processor, Step, TokenSample, sample_steps
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Finish, Sample, Sampling, check_sampling
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from gream_ext.inference.engines.base import Finish, Sample, Sampling, check_sampling
 
 TOKENS_AT_ONCE = 16_384
 """Tokens of prompts and beams that direct mode computes together."""
@@ -35,12 +33,12 @@ class TransformersEngine:
     """
 
     name = "transformers"
-    capabilities = Capabilities(logprobs=True, seeds=True, priors=True)
+    seeds = True
 
     def __init__(
         self,
-        model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerBase",
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
         trie: ItemTrie,
         normalisation: Normalisation = "catalogue",
         tokens_at_once: int = TOKENS_AT_ONCE,
@@ -171,7 +169,7 @@ def batches(lengths: Sequence[int], steps: int, tokens: int, most: int | None = 
             begin = end
 
 
-def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Token ids that end the model's turn: the tokenizer's and those of the generation settings."""
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ends = set(ends if isinstance(ends, list) else [] if ends is None else [ends])

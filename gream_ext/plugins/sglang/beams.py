@@ -8,7 +8,7 @@ what it would have got.
 import logging
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sglang.srt.managers.schedule_batch import FINISH_ABORT
@@ -26,19 +26,12 @@ FRONTIER = "gream_frontier"
 """Attribute of SGLang's ``BeamGroup`` under which our requests keep their beams."""
 
 
-class Rows:
-    """The logits of one group, in the pieces that SGLang has them in, not ranked yet."""
+class Rows(NamedTuple):
+    """The logits of one group, [beams, vocabulary] in the pieces that SGLang has them in, not ranked yet."""
 
-    def __init__(self, rank: Callable[..., tuple[Tensor, Tensor]], pieces: Sequence[Tensor], count: int):
-        self.rank, self.pieces, self.count = rank, pieces, count
-
-    def unconstrained(self) -> tuple[Tensor, Tensor]:
-        """What SGLang would have computed."""
-        return self.rank(self.pieces, self.count)
-
-    def logits(self) -> Tensor:
-        """[beams, vocabulary]."""
-        return torch.cat([piece for piece in self.pieces if len(piece)])
+    rank: Callable[..., tuple[Tensor, Tensor]]
+    pieces: Sequence[Tensor]
+    number: int
 
 
 class Beams:
@@ -83,9 +76,9 @@ class Beams:
         """Around ``_select_group``: the candidates of the trie for a group of ours."""
         frontier: Frontier | None = getattr(group, FRONTIER, None)
         if frontier is None:
-            return original(coordinator, group, *rows.unconstrained(), tick)
+            return original(coordinator, group, *rows.rank(rows.pieces, rows.number), tick)
         try:
-            candidates = frontier.candidates(rows.logits(), rows.count)
+            candidates = frontier.candidates(torch.cat([piece for piece in rows.pieces if len(piece)]), rows.number)
         except Exception as error:
             candidates = _give_up(group, rows, error)
         tokens, parents = original(coordinator, group, *candidates, tick)
@@ -104,8 +97,8 @@ def _give_up(group: Any, rows: Rows, error: Exception) -> tuple[Tensor, Tensor]:
     beams = sum(len(piece) for piece in rows.pieces)
     device = rows.pieces[0].device
     return (
-        torch.full((beams, rows.count), IMPOSSIBLE, device=device),
-        torch.zeros((beams, rows.count), dtype=torch.int64, device=device),
+        torch.full((beams, rows.number), IMPOSSIBLE, device=device),
+        torch.zeros((beams, rows.number), dtype=torch.int64, device=device),
     )
 
 

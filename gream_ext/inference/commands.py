@@ -1,15 +1,65 @@
-"""Command ``recommend``: what a user may like next, by title, and why."""
+"""What ``recommend`` and ``export`` do: what a user may like next, by title, and why; and a folder for elsewhere."""
 
+import secrets
 import sys
 from collections.abc import Collection, Sequence
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.model import without_markers
+from gream_ext.inference.card import Said
+from gream_ext.inference.export import export
+from gream_ext.inference.loading import check_device
+from gream_ext.inference.model import load, without_markers
 from gream_ext.inference.questions import Answer, Item, Question, Recommendation, Recommender, Text
-from gream_ext.inference.source import Source, known_items
+from gream_ext.inference.sharing import push_export
+from gream_ext.inference.source import Source, find_source, known_items
+from gream_ext.inference.stages import ExportSettings, RecommendSettings, output_folder
 from gream_ext.inference.titles import Titles
+from gream_ext.workspace import Workspace
 
 SHOWN_HISTORY = 8
+
+
+def run_recommend(workspace: Workspace, settings: RecommendSettings) -> None:
+    if settings.server is None:
+        check_device(settings.device)
+    source = find_source(workspace, settings.model, settings.export)
+    if settings.search is not None:
+        show_found(source.titles, settings.search, settings.n)
+        return
+    question = make_question(source, settings)
+    weight = settings.prior_weight if settings.prior else None
+    how = settings.engine, settings.server, settings.normalisation, weight
+    recommender = load(source, settings.device, settings.max_tokens, *how)
+    show_history(source.titles, question.history)
+    if settings.explain:
+        explain(recommender, question)
+    if settings.explain and settings.k is None:
+        print("Direct mode, without reasoning:")
+    if settings.k is None:
+        show(recommender.direct([question])[0])
+    if settings.exclude_seen is None and question.exclude:
+        print("\nItems of the history are left out: nobody in the data has an item twice (--no-exclude-seen).")
+
+
+def make_question(source: Source, settings: RecommendSettings) -> Question:
+    """Check what was asked; `GreamError` for an unknown user, item or category."""
+    user = settings.user
+    history = user_history(source, user) if user is not None else listed(source.titles, settings.history or [])
+    among = of_categories(source.titles, settings.categories)
+    leave_out = not source.repeats if settings.exclude_seen is None else settings.exclude_seen
+    seed = settings.seed
+    if seed is None and settings.engine != "sglang":
+        seed = secrets.randbits(32)
+    reasonings = 0 if settings.k is None else settings.reasonings
+    return Question(history, settings.k or settings.n, frozenset(history if leave_out else ()), among, seed, reasonings)
+
+
+def run_export(workspace: Workspace, settings: ExportSettings) -> None:
+    folder = output_folder(workspace, settings)
+    said = Said(settings.license, settings.dataset, settings.push)
+    export(workspace, settings.model, folder, settings.output is not None, said)
+    if settings.push is not None:
+        print(f"export: {push_export(folder, settings.push, settings.private)}")
 
 
 def user_history(source: Source, user: str) -> tuple[str, ...]:
