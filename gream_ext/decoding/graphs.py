@@ -9,6 +9,7 @@ where capturing fails.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import torch
@@ -106,7 +107,6 @@ def capture_graph(search: Callable[[], Found]) -> tuple[Found, Callable[[], Any]
     return found, graph.replay
 
 
+@cache
 def _pool() -> Any:
-    if not hasattr(_pool, "handle"):
-        _pool.handle = torch.cuda.graph_pool_handle()  # type: ignore[attr-defined]
-    return _pool.handle  # type: ignore[attr-defined]
+    return torch.cuda.graph_pool_handle()
