@@ -1,7 +1,4 @@
-"""Our metrics reach the trackers by the frameworks' own means: TensorBoard, and MLflow's file store where it is installed.
-
-`make trackers` installs MLflow in a folder of its own, for it wants other versions than the frameworks.
-"""
+"""Our metrics reach the trackers by the frameworks' own means: TensorBoard, and MLflow's file store if installed."""
 
 import importlib.util
 from pathlib import Path
