@@ -47,4 +47,5 @@ STAGE = Stage(
     run=Later("gream_ext.extras.report.commands:run", extra="report"),
     reads=_reads,
     writes=lambda workspace, settings: [workspace.path("report.json"), workspace.path("report.html")],
+    show=Later("gream_ext.extras.report.commands:show", extra="report"),
 )
