@@ -52,7 +52,7 @@ def run(workspace: Workspace, settings: PrepareSettings) -> None:
     from gream_ext.data.catalogue import TextRule
     from gream_ext.data.prepare import HistoryRule, prepare
     from gream_ext.data.reviews import Rule
-    from gream_ext.items.text_tokens import counter
+    from gream_ext.items.text_reviews import counter
 
     prepare(
         workspace,
