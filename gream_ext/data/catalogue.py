@@ -1,7 +1,6 @@
 """The items of a workspace: what the source tells of them, their reviews and their composite text."""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -10,30 +9,22 @@ from gream_ext.data.records import ItemRecord
 from gream_ext.data.reviews import Candidate
 from gream_ext.errors import GreamError
 from gream_ext.items.text import composite_text
-from gream_ext.items.text_reviews import HEAD, Count, review_lines
+from gream_ext.items.text_reviews import HEAD
 
 ItemStream = Callable[[Container[str]], Iterable[tuple[str, ItemRecord]]]
-
-
-@dataclass(frozen=True)
-class TextRule:
-    """How long a composite text may be."""
-
-    characters: int
-    """Of all but the reviews."""
-    review_tokens: int
-    count: Count
 
 
 def catalogue_of(
     wanted: Sequence[str],
     stream: ItemStream,
-    rule: TextRule,
+    characters: int,
+    lines_of: Callable[[Sequence[str]], list[str]],
     reviews: Mapping[str, Sequence[Candidate]] | None = None,
     repeated: str = "refuse",
 ) -> tuple[pl.DataFrame, list[dict[str, Any]], int]:
     """The items in ``wanted`` with their composite text, rows of reviews.parquet, and how many items lack a title.
 
+    ``characters`` bounds a text without its reviews, of which ``lines_of`` makes lines (see `review_lines`).
     Items stand in the order of their file, then those that are not in it in the order of ``wanted``. An item
     without a title gets its item_id for one. `GreamError` when an item stands in the file twice and differs, unless
     ``repeated`` says that the first counts, and when most items are not in the file by ids that look alike.
@@ -47,8 +38,8 @@ def catalogue_of(
 
     def add(item: ItemRecord) -> None:
         item_id, candidates = item["item_id"], (reviews or {}).get(item["item_id"], ())
-        lines = review_lines([one.text for one in candidates], rule.review_tokens, rule.count)
-        text = composite_text(item, rule.characters, [line for line in lines if line])
+        lines = lines_of([one.text for one in candidates])
+        text = composite_text(item, characters, [line for line in lines if line])
         rows.append({**item, "title": item["title"] or item_id, "text": text or item_id})
         for one, line in zip(candidates, lines, strict=True):
             if line:

@@ -3,64 +3,46 @@
 import errno
 import logging
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from gream_ext.data.catalogue import TextRule, catalogue_of
+from gream_ext.data.catalogue import catalogue_of
 from gream_ext.data.checks import check_interactions
 from gream_ext.data.filtering import k_core
 from gream_ext.data.reviews import Rule, curated
-from gream_ext.data.sources import Source
+from gream_ext.data.sources import Source, reader
 from gream_ext.data.splitting import SHORTEST, leave_one_out, merge_repeats, split_by_time
+from gream_ext.data.stages import PrepareSettings
 from gream_ext.errors import GreamError
+from gream_ext.items.text_reviews import counter, review_lines
 from gream_ext.workspace import INTERACTIONS, ITEMS, REVIEWS, Workspace, whole, write_json, write_table
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class HistoryRule:
-    """Which interactions stay, and which of them are held out."""
-
-    k: int
-    user_least: int | None = None
-    repeats: str = "keep"
-    """``first`` or ``last`` of a user's interactions with one item, or ``keep`` for all."""
-    held_out: float | None = None
-    """The share after the moment of a split by time; None: leave-one-out."""
-    ties: int | None = None
-    """The seed that draws the order of what happened at the same time; None: as in the file."""
-
-    @property
-    def rng(self) -> np.random.Generator | None:
-        return None if self.ties is None else np.random.default_rng(self.ties)
-
-
-def prepare(
-    workspace: Workspace,
-    source: Source,
-    rule: HistoryRule,
-    text: TextRule,
-    curation: Rule | None,
-    about: Mapping[str, Any],
-) -> None:
-    """Write interactions.parquet, items.parquet, statistics.json and, with ``curation`` and reviews, reviews.parquet.
-
-    All files or none are written; ``about`` goes into their metadata.
-    """
-    histories, before = histories_of(source, rule)
+def prepare(workspace: Workspace, settings: PrepareSettings) -> None:
+    """Write interactions.parquet, items.parquet, statistics.json and, where there are any, reviews.parquet, or none."""
+    source = reader(settings.source).read(Path(settings.path), settings.ignored_fields)
+    histories, before = histories_of(source, settings)
     wanted = histories["item_id"].unique(maintain_order=True).cast(pl.String).to_list()
-    reviews = curated(source.reviews(), histories, curation) if source.reviews and curation else None
-    items, shown, untitled = catalogue_of(wanted, source.items, text, reviews, source.repeated)
+    reviews = None
+    if source.reviews and settings.reviews:
+        rule = Rule(settings.reviews, settings.review_words, longest=max(1, settings.review_tokens))
+        reviews = curated(source.reviews(), histories, rule)
+    lines_of = partial(review_lines, tokens=settings.review_tokens, count=counter(settings.tokenizer))
+    items, shown, untitled = catalogue_of(
+        wanted, source.items, settings.text_characters, lines_of, reviews, source.repeated
+    )
     if untitled:
         log.warning(
             "%d of %d items in %s have no title: their item_id stands for it", untitled, len(items), source.name
         )
+    about = {"source": settings.source, "k": settings.k, "split": settings.split}
     figures = statistics(histories)
     counts: dict[str, Any] = {"items_without_title": untitled}
     tables = {workspace.interactions: (histories, INTERACTIONS), workspace.items: (items, ITEMS)}
@@ -80,34 +62,38 @@ def prepare(
         workspace.reviews.unlink(missing_ok=True)  # of an earlier run
     print(
         f"{figures['users']:,} users, {figures['items']:,} items, {figures['interactions']:,} interactions "
-        f"(density {figures['density']:.5f}); before the {rule.k}-core {before['users']:,}, "
+        f"(density {figures['density']:.5f}); before the {settings.k}-core {before['users']:,}, "
         f"{before['items']:,}, {before['interactions']:,}"
     )
 
 
-def histories_of(source: Source, rule: HistoryRule) -> tuple[pl.DataFrame, dict[str, Any]]:
+def histories_of(source: Source, settings: PrepareSettings) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The split histories of the k-core (as `leave_one_out`), and the figures of what there was before it."""
+
+    def rng() -> np.random.Generator | None:
+        return np.random.default_rng(settings.seed) if settings.ties == "shuffle" else None
+
     interactions = check_interactions(source)
-    if rule.repeats != "keep":
-        interactions = merge_repeats(interactions, rule.repeats, rule.rng)
+    if settings.repeats != "keep":
+        interactions = merge_repeats(interactions, settings.repeats, rng())
     before = statistics(interactions)
-    interactions = k_core(interactions, rule.k, rule.user_least)
+    interactions = k_core(interactions, settings.k, settings.user_minimum)
     if not len(interactions):
         raise GreamError(
             f"{source.name}: nothing of {before['users']} users and {before['items']} items is left after the "
-            f"{rule.k}-core: set --k lower"
+            f"{settings.k}-core: set --k lower"
         )
-    if rule.held_out is None:
-        split = leave_one_out(interactions, rule.rng)
-        why = f"have fewer than {SHORTEST} interactions and go into training only"
-    else:
-        split = split_by_time(interactions, rule.held_out, rule.rng)
+    if settings.split == "time":
+        split = split_by_time(interactions, settings.held_out, rng())
         why = "have no interaction in the test period that follows another"
         if not (split["split"] == "train").any():
             raise GreamError(
                 f"{source.name}: --split time leaves nothing to train on, so many interactions have the earliest "
                 "timestamp: set --held-out lower, or --split leave-one-out"
             )
+    else:
+        split = leave_one_out(interactions, rng())
+        why = f"have fewer than {SHORTEST} interactions and go into training only"
     tested = split.filter(pl.col("split") == "test")["user_id"].n_unique()
     if tested < (users := split["user_id"].n_unique()):
         log.warning("%s: %d of %d users %s", source.name, users - tested, users, why)
