@@ -150,10 +150,8 @@ class GivenAnswers:
     def __init__(self, answers: Sequence[Sequence[int] | None], markers: Sequence[Sequence[int]]):
         self._left = [None if answer is None else list(answer) for answer in answers]
         self._markers = [list(before) for before in markers]
-        self._lengths: dict[int, int] = {}
+        self._begun: set[int] = set()
         self._rows: np.ndarray | None = None
-        self.begins: dict[int, int] = {}
-        """For each row that has come to its answer, how many tokens of its own stand before it."""
 
     def at_rows(self, rows: np.ndarray) -> "GivenAnswers":
         """The same for these rows of the call, in this order."""
@@ -167,12 +165,11 @@ class GivenAnswers:
             left, markers = self._left[row], self._markers[row]
             if not left:
                 continue
-            written = self._lengths[row] = self._lengths.get(row, -1) + 1
             # At the first call the last token is the prompt's.
-            if markers and written and token == markers[0]:
+            if markers and row in self._begun and token == markers[0]:
                 markers.pop(0)
+            self._begun.add(row)
             if not markers:
-                self.begins.setdefault(row, written)
                 given.append((place, left.pop(0)))
         if not given:
             return scores

@@ -192,8 +192,7 @@ def test_a_given_answer_has_the_models_log_probs(model):
     markers = [free[1].ids[2], free[1].ids[4]]
     given = GivenAnswers([answer, answer, None], [[], markers, []])
     first, second, third = sample_tokens(model, prompts, **options, logits_processors=[given])
-    begin = given.begins[1]
-    assert given.begins[0] == 0
+    begin = len(second.ids) - len(answer)
     assert first.ids == answer
     assert second.ids == free[1].ids[:begin] + answer
     assert begin <= 5
