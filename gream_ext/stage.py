@@ -5,12 +5,33 @@ and the records of what made a file are all derived from that declaration.
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Later:
+    """A function by its place, ``module:name``, imported when it is called: what it needs may be heavy, or missing."""
+
+    place: str
+    extra: str = ""
+    """The optional extra of pyproject.toml that has what it needs."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        module, _, name = self.place.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if not self.extra:
+                raise
+            raise GreamError(f"{error.name} is not installed: pip install 'gream-ext[{self.extra}]'") from None
+        return function(*arguments)
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,20 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from gream_ext import __version__
 from gream_ext.base_model.chat_format import can_compare, compare
 from gream_ext.base_model.embeddings import Initialisation
 from gream_ext.base_model.extend import add_special_tokens, extend
-from gream_ext.base_model.model_format import DEFAULT_TEMPLATE, ModelFormat, write_format
+from gream_ext.base_model.model_format import DEFAULT_TEMPLATE, RECORD, ModelFormat, write_format
 from gream_ext.base_model.tokenizer import CHATML, IM_END, IM_START
 from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, whole
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-RECORD = "gream_base_model.json"
-"""In the model's folder: what made it."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ def item_texts(workspace: Workspace, index: ItemIndex) -> list[str]:
 
 def write_base_model(
     workspace: Workspace,
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerFast",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
     settings: dict[str, Any],
     new: New,
     template: str | None = None,
@@ -53,8 +50,6 @@ def write_base_model(
     ``settings`` are told in the record; ``template`` is LLaMA-Factory's that is to train the model, None the one that
     fits; ``dtype`` the number format on disk.
     """
-    import torch
-
     index = ItemIndex.load(workspace.item_index)
     texts = item_texts(workspace, index)
     counts = extend(model, tokenizer, index, texts, new.how, new.seed, new.equal_length)
@@ -85,7 +80,7 @@ def write_base_model(
 
 
 def set_chat_format(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", template: str | None, seed: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, template: str | None, seed: int
 ) -> tuple[str | None, str | None]:
     """Let the tokenizer ask as LLaMA-Factory trains; both are changed where its own chat template differs.
 
@@ -108,8 +103,8 @@ def set_chat_format(
 
 
 def _take(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerFast",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
     jinja: str | None,
     end: str,
     special: list[str],
@@ -128,7 +123,7 @@ def _take(
     settings.eos_token_id = sorted({tokenizer.eos_token_id, *(one for one in ends if one is not None)})
 
 
-def save_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save in Hugging Face form, under a class name that transformers 4 and 5 both know."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"

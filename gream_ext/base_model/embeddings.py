@@ -1,33 +1,31 @@
 """Rows for new tokens: how many the model needs, and what stands in them at first."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
+import torch
+from transformers import PreTrainedModel
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
-
-    from gream_ext.items.index import ItemIndex
+from gream_ext.items.index import ItemIndex
 
 Initialisation = Literal["random", "mean", "semantic"]
 
 
-def input_rows(model: "PreTrainedModel") -> "torch.Tensor":
+def input_rows(model: PreTrainedModel) -> torch.Tensor:
     """The input embeddings, [rows, width]."""
-    return cast("torch.Tensor", model.get_input_embeddings().weight)
+    return cast(torch.Tensor, model.get_input_embeddings().weight)
 
 
-def output_rows(model: "PreTrainedModel") -> "torch.Tensor | None":
+def output_rows(model: PreTrainedModel) -> torch.Tensor | None:
     """The output embeddings, [rows, width], or None where they are the input embeddings."""
     output = model.get_output_embeddings()
     if output is None or output.weight is model.get_input_embeddings().weight:
         return None
-    return cast("torch.Tensor", output.weight)
+    return cast(torch.Tensor, output.weight)
 
 
-def make_room(model: "PreTrainedModel", highest: int) -> None:
+def make_room(model: PreTrainedModel, highest: int) -> None:
     """Give the model an embedding row for token id ``highest``; spare rows of a padded vocabulary are used first.
 
     The number of rows need not be the number of tokens: Qwen3-4B has 267 more.
@@ -37,7 +35,7 @@ def make_room(model: "PreTrainedModel", highest: int) -> None:
         model.resize_token_embeddings(highest + 1, mean_resizing=False)
 
 
-def code_texts(index: "ItemIndex", texts: Sequence[str]) -> dict[str, list[int]]:
+def code_texts(index: ItemIndex, texts: Sequence[str]) -> dict[str, list[int]]:
     """For each identifier token the rows of ``texts`` of the items that carry it; texts in the index's order."""
     found: dict[str, list[int]] = {token: [] for token in index.vocabulary}
     for row, identifier in enumerate(index.identifiers):
@@ -135,9 +133,7 @@ def initial_rows(
     return rows
 
 
-def fill(weight: "torch.Tensor", ids: Iterable[int], rows: np.ndarray) -> None:
+def fill(weight: torch.Tensor, ids: Iterable[int], rows: np.ndarray) -> None:
     """Write ``rows`` [ids, width] into the rows ``ids`` of a parameter."""
-    import torch
-
     with torch.no_grad():
         weight[list(ids)] = torch.from_numpy(rows).to(weight.dtype)

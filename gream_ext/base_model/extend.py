@@ -1,7 +1,8 @@
 """Markers and identifier tokens in a model: tokens that decode as text, each with an initialised row."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from gream_ext.base_model.embeddings import (
     Initialisation,
@@ -14,19 +15,15 @@ from gream_ext.base_model.embeddings import (
 )
 from gream_ext.base_model.tokenizer import add_ordinary_tokens
 from gream_ext.errors import GreamError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from gream_ext.items.index import ItemIndex
+from gream_ext.items.index import ItemIndex
 
 MARKERS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def extend(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerFast",
-    index: "ItemIndex",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    index: ItemIndex,
     texts: Sequence[str],
     how: Initialisation,
     seed: int = 0,
@@ -66,7 +63,7 @@ def extend(
 
 
 def add_special_tokens(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", tokens: Sequence[str], seed: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str], seed: int
 ) -> None:
     """Add the markers of a chat template, which vanish from decoded text, with rows near the middle of the others."""
     rows_before = input_rows(model).shape[0]
@@ -83,7 +80,7 @@ def add_special_tokens(
             fill(weight, ids, initial_rows(weight.detach().float().cpu().numpy(), old, new, "mean", None, seed))
 
 
-def check_tokens(tokenizer: "PreTrainedTokenizerFast", tokens: Sequence[str]) -> list[int]:
+def check_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> list[int]:
     """The id of each token; `GreamError` for one that is split, or special."""
     encoded = tokenizer(list(tokens), add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)

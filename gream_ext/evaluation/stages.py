@@ -1,23 +1,18 @@
 """Stages ``evaluate``, ``baselines`` and ``baselines bring``, and the command ``compare``: their settings."""
 
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from gream_ext.base_model.model_format import read_prompts
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.baselines import bring, measure_simple
-from gream_ext.evaluation.compare import comparison_table, evaluation
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem, with_prior
-from gream_ext.evaluation.protocol import check_cutoffs, summary_line
-from gream_ext.inference.device import check_device
+from gream_ext.evaluation.protocol import check_cutoffs
 from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
 from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
-from gream_ext.stage import Stage, option
+from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
 
 BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
@@ -88,36 +83,6 @@ class EvaluateSettings:
         check_cutoffs(self.cutoffs, self.beams if self.mode == "direct" else self.n)
 
 
-def run_evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
-    """Ask the model in the way that it was trained with, unless the settings say otherwise."""
-    from gream_ext.evaluation.answers import Decoding, Machine
-    from gream_ext.evaluation.evaluate import evaluate
-
-    if settings.server is None:
-        check_device(settings.device)
-    model = model_folder(workspace, settings.model)
-    if not (model / "config.json").exists():
-        raise GreamError(f"model {settings.model!r}: {model} is no model folder; train it or name another")
-    # SGLang's samples depend on the batch that they are drawn in.
-    changed: dict[str, Any] = {"seed": None} if settings.engine == "sglang" else {}
-    system_prompt = None if settings.system_prompt == "auto" else settings.system_prompt
-    prompts = read_prompts(model, settings.window, system_prompt)
-    how = _part(Decoding, settings, prompts=prompts, **changed)
-    threads = settings.threads
-    if threads is None and "OMP_NUM_THREADS" not in os.environ:
-        threads = max(1, (os.cpu_count() or 1) // settings.processes)
-    machine = _part(Machine, settings, threads=threads)
-    path = evaluated(workspace, settings)
-    figures = evaluate(workspace, model, path, how, machine, settings.cutoffs, settings.limit)
-    names = ("recall", "ndcg") if settings.mode == "direct" else ("pass", "recall", "ndcg") if how.rank else ("pass",)
-    print(f"{_evaluate_label(settings)}: {summary_line(figures, names, settings.cutoffs)}")
-
-
-def _part(kind: type, settings: EvaluateSettings, **changed: Any) -> Any:
-    """A dataclass of the settings' fields that it has, some of them changed."""
-    return kind(**{field.name: changed.get(field.name, getattr(settings, field.name, None)) for field in fields(kind)})
-
-
 def evaluated(workspace: Workspace, settings: EvaluateSettings) -> Path:
     """The stem of the files."""
     name = with_prior(model_name(workspace, settings.model), settings.prior, settings.prior_weight)
@@ -132,7 +97,7 @@ def _evaluate_reads(workspace: Workspace, settings: EvaluateSettings) -> list[Pa
     return [model, workspace.item_index, workspace.interactions]
 
 
-def _evaluate_label(settings: EvaluateSettings) -> str:
+def evaluate_label(settings: EvaluateSettings) -> str:
     seen = " unseen" if settings.exclude_seen else ""
     trial = "" if settings.limit is None else f" first{settings.limit}"
     model = foreign_name(Path(settings.model)) if "/" in settings.model else settings.model
@@ -143,10 +108,10 @@ def _evaluate_label(settings: EvaluateSettings) -> str:
 EVALUATE = Stage(
     name="evaluate",
     settings=EvaluateSettings,
-    run=run_evaluate,
+    run=Later("gream_ext.evaluation.commands:run_evaluate"),
     reads=_evaluate_reads,
     writes=lambda workspace, settings: files(evaluated(workspace, settings)),
-    label=_evaluate_label,
+    label=evaluate_label,
 )
 
 
@@ -162,10 +127,6 @@ class BaselinesSettings:
         check_cutoffs(self.cutoffs, self.recommendations)
 
 
-def run_baselines(workspace: Workspace, settings: BaselinesSettings) -> None:
-    measure_simple(workspace, settings.split, settings.cutoffs, settings.recommendations)
-
-
 def direct_files(workspace: Workspace, names: Sequence[str], split: str) -> list[Path]:
     """What baselines of these names leave behind."""
     stems = [stem(workspace, name, "direct", split, exclude_seen) for name in names for exclude_seen in (False, True)]
@@ -175,7 +136,7 @@ def direct_files(workspace: Workspace, names: Sequence[str], split: str) -> list
 BASELINES = Stage(
     name="baselines",
     settings=BaselinesSettings,
-    run=run_baselines,
+    run=Later("gream_ext.evaluation.commands:run_baselines"),
     reads=lambda workspace, settings: [workspace.interactions, workspace.item_index],
     writes=lambda workspace, settings: direct_files(workspace, SIMPLE, settings.split),
     label=lambda settings: "baselines" if settings.split == "test" else f"baselines {settings.split}",
@@ -196,10 +157,6 @@ class BringSettings:
             raise GreamError(f"name {self.name!r} is taken or no name: give letters, digits, blanks, dots and dashes")
 
 
-def run_bring(workspace: Workspace, settings: BringSettings) -> None:
-    bring(workspace, settings.name, Workspace(settings.source), settings.model, settings.split)
-
-
 def _sources(settings: BringSettings) -> list[Path]:
     """The files there, as far as they are; which ones there are decides what is written here."""
     found = direct_files(Workspace(settings.source), [settings.model], settings.split)
@@ -209,7 +166,7 @@ def _sources(settings: BringSettings) -> list[Path]:
 BRING = Stage(
     name="baselines bring",
     settings=BringSettings,
-    run=run_bring,
+    run=Later("gream_ext.evaluation.commands:run_bring"),
     reads=lambda workspace, settings: [workspace.interactions, *_sources(settings)],
     writes=lambda workspace, settings: [
         workspace.path("evaluation", settings.name, file.name) for file in _sources(settings)
@@ -233,13 +190,5 @@ class CompareSettings:
     other: str | None = option(None, help="workspace of the second, where it is another one")
 
 
-def run_compare(workspace: Workspace, settings: CompareSettings) -> None:
-    there = Workspace(settings.other) if settings.other else workspace
-    kind = settings.mode, settings.split, settings.exclude_seen
-    first, second = evaluation(workspace, settings.first, *kind), evaluation(there, settings.second, *kind)
-    names = settings.first, settings.second
-    print(comparison_table(first, second, names, settings.figures, settings.mode))
-
-
-COMPARE = Stage(name="compare", settings=CompareSettings, run=run_compare)
+COMPARE = Stage(name="compare", settings=CompareSettings, run=Later("gream_ext.evaluation.commands:run_compare"))
 """A command: it writes nothing."""

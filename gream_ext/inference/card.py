@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 from gream_ext import __version__
-from gream_ext.base_model.build import RECORD
+from gream_ext.base_model.model_format import RECORD
 from gream_ext.hub import NAME, license_of
 from gream_ext.inference.source import Source
 from gream_ext.workspace import Workspace, read_json

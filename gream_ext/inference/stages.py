@@ -1,12 +1,12 @@
 """Commands ``recommend`` and ``export``."""
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
-from gream_ext.inference.device import check_device
+from gream_ext.evaluation.files import MODES, stem
+from gream_ext.evaluation.files import files as files_of
 from gream_ext.inference.engines.names import (
     ENGINE_HELP,
     NORMALISATION_HELP,
@@ -17,12 +17,12 @@ from gream_ext.inference.engines.names import (
 )
 from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
 from gream_ext.inference.sharing import EXPORT_HELP, is_hub_name
-from gream_ext.stage import Stage, option
+from gream_ext.inference.source import latest_model
+from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
 
 if TYPE_CHECKING:
-    from gream_ext.inference.questions import Question
-    from gream_ext.inference.source import Source
+    pass
 
 
 @dataclass(frozen=True)
@@ -61,46 +61,6 @@ class RecommendSettings:
             raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")
 
 
-def recommend(workspace: Workspace, settings: RecommendSettings) -> None:
-    from gream_ext.inference import recommend as command
-    from gream_ext.inference.model import load
-    from gream_ext.inference.source import find_source
-
-    if settings.server is None:
-        check_device(settings.device)
-    source = find_source(workspace, settings.model, settings.export)
-    if settings.search is not None:
-        command.show_found(source.titles, settings.search, settings.n)
-        return
-    question = make_question(source, settings)
-    weight = settings.prior_weight if settings.prior else None
-    how = settings.engine, settings.server, settings.normalisation, weight
-    recommender = load(source, settings.device, settings.max_tokens, *how)
-    command.show_history(source.titles, question.history)
-    if settings.explain:
-        command.explain(recommender, question)
-        print("Direct mode, without reasoning:")
-    [found] = recommender.direct([question])
-    command.show(found)
-    if settings.exclude_seen is None and question.exclude:
-        print("\nItems of the history are left out: nobody in the data has an item twice (--no-exclude-seen).")
-
-
-def make_question(source: "Source", settings: RecommendSettings) -> "Question":
-    """Check what was asked; `GreamError` for an unknown user, item or category."""
-    from gream_ext.inference.questions import Question
-    from gream_ext.inference.recommend import listed, of_categories, user_history
-
-    user = settings.user
-    history = user_history(source, user) if user is not None else listed(source.titles, settings.history or [])
-    among = of_categories(source.titles, settings.categories)
-    leave_out = not source.repeats if settings.exclude_seen is None else settings.exclude_seen
-    seed = settings.seed
-    if seed is None and settings.engine != "sglang":
-        seed = secrets.randbits(32)
-    return Question(history, settings.n, frozenset(history) if leave_out else frozenset(), among, seed)
-
-
 @dataclass(frozen=True)
 class ExportSettings:
     model: str | None = option(None, help="sft or srpo; without it the one that was trained last")
@@ -115,28 +75,12 @@ class ExportSettings:
             raise GreamError(f"--push {self.push}: a repository of the Hugging Face hub is called owner/name")
 
 
-def export(workspace: Workspace, settings: ExportSettings) -> None:
-    from gream_ext.inference.card import Said
-    from gream_ext.inference.export import export
-    from gream_ext.inference.sharing import push_export
-
-    folder = output_folder(workspace, settings)
-    said = Said(settings.license, settings.dataset, settings.push)
-    export(workspace, settings.model, folder, settings.output is not None, said)
-    if settings.push is not None:
-        print(f"export: {push_export(folder, settings.push, settings.private)}")
-
-
 def output_folder(workspace: Workspace, settings: ExportSettings) -> Path:
     return Path(settings.output) if settings.output else workspace.path("export")
 
 
 def _export_reads(workspace: Workspace, settings: ExportSettings) -> list[Path]:
     """Beside the model its evaluations, also before they are there: a later one makes the export out of date."""
-    from gream_ext.evaluation.files import MODES, stem
-    from gream_ext.evaluation.files import files as files_of
-    from gream_ext.inference.source import latest_model
-
     model = settings.model or latest_model(workspace)
     files = [workspace.model(model), workspace.item_index, workspace.items, workspace.statistics]
     return [*files, *(files_of(stem(workspace, model, mode, "test", False))[1] for mode in MODES)]
@@ -147,5 +91,11 @@ def _export_writes(workspace: Workspace, settings: ExportSettings) -> list[Path]
     return [] if settings.output else [output_folder(workspace, settings)]
 
 
-RECOMMEND = Stage(name="recommend", settings=RecommendSettings, run=recommend)
-EXPORT = Stage(name="export", settings=ExportSettings, run=export, reads=_export_reads, writes=_export_writes)
+RECOMMEND = Stage(name="recommend", settings=RecommendSettings, run=Later("gream_ext.inference.commands:run_recommend"))
+EXPORT = Stage(
+    name="export",
+    settings=ExportSettings,
+    run=Later("gream_ext.inference.commands:run_export"),
+    reads=_export_reads,
+    writes=_export_writes,
+)

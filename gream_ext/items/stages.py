@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gream_ext.errors import GreamError
-from gream_ext.stage import Stage, option
-from gream_ext.workspace import ITEMS, Workspace, read_table
+from gream_ext.stage import Later, Stage, option
+from gream_ext.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -33,31 +31,18 @@ class EmbedSettings:
     )
 
 
-def run_embed(workspace: Workspace, settings: EmbedSettings) -> None:
-    from gream_ext.items.embed import EncodeShards, embed, encode_here
-    from gream_ext.items.encoders import EncoderChoice
-
-    choice = EncoderChoice(settings.encoder, settings.max_tokens, settings.device, settings.dtype)
-    work: EncodeShards = partial(encode_here, choice=choice, batch_size=settings.batch_size)
-    if settings.engine == "ray":
-        from gream_ext.items.embed_ray import encode_with_ray
-
-        work = partial(
-            encode_with_ray,
-            choice=choice,
-            batch_size=settings.batch_size,
-            address=settings.ray_address,
-            workers=settings.workers,
-        )
-    embed(workspace, settings.text, choice, settings.shard_size, work)
-
-
 def _embed_reads(workspace: Workspace, settings: EmbedSettings) -> Sequence[Path]:
     enriched = settings.text == "full" and workspace.enriched.exists()
     return (workspace.items, workspace.enriched) if enriched else (workspace.items,)
 
 
-EMBED = Stage("embed", EmbedSettings, run_embed, _embed_reads, lambda workspace, settings: (workspace.embeddings,))
+EMBED = Stage(
+    "embed",
+    EmbedSettings,
+    Later("gream_ext.items.commands:run_embed"),
+    _embed_reads,
+    lambda workspace, settings: (workspace.embeddings,),
+)
 
 
 @dataclass(frozen=True)
@@ -99,46 +84,6 @@ class BuildSettings:
     from_field: str | None = option(None, help="Field of --from-file with the codes, where it has several.")
 
 
-def run_build(workspace: Workspace, settings: BuildSettings) -> None:
-    """Write item_index.parquet, index_quality.json and, unless the codes came from a file, codebooks.safetensors."""
-    from gream_ext.items import build
-    from gream_ext.items.codes_file import read_codes
-
-    item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
-    rows = build.sorted_rows(item_ids)
-    if settings.from_file is not None:
-        if settings.balance is not None or settings.reassign or settings.collaborative:
-            raise GreamError("--balance, --reassign and --collaborative need vectors: they do not go with --from-file")
-        codes = read_codes(Path(settings.from_file), settings.from_field, [item_ids[row] for row in rows])
-        made = build.foreign_codes(codes, settings.codebook_size)
-    else:
-        vectors = build.read_embeddings(workspace, len(item_ids))[rows]
-        if settings.collaborative:
-            ordered = [item_ids[row] for row in rows]
-            vectors = build.with_collaborative(workspace, vectors, ordered, settings.collaborative, settings.seed)
-        made = build.clustered_codes(
-            vectors,
-            settings.levels,
-            settings.codebook_size,
-            settings.iterations,
-            settings.restarts,
-            settings.seed,
-            settings.balance,
-            settings.start,
-            settings.reassign,
-        )
-    metadata = {
-        "conflict_slot": settings.conflict_slot,
-        "seed": settings.seed,
-        "from_file": settings.from_file and Path(settings.from_file).name,
-        "reassign": settings.reassign,
-        "balance": settings.balance,
-        "start": settings.start,
-        **({"collaborative": settings.collaborative} if settings.collaborative else {}),
-    }
-    build.write_index(workspace, item_ids, made, settings.conflict_slot, settings.slot_size, metadata)
-
-
 def _build_reads(workspace: Workspace, settings: BuildSettings) -> Sequence[Path]:
     files = (workspace.items, Path(settings.from_file) if settings.from_file else workspace.embeddings)
     return (*files, workspace.interactions) if settings.collaborative else files
@@ -149,18 +94,12 @@ def _build_writes(workspace: Workspace, settings: BuildSettings) -> Sequence[Pat
     return files if settings.from_file else (*files, workspace.codebooks)
 
 
-BUILD = Stage("index build", BuildSettings, run_build, _build_reads, _build_writes)
+BUILD = Stage("index build", BuildSettings, Later("gream_ext.items.commands:run_build"), _build_reads, _build_writes)
 
 
 @dataclass(frozen=True)
 class AddSettings:
     earlier: str = option(help="Workspace with the index to extend; it is left as it is.")
-
-
-def run_add(workspace: Workspace, settings: AddSettings) -> None:
-    from gream_ext.items.add import add_items
-
-    add_items(workspace, settings.earlier)
 
 
 def _add_reads(workspace: Workspace, settings: AddSettings) -> Sequence[Path]:
@@ -172,4 +111,4 @@ def _add_writes(workspace: Workspace, settings: AddSettings) -> Sequence[Path]:
     return workspace.item_index, workspace.codebooks, workspace.path("index_quality.json")
 
 
-ADD = Stage("index add", AddSettings, run_add, _add_reads, _add_writes)
+ADD = Stage("index add", AddSettings, Later("gream_ext.items.commands:run_add"), _add_reads, _add_writes)

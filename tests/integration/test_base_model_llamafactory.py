@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gream_ext.base_model.commands import run
 from gream_ext.base_model.model_format import DEFAULT_TEMPLATE
-from gream_ext.base_model.stages import BaseModelSettings, run
+from gream_ext.base_model.stages import BaseModelSettings
 from gream_ext.corpus.prompts import direct_messages, history_text, reason_messages
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.items.index import ItemIndex

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gream_ext.base_model.build import RECORD
-from gream_ext.base_model.stages import BaseModelSettings, run
+from gream_ext.base_model.commands import run
+from gream_ext.base_model.model_format import RECORD
+from gream_ext.base_model.stages import BaseModelSettings
 from gream_ext.identifiers import find_all
 from gream_ext.items.index import ItemIndex
 from tests.support.synthetic import make_workspace

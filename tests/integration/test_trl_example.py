@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from gream_ext.advantages import srpo_advantages
-from gream_ext.corpus.stages import RlSettings, run_rl
+from gream_ext.corpus.commands import run_rl
+from gream_ext.corpus.stages import RlSettings
 from gream_ext.identifiers import find_all
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace

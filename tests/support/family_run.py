@@ -20,12 +20,13 @@ import numpy as np
 import yaml
 
 from gream_ext.base_model import chat_format
+from gream_ext.base_model.commands import run as base_model
 from gream_ext.base_model.model_format import read_format
 from gream_ext.base_model.stages import BaseModelSettings
-from gream_ext.base_model.stages import run as base_model
 from gream_ext.corpus.stages import ALIGN, REASON, AlignSettings, ReasonSettings
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.stages import EvaluateSettings, run_evaluate
+from gream_ext.evaluation.commands import run_evaluate
+from gream_ext.evaluation.stages import EvaluateSettings
 from gream_ext.pipeline import sft
 from gream_ext.workspace import Workspace
 from tests.support.families import FAMILIES, Family, make_family

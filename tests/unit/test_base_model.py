@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gream_ext import __version__
-from gream_ext.base_model.build import RECORD
+from gream_ext.base_model.commands import run
 from gream_ext.base_model.embeddings import code_texts, initial_rows, semantic_rows
-from gream_ext.base_model.model_format import ModelFormat, read_format
-from gream_ext.base_model.stages import BaseModelSettings, run
+from gream_ext.base_model.model_format import RECORD, ModelFormat, read_format
+from gream_ext.base_model.stages import BaseModelSettings
 from gream_ext.base_model.tokenizer import add_ordinary_tokens, chat_tokenizer, plain_parts, train_bpe
 from gream_ext.corpus.prompts import fixed_texts, reason_messages
 from gream_ext.corpus.stages import REASON, ReasonSettings

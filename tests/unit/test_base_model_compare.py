@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from gream_ext.base_model.lessons import IGNORED, Lesson, batch_of, held_out_loss, lessons_of, token_losses
 from gream_ext.base_model.pretrained import load_pretrained
 from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.errors import GreamError
 from gream_ext.extras.inspect import trials as compare
 from gream_ext.extras.inspect.initialisations import RESULT, CompareSettings, run
+from gream_ext.extras.inspect.lessons import IGNORED, Lesson, batch_of, held_out_loss, lessons_of, token_losses
 from gream_ext.extras.inspect.trials import in_bfloat16, table, trial
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace

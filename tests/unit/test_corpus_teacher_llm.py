@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from gream_ext.corpus.catalogue import Item
+from gream_ext.corpus.commands import teachers_of
 from gream_ext.corpus.files import rejected_path
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
-from gream_ext.corpus.stages import REASON, ReasonSettings, teachers_of
+from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.corpus.teacher import Question
 from gream_ext.corpus.teachers import assigned
 from gream_ext.errors import GreamError

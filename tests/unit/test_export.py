@@ -18,14 +18,15 @@ from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import model_hash
 from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings
+from gream_ext.inference.commands import run_export as run
+from gream_ext.inference.commands import run_recommend as recommend
 from gream_ext.inference.export import load_export
 from gream_ext.inference.export_format import MODEL_FILES, sha256
 from gream_ext.inference.model import load
 from gream_ext.inference.questions import Question
 from gream_ext.inference.source import export_source, workspace_source
 from gream_ext.inference.stages import EXPORT as STAGE
-from gream_ext.inference.stages import ExportSettings, RecommendSettings, recommend
-from gream_ext.inference.stages import export as run
+from gream_ext.inference.stages import ExportSettings, RecommendSettings
 from gream_ext.pipeline.record import run_stage, why_run
 from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, write_json, write_table
 from tests.support.tiny_workspace import make_model_workspace

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gream_ext.base_model.build import RECORD
+from gream_ext.base_model.model_format import RECORD
 from gream_ext.errors import GreamError
 from gream_ext.hub import license_of
 from gream_ext.inference.card import Said, origin

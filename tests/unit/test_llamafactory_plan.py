@@ -10,9 +10,10 @@ import pytest
 from gream_ext.corpus.files import dataset_info_path, write_dataset_info
 from gream_ext.curriculum import Curriculum, CurriculumSettings, curriculum_epoch, uniform_epoch
 from gream_ext.errors import GreamError
+from gream_ext.plugins.llamafactory.commands import run
 from gream_ext.plugins.llamafactory.export import corpus_files, corpus_tags
 from gream_ext.plugins.llamafactory.plan import drawn_share, planned_share
-from gream_ext.plugins.llamafactory.stages import PlanSettings, run
+from gream_ext.plugins.llamafactory.stages import PlanSettings
 from gream_ext.workspace import Workspace
 
 

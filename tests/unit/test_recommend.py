@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from gream_ext.cli import main
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
+from gream_ext.inference.commands import make_question
+from gream_ext.inference.commands import run_recommend as run
 from gream_ext.inference.model import load
 from gream_ext.inference.pieces import Pieces
 from gream_ext.inference.questions import Answer, Item, Question, Text
 from gream_ext.inference.recommend import SHOWN_HISTORY, explain, listed
 from gream_ext.inference.source import workspace_source
-from gream_ext.inference.stages import RecommendSettings, make_question
-from gream_ext.inference.stages import recommend as run
+from gream_ext.inference.stages import RecommendSettings
 from gream_ext.inference.titles import Titles
 from gream_ext.workspace import INTERACTIONS, Workspace, read_table, write_table
 from tests.support.tiny_workspace import make_model_workspace

@@ -17,9 +17,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gream_ext.errors import GreamError
+from gream_ext.extras.serve.commands import run
 from gream_ext.extras.serve.server import answered_hosts
 from gream_ext.extras.serve.service import Ask, Limits, Shop, create_app, question
-from gream_ext.extras.serve.stages import ServeSettings, run
+from gream_ext.extras.serve.stages import ServeSettings
 from gream_ext.inference.questions import Question
 from gream_ext.workspace import Workspace
 from tests.support.fake_recommender import TITLES, FakeRecommender

@@ -15,8 +15,8 @@ from transformers.utils import logging
 
 from gream_ext.base_model.build import item_texts
 from gream_ext.base_model.extend import extend
-from gream_ext.base_model.lessons import Lesson, batch_of, held_out_loss, lessons_of, token_losses
 from gream_ext.base_model.pretrained import load_pretrained
+from gream_ext.extras.inspect.lessons import Lesson, batch_of, held_out_loss, lessons_of, token_losses
 from gream_ext.items.index import ItemIndex
 from gream_ext.progress import progress
 from gream_ext.workspace import Workspace, read_json, write_json

@@ -1,16 +1,13 @@
 """Stage ``baselines recbole``: what the field compares with, trained by RecBole on our splits, measured by us."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.protocol import check_cutoffs
 from gream_ext.evaluation.stages import direct_files
-from gream_ext.extras.recbole.job import make_job
-from gream_ext.stage import Stage, option
-from gream_ext.workspace import Workspace
+from gream_ext.stage import Later, Stage, option
 
 MODELS = ("GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA")
 
@@ -41,27 +38,6 @@ class RecBoleSettings:
             raise GreamError("models must name each model once, and at least one")
 
 
-def run(workspace: Workspace, settings: RecBoleSettings) -> None:
-    from gream_ext.extras.recbole.run import measure
-
-    python = Path(settings.python).absolute()  # not resolved: the link is what makes it that environment's
-    if not python.exists():
-        raise GreamError(f"--python {settings.python} is not there: scripts/setup_recbole_env.sh makes it")
-    jobs = [
-        make_job(
-            model,
-            settings.overrides,
-            settings.trials,
-            window=settings.window,
-            recommendations=settings.recommendations,
-            seed=settings.seed,
-            gpu=settings.gpu,
-        )
-        for model in settings.models
-    ]
-    measure(workspace, python, jobs, settings.split, settings.cutoffs)
-
-
 def _label(settings: RecBoleSettings) -> str:
     which = "" if settings.models == MODELS else f" {' '.join(settings.models)}"
     return f"baselines recbole{which}" + ("" if settings.split == "test" else f" {settings.split}")
@@ -70,7 +46,7 @@ def _label(settings: RecBoleSettings) -> str:
 STAGE = Stage(
     name="baselines recbole",
     settings=RecBoleSettings,
-    run=run,
+    run=Later("gream_ext.extras.recbole.commands:run"),
     reads=lambda workspace, settings: [workspace.interactions, workspace.items, workspace.item_index],
     writes=lambda workspace, settings: direct_files(workspace, settings.models, settings.split),
     label=_label,

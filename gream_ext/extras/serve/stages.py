@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from gream_ext.errors import GreamError
-from gream_ext.inference.device import check_device
 from gream_ext.inference.engines.names import (
     ENGINE_HELP,
     NORMALISATION_HELP,
@@ -13,9 +11,7 @@ from gream_ext.inference.engines.names import (
     check_engine,
 )
 from gream_ext.inference.sharing import EXPORT_HELP
-from gream_ext.inference.source import find_source
-from gream_ext.stage import Stage, option
-from gream_ext.workspace import Workspace
+from gream_ext.stage import Later, Stage, option
 
 
 @dataclass(frozen=True)
@@ -54,15 +50,4 @@ class ServeSettings:
         check_engine(self.engine, self.server)
 
 
-def run(workspace: Workspace, settings: ServeSettings) -> None:
-    if settings.server is None:
-        check_device(settings.device)
-    source = find_source(workspace, settings.model, settings.export)
-    try:
-        from gream_ext.extras.serve.server import serve
-    except ModuleNotFoundError as error:
-        raise GreamError(f"serving needs {error.name}: pip install 'gream-ext[serve]'") from None
-    serve(source, settings)
-
-
-STAGE = Stage(name="serve", settings=ServeSettings, run=run)
+STAGE = Stage(name="serve", settings=ServeSettings, run=Later("gream_ext.extras.serve.commands:run", extra="serve"))

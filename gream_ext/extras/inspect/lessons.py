@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from gream_ext.corpus.files import Row, read_rows
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 IGNORED = -100
 
@@ -26,7 +24,7 @@ class Lesson:
 
 
 def lessons_of(
-    workspace: Workspace, tokenizer: "PreTrainedTokenizerFast", held_out: int, longest: int, enough: int | None = None
+    workspace: Workspace, tokenizer: PreTrainedTokenizerFast, held_out: int, longest: int, enough: int | None = None
 ) -> tuple[list[Lesson], list[Lesson]]:
     """Rows to train on, ``enough`` of them or all, and ``held_out`` others, of at most ``longest`` tokens.
 
@@ -59,7 +57,7 @@ def lessons_of(
     return train, found
 
 
-def _lesson(tokenizer: "PreTrainedTokenizerFast", row: Row) -> Lesson:
+def _lesson(tokenizer: PreTrainedTokenizerFast, row: Row) -> Lesson:
     *asked, answer = row["messages"]
     if tokenizer.chat_template:
         prompt = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
@@ -82,7 +80,7 @@ def batch_of(lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def token_losses(model: "PreTrainedModel", batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def token_losses(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy (nats) of each response token, float32 [tokens], and those tokens, int64 [tokens]."""
     learnt = batch["labels"][:, 1:] != IGNORED
     # The vocabulary is long: no logits where no row has a response.
@@ -96,7 +94,7 @@ def token_losses(model: "PreTrainedModel", batch: dict[str, torch.Tensor]) -> tu
 
 
 def held_out_loss(
-    model: "PreTrainedModel", lessons: Sequence[Lesson], batch_size: int, identifiers: Sequence[int] = ()
+    model: PreTrainedModel, lessons: Sequence[Lesson], batch_size: int, identifiers: Sequence[int] = ()
 ) -> dict[str, float]:
     """Nats per response token over all ``lessons``: of ``all`` tokens, of ``identifiers`` and of the other ``words``.
 
