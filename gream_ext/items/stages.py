@@ -19,15 +19,19 @@ class EmbedSettings:
     )
     batch_size: int = option(64, least=1, help="Texts encoded at once.")
     max_tokens: int = option(512, least=1, help="Longest text, in tokens; what exceeds it is cut off.")
-    shard_size: int = option(1024, least=1, help="Texts after which the work done is kept.")
-    device: str = option("auto", help="auto, cpu, cuda, cuda:1 …")
+    shard_size: int = option(1024, least=1, help="Texts after which the work done is kept.", machine=True)
+    device: str = option("auto", help="auto, cpu, cuda, cuda:1 …", machine=True)
     dtype: str = option("auto", help="auto is bfloat16 on a GPU.", choices=("auto", "float32", "bfloat16"))
-    engine: str = option("local", help="This process, or Ray Data on many machines.", choices=("local", "ray"))
+    engine: str = option(
+        "local", help="This process, or Ray Data on many machines.", choices=("local", "ray"), machine=True
+    )
     ray_address: str | None = option(
-        None, help="With --engine ray: the cluster, e.g. auto or ray://head:10001; left out, one on this machine."
+        None,
+        help="With --engine ray: the cluster, e.g. auto or ray://head:10001; left out, one on this machine.",
+        machine=True,
     )
     workers: int | None = option(
-        None, least=1, help="With --engine ray: encoders at once; left out, one a GPU, else one a CPU."
+        None, least=1, help="With --engine ray: encoders at once; left out, one a GPU, else one a CPU.", machine=True
     )
 
 
@@ -39,7 +43,7 @@ def _embed_reads(workspace: Workspace, settings: EmbedSettings) -> Sequence[Path
 EMBED = Stage(
     "embed",
     EmbedSettings,
-    Later("gream_ext.items.commands:run_embed"),
+    Later("gream_ext.items.embed:embed"),
     _embed_reads,
     lambda workspace, settings: (workspace.embeddings,),
 )
@@ -94,7 +98,7 @@ def _build_writes(workspace: Workspace, settings: BuildSettings) -> Sequence[Pat
     return files if settings.from_file else (*files, workspace.codebooks)
 
 
-BUILD = Stage("index build", BuildSettings, Later("gream_ext.items.commands:run_build"), _build_reads, _build_writes)
+BUILD = Stage("index build", BuildSettings, Later("gream_ext.items.build:build"), _build_reads, _build_writes)
 
 
 @dataclass(frozen=True)
@@ -111,4 +115,4 @@ def _add_writes(workspace: Workspace, settings: AddSettings) -> Sequence[Path]:
     return workspace.item_index, workspace.codebooks, workspace.path("index_quality.json")
 
 
-ADD = Stage("index add", AddSettings, Later("gream_ext.items.commands:run_add"), _add_reads, _add_writes)
+ADD = Stage("index add", AddSettings, Later("gream_ext.items.add:add_items"), _add_reads, _add_writes)

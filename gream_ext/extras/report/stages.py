@@ -53,6 +53,7 @@ STAGE = Stage(
     run=Later("gream_ext.extras.report.page:run", extra="report"),
     reads=_reads,
     writes=lambda workspace, settings: [workspace.path("report.json"), workspace.path("report.html")],
+    show=Later("gream_ext.extras.report.page:show", extra="report"),
 )
 INDEX = Stage(
     name="index report",
