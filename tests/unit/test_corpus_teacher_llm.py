@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 from gream_ext.corpus.catalogue import Item
-from gream_ext.corpus.commands import teachers_of
 from gream_ext.corpus.files import rejected_path
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.corpus.teacher import Question
-from gream_ext.corpus.teachers import assigned
+from gream_ext.corpus.teachers import assigned, teachers_of
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask import Endpoint
 from gream_ext.extras.ask.answers import read_template
