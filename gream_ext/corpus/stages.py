@@ -100,6 +100,9 @@ class RlSettings:
     )
     domain: str | None = option(None, help=f"{DOMAIN_HELP}; by default as in the training data")
     min_history: int = option(3, least=1, help="items that must stand before a training target")
+    latest: int | None = option(
+        None, least=1, help="training targets of each user, the last ones, so that none outweighs others; none: all"
+    )
     seed: int = option(0, help="seed of every draw")
 
 

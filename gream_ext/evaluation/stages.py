@@ -58,15 +58,19 @@ class EvaluateSettings:
         None, least=1, help="only the first users, for a trial, in files named …-firstN; none: all"
     )
     seed: int = option(0, help="seed of the samples")
-    device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one")
+    device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one", machine=True)
     dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="number format; auto: as saved")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
-    server: str | None = option(None, help=SERVER_HELP)
-    processes: int = option(1, least=1, help="processes that share the users, each with the model in memory")
-    threads: int | None = option(None, least=1, help="of each process; none: the cores shared out, or OMP_NUM_THREADS")
-    tokens_at_once: int = option(16_384, least=1, help="direct mode: tokens of prompts and beams computed together")
-    prompts_at_once: int | None = option(None, least=1, help="direct mode: prompts computed together, at most")
-    rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together")
+    server: str | None = option(None, help=SERVER_HELP, machine=True)
+    processes: int = option(1, least=1, help="that share the users, each with the model in memory", machine=True)
+    threads: int | None = option(
+        None, least=1, help="of each process; none: the cores shared out, or OMP_NUM_THREADS", machine=True
+    )
+    tokens_at_once: int = option(
+        16_384, least=1, help="direct mode: tokens of prompts and beams computed together", machine=True
+    )
+    prompts_at_once: int | None = option(None, least=1, help="direct mode: prompts computed together", machine=True)
+    rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together", machine=True)
 
     def __post_init__(self) -> None:
         if not self.constrained and self.exclude_seen and self.mode == "reason":

@@ -17,14 +17,16 @@ class EmbedSettings:
     )
     batch_size: int = option(64, least=1, help="Texts encoded at once.")
     max_tokens: int = option(512, least=1, help="Longest text, in tokens; what exceeds it is cut off.")
-    shard_size: int = option(1024, least=1, help="Texts after which the work done is kept.")
-    device: str = option("auto", help="auto, cpu, cuda, cuda:1 …")
+    shard_size: int = option(1024, least=1, help="Texts after which the work done is kept.", machine=True)
+    device: str = option("auto", help="auto, cpu, cuda, cuda:1 …", machine=True)
     dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="auto is bfloat16 on a GPU.")
-    engine: Literal["local", "ray"] = option("local", help="This process, or Ray Data on many machines.")
+    engine: Literal["local", "ray"] = option("local", help="This process, or Ray Data on many machines.", machine=True)
     ray_address: str | None = option(
-        None, help="Ray's cluster, e.g. auto or ray://head:10001; none: one on this machine."
+        None, help="Ray's cluster, e.g. auto or ray://head:10001; none: one on this machine.", machine=True
     )
-    workers: int | None = option(None, least=1, help="Ray's encoders at once; none: one a GPU, else one a CPU.")
+    workers: int | None = option(
+        None, least=1, help="Ray's encoders at once; none: one a GPU, else one a CPU.", machine=True
+    )
 
 
 def _embed_reads(workspace: Workspace, settings: EmbedSettings) -> Sequence[Path]:

@@ -17,11 +17,10 @@ from typing import Any
 from gream_ext.base_model.model_format import ModelFormat, read_format, write_format
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.errors import GreamError
-from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
 from gream_ext.pipeline.launch import Progress, bar_progress, launch
-from gream_ext.pipeline.record import versions
+from gream_ext.pipeline.record import identity, mark_trained, open_attempt, versions
 from gream_ext.plugins import rl_metrics
-from gream_ext.plugins.recipes_path import recipes_folder
+from gream_ext.plugins.recipes import recipes_folder
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, whole
 

@@ -194,6 +194,20 @@ def plain(settings: Any) -> dict[str, Any]:
     return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
 
 
+def changed(settings: Any, recorded: Any) -> list[str]:
+    """The settings that results depend on and that differ from ``recorded`` ones, which `plain` wrote.
+
+    What is not recorded, because an earlier version had no such setting, counts as its default.
+    """
+    old, new = dict(recorded) if isinstance(recorded, Mapping) else {}, plain(settings)
+    for field in dataclasses.fields(settings):
+        if field.metadata.get("machine"):
+            old[field.name] = new[field.name]
+        elif not is_required(field):
+            old.setdefault(field.name, _plain(default_of(field)))
+    return [key for key in {**new, **old} if old.get(key) != new.get(key)]
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}

@@ -18,11 +18,10 @@ from gream_ext.corpus.prompt_settings import read_prompt_settings, sidecar, writ
 from gream_ext.corpus.prompts import WINDOW, SystemPrompt
 from gream_ext.corpus.words import PRODUCT, Words
 from gream_ext.errors import GreamError
-from gream_ext.pipeline.fingerprint import digest, fingerprint
-from gream_ext.pipeline.record import read_record, record_path
+from gream_ext.pipeline.record import digest, fingerprint, read_record, record_path
 from gream_ext.pipeline.settings import build, plain
-from gream_ext.pipeline.shipped import find_recipe
 from gream_ext.pipeline.table import find
+from gream_ext.plugins.recipes import find_recipe
 from gream_ext.stage import Stage
 from gream_ext.workspace import Workspace, write_json
 

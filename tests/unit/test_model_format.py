@@ -73,7 +73,7 @@ def before_version_2(workspace: Workspace) -> None:
 def test_a_workspace_of_an_earlier_version(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from gream_ext.pipeline.fingerprint import fingerprint
+    from gream_ext.pipeline.record import fingerprint
 
     monkeypatch.setattr(upgrade, "can_compare", lambda: False)
     reasoned = ReasonSettings(rows=8, epochs=1, window=9, system_prompt="short")
@@ -110,8 +110,7 @@ def test_nothing_of_an_earlier_version_is_trained_again(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:
     """Its records lack the settings that are new, and SFT's has the whole corpus for an input."""
-    from gream_ext.pipeline.fingerprint import fingerprint
-    from gream_ext.pipeline.record import _fingerprints
+    from gream_ext.pipeline.record import fingerprint, fingerprints
 
     monkeypatch.setattr(upgrade, "can_compare", lambda: False)
     run_stage(ALIGN, workspace, ALIGNED)
@@ -123,7 +122,7 @@ def test_nothing_of_an_earlier_version_is_trained_again(
     del prompts["settings"]["domain"]
     write_json(record_path(workspace, "corpus rl"), prompts)
     settings = sft.SftSettings(overrides={"template": "gemma"})
-    inputs = _fingerprints(sft.STAGE.reads(workspace, settings), workspace, {})
+    inputs = fingerprints(sft.STAGE.reads(workspace, settings), workspace, {})
     inputs = {name: one for name, one in inputs.items() if not name.startswith("corpus/")}
     trained = {"stage": "sft", "settings": {"recipe": settings.recipe, "overrides": settings.overrides},
                "inputs": {**inputs, "corpus": fingerprint(workspace.corpus)}, "seconds": 9.0,

@@ -6,7 +6,7 @@ from gream_ext.extras.report.page import page
 from gream_ext.extras.report.stages import ReportSettings
 from gream_ext.extras.report.table import markdown_table, results_table, terminal_text
 from gream_ext.extras.report.users import users
-from gream_ext.workspace import Workspace, whole, write_json
+from gream_ext.workspace import Workspace, read_json, whole, write_json
 
 
 def run(workspace: Workspace, settings: ReportSettings) -> None:
@@ -21,3 +21,8 @@ def run(workspace: Workspace, settings: ReportSettings) -> None:
             draft.write_text(text, encoding="utf-8")
     print(terminal_text(report))
     print(f"report: {workspace.path('report.html')}")
+
+
+def show(workspace: Workspace, settings: ReportSettings) -> None:
+    """The table of a report that was not written anew."""
+    print(terminal_text(read_json(workspace.path("report.json"), "report")))

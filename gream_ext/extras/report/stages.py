@@ -9,13 +9,8 @@ from gream_ext.workspace import Workspace
 
 TRIAL = re.compile(r"-first\d+$")
 """The files of `evaluate --limit`, which are no result."""
-READ = (
-    "interactions.parquet",
-    "index_quality.json",
-    "index_report.json",
-    "rl/metrics.jsonl",
-    "sft/curriculum_log.jsonl",
-)
+READ = ("interactions.parquet", "items.parquet", "item_index.parquet", "index_quality.json", "index_report.json",
+        "rl/metrics.jsonl", "sft/curriculum_log.jsonl", "sft/trainer_log.jsonl")  # fmt: skip
 READ_OF_ALL = ("statistics.json", "evaluation/**/*-*.json", "evaluation/**/*-*.parquet", "stages/*.json")
 """Patterns of what is read of other runs, too."""
 
@@ -47,4 +42,5 @@ STAGE = Stage(
     run=Later("gream_ext.extras.report.commands:run", extra="report"),
     reads=_reads,
     writes=lambda workspace, settings: [workspace.path("report.json"), workspace.path("report.html")],
+    show=Later("gream_ext.extras.report.commands:show", extra="report"),
 )

@@ -20,6 +20,10 @@ from gream_ext.workspace import whole
 
 LOG_NAME = "curriculum_log.jsonl"
 PLAN_NAME = "curriculum.json"
+BEST = "gream_best/trained.safetensors"
+"""Within the output folder: the weights of the best measurement on validation users, its figures as metadata."""
+MEASURED = ("gream/recall_at_10", "gream/ndcg_at_10")
+"""What the trainer's log calls them."""
 
 
 def read_log(output_dir: Path) -> list[dict[str, Any]]:
@@ -65,6 +69,11 @@ def tracked(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "gream/reason_share": reason / max(1, reason + sum(one["align_rows"] for one in records)),
         "gream/epoch": records[-1]["epoch"],
     }
+
+
+def measured(entry: Mapping[str, float]) -> str:
+    """``recall@10 0.1234, ndcg@10 0.0567``."""
+    return ", ".join(f"{name.removeprefix('gream/').replace('_at_', '@')} {entry[name]:.4f}" for name in MEASURED)
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -6,12 +6,12 @@ rooms that ask import no framework; `gream_ext.base_model.chat_format` writes th
 
 import copy
 import dataclasses
+import difflib
 import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def nearest(module: Any, tokenizer: Any) -> list[str]:
             wanted = trained(dataclasses.replace(template, default_system=""), tokenizer, probe)[0]
         except Exception:
             continue
-        scores.append((-SequenceMatcher(None, own, wanted, autojunk=False).ratio(), len(scores), name))
+        scores.append((-difflib.SequenceMatcher(None, own, wanted, autojunk=False).ratio(), len(scores), name))
     return [name for *_, name in sorted(scores)[:3]]
 
 
@@ -189,6 +189,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
     internals.check("templates")
     folder, keys, add = request["folder"], request.get("keys", {}), request.get("add", False)
+    kinds = internals.find("curriculum", "llamafactory.hparams.parser", "_TRAIN_ARGS")
+    known = [one.name for kind in kinds for one in dataclasses.fields(kind)]
+    for key in (key.partition(".")[0] for key in keys):
+        if key not in known:
+            return {"unknown": key, "version": internals.version(), "near": difflib.get_close_matches(key, known, 1)}
 
     def opened() -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
