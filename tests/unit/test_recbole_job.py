@@ -165,7 +165,10 @@ def test_two_models_are_compared_over_the_same_users(tmp_path, capsys):
         (["--figures", "recall@0"], "'recall@0' is no figure of an evaluation: take recall@k, ndcg@k"),
         (["--figures", "recall@99"], "'popular': recall@99 goes beyond the 20 items that a user is recommended"),
         (["--mode", "reason"], "has no reason-test of 'popular', but of no model"),
-        (["--second", "most_popular"], "has no direct-test of 'most_popular', but of markov, popular: name one"),
+        (
+            ["--second", "most_popular"],
+            "has no direct-test of 'most_popular', but of co-occurrence, markov, popular: name one",
+        ),
         (["--first", ""], "has no direct-test of ''"),
         (["--other", str(other.root)], "cannot be paired: they differ in user_id"),
     ):
@@ -194,12 +197,12 @@ def test_another_workspace_stands_beside_this_one(tmp_path, capsys):
     assert bring(here, there, "--name", "TIGER", "--model", "markov") == 0
     assert bring(here, there, "--name", "Our old one", "--model", "popular") == 0
     figures = baseline_figures(Evaluations(here), exclude_seen=True)
-    assert list(figures) == ["popular", "markov", "TIGER", "Our old one"]
+    assert list(figures) == ["popular", "markov", "co-occurrence", "TIGER", "Our old one"]
     assert figures["TIGER"]["recall@10"] == figures["markov"]["recall@10"]
     brought = read_evaluation(stem(here, "TIGER", "direct", "test", True))
     assert brought.equals(read_evaluation(stem(there, "markov", "direct", "test", True)))
     table = results_table({"baselines": baseline_figures(Evaluations(here), exclude_seen=False)})
-    assert table.groups == [("Baselines", 2), ("Generative", 1), ("Baselines", 1)]
+    assert table.groups == [("Baselines", 3), ("Generative", 1), ("Baselines", 1)]
     assert not here.path("evaluation", "results.md").exists(), "the table is the report's"
     assert main(["report", "--workspace", str(here.root)]) == 0
     told = here.path("evaluation", "results.md").read_text().splitlines()
