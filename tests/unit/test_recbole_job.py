@@ -206,8 +206,8 @@ def test_another_workspace_stands_beside_this_one(tmp_path, capsys):
     assert not here.path("evaluation", "results.md").exists(), "the table is the report's"
     assert main(["report", "--workspace", str(here.root)]) == 0
     told = here.path("evaluation", "results.md").read_text().splitlines()
-    assert told[0] == "| Metric | Most popular | Markov | TIGER | Our old one |"
-    assert told[2] == "| | *Baselines* | *Baselines* | *Generative* | *Baselines* |"
+    assert told[0] == "| Metric | Most popular | Markov | Co-occurrence | TIGER | Our old one |"
+    assert told[2] == "| | *Baselines* | *Baselines* | *Baselines* | *Generative* | *Baselines* |"
     [line] = [line for line in told[:10] if line.startswith("| Recall@10")]
     assert line.count(f"**{figures_at(here, 'markov'):.4f}**") == 2 and line.count("<u>") == 2
     assert bring(here, there, "--name", "sft") == 2
