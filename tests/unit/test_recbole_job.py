@@ -209,7 +209,7 @@ def test_another_workspace_stands_beside_this_one(tmp_path, capsys):
     assert told[0] == "| Metric | Most popular | Markov | Co-occurrence | TIGER | Our old one |"
     assert told[2] == "| | *Baselines* | *Baselines* | *Baselines* | *Generative* | *Baselines* |"
     [line] = [line for line in told[:10] if line.startswith("| Recall@10")]
-    assert line.count(f"**{figures_at(here, 'markov'):.4f}**") == 2 and line.count("<u>") == 2
+    assert line.count(f"<u>{figures_at(here, 'markov'):.4f}</u>") == 2, "Markov's figures, second to co-occurrence's"
     assert bring(here, there, "--name", "sft") == 2
     assert "name 'sft' is taken" in capsys.readouterr().err
 
