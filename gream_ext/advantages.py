@@ -75,6 +75,8 @@ def srpo_advantages(
     groups: torch.Tensor | np.ndarray | Sequence,
     k: int,
     bonus: bool = True,
+    anchors: torch.Tensor | None = None,
+    anchor_weight: float | None = None,
 ) -> torch.Tensor:
     """A^final of eq. 21: one advantage per rollout.
 
@@ -85,6 +87,10 @@ def srpo_advantages(
             labels [rollouts], in any order; groups may differ in size.
         k: the size of the draw of eq. 15, at least 1; a smaller group is drawn whole.
         bonus: False leaves the dense part alone, which is Verl's GRPO.
+        anchors: bool [rollouts], which of them were given the true answer; not of the paper. ρ and the bonus are those
+            of the others, for an anchor says nothing about what the policy finds.
+        anchor_weight: None makes an anchor a member of its group in eq. 17. A number is its advantage, and the others'
+            are what they would be without it: a cross-entropy term of that weight.
 
     Returns:
         float [rollouts], of the dtype and on the device of ``rewards``, float32 where those are
@@ -94,12 +100,36 @@ def srpo_advantages(
     >>> srpo_advantages(torch.tensor([1.0, 0.0]), torch.tensor([True, False]), ["q", "q"], k=1)
     tensor([ 1.7071, -1.7071])
     """
+    if anchors is not None and bool(anchors.any()):
+        return _anchored(rewards, correct, groups, k, bonus, anchors, anchor_weight)
     _check(groups, k, rewards=rewards, correct=correct)
     members = _members(groups)
     advantages = _dense(_floats(rewards, groups), members)
     if bonus:
         advantages += _bonus(correct, members, k)
     return _like(advantages, rewards)
+
+
+def _anchored(
+    rewards: torch.Tensor,
+    correct: torch.Tensor,
+    groups: torch.Tensor | np.ndarray | Sequence,
+    k: int,
+    bonus: bool,
+    anchors: torch.Tensor,
+    weight: float | None,
+) -> torch.Tensor:
+    _check(groups, k, rewards=rewards, correct=correct, anchors=anchors)
+    groups, own = _group_numbers(groups), ~anchors
+    of_own = groups[own.cpu().numpy()]
+    if weight is None:
+        advantages = dense_advantages(rewards, groups)
+        if bonus:
+            advantages[own] += bonus_advantages(correct[own], of_own, k).to(advantages.dtype)
+        return advantages
+    advantages = torch.full_like(rewards, weight, dtype=rewards.dtype if rewards.is_floating_point() else torch.float32)
+    advantages[own] = srpo_advantages(rewards[own], correct[own], of_own, k, bonus)
+    return advantages
 
 
 def _check(groups: torch.Tensor | np.ndarray | Sequence, k: int, **of_rollouts: torch.Tensor) -> None:

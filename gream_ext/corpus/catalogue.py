@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gream_ext.errors import GreamError
-from gream_ext.items.descriptions import enriched_descriptions
 from gream_ext.items.index import ItemIndex
+from gream_ext.items.text import enriched_descriptions
 from gream_ext.words import split_words
 from gream_ext.workspace import ITEMS, Workspace, read_table
 

@@ -83,7 +83,8 @@ def run_rl(workspace: Workspace, settings: RlSettings) -> None:
         words_of(settings.domain) if settings.domain else trained.words,
     )
     index, share, seed = ItemIndex.load(workspace.item_index), settings.reason_share, settings.seed
-    train = train_prompts(training_histories(workspace), settings.prompts, share, settings.min_history, seed)
+    histories = training_histories(workspace)
+    train = train_prompts(histories, settings.prompts, share, settings.min_history, seed, settings.latest)
     write_rl(workspace.rl_train, rl_rows(train, index, "train", asked), asdict(settings), asked)
     valid = valid_prompts(workspace, settings.valid_users, share, seed)
     write_rl(workspace.rl_valid, rl_rows(valid, index, "valid", asked), asdict(settings), asked)

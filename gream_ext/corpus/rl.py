@@ -32,17 +32,29 @@ class Prompt:
 
 
 def train_prompts(
-    histories: Mapping[str, Sequence[str]], count: int, reason_share: float = 0.5, least: int = 3, seed: int = 0
+    histories: Mapping[str, Sequence[str]],
+    count: int,
+    reason_share: float = 0.5,
+    least: int = 3,
+    seed: int = 0,
+    latest: int | None = None,
 ) -> Iterator[Prompt]:
-    """Training targets with ``least`` items before them, ``count`` (0: all) in random order; the same for a seed."""
-    targets = Numbered({user: max(0, len(history) - least) for user, history in histories.items()})
+    """Training targets with ``least`` items before them, ``count`` (0: all) in random order; the same for a seed.
+
+    With ``latest`` only so many of each user, those nearest to the held-out ones.
+    """
+    most = max(map(len, histories.values()), default=0) if latest is None else latest
+    counts = {user: min(most, max(0, len(history) - least)) for user, history in histories.items()}
+    targets = Numbered(counts)
     if not len(targets):
         raise GreamError(f"no user has more than min_history={least} training items: lower min_history")
     rng = Random(f"rl/{seed}/modes")
     for unit in shuffled(len(targets), min(count or len(targets), len(targets)), f"rl/{seed}"):
         user, number = targets[unit]
         mode: Mode = "reason" if rng.random() < reason_share else "direct"
-        yield Prompt(mode, user, histories[user][: number + least], histories[user][number + least])
+        history = histories[user]
+        place = len(history) - counts[user] + number
+        yield Prompt(mode, user, history[:place], history[place])
 
 
 def valid_prompts(workspace: Workspace, users: int, reason_share: float = 0.5, seed: int = 0) -> Iterator[Prompt]:

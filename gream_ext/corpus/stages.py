@@ -126,6 +126,12 @@ class RlSettings:
     )
     domain: str | None = option(None, help=f"{DOMAIN_HELP}; by default as in the training data")
     min_history: int = option(3, least=1, help="items that must stand before a training target")
+    latest: int | None = option(
+        None,
+        least=1,
+        help="training targets of each user, the last ones: nearest to what evaluation asks, and users with long "
+        "histories do not outweigh the others; none: all",
+    )
     seed: int = option(0, help="seed of every draw")
 
 

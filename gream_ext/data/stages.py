@@ -19,20 +19,16 @@ class PrepareSettings:
         None, least=0, help="The minimum for users, if it differs from --k; with fewer than 3 they only train."
     )
     repeats: Literal["keep", "first", "last"] = option(
-        "keep",
-        help="Of a user's interactions with one item: all, the first or the last.",
-        choices=("keep", "first", "last"),
+        "keep", help="Of a user's interactions with one item: all, the first or the last."
     )
     split: Literal["leave-one-out", "time"] = option(
-        "leave-one-out",
-        help="Held out are each user's last two interactions, or all after one point in time.",
-        choices=("leave-one-out", "time"),
+        "leave-one-out", help="Held out are each user's last two interactions, or all after one point in time."
     )
     held_out: float = option(
         0.2, above=0, most=0.9, help="With --split time: the share that is held out; the later half of it is the test."
     )
     ties: Literal["file", "shuffle"] = option(
-        "file", help="Interactions at the same time: as in the file, or in random order.", choices=("file", "shuffle")
+        "file", help="Interactions at the same time: as in the file, or in random order."
     )
     seed: int = option(0, help="Draws the order of --ties shuffle.")
     ignored_fields: list[str] = option(
@@ -47,10 +43,6 @@ class PrepareSettings:
     tokenizer: str | None = option(None, help="Folder of the tokenizer that counts these tokens; none: an estimate.")
 
 
-def _reads(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
-    return reader(settings.source).files(Path(settings.path))
-
-
 def _writes(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
     with_reviews = settings.reviews > 0 and reader(settings.source).has_reviews(Path(settings.path))
     reviews = [workspace.reviews] if with_reviews else []
@@ -58,5 +50,9 @@ def _writes(workspace: Workspace, settings: PrepareSettings) -> Sequence[Path]:
 
 
 STAGE = Stage(
-    name="prepare", settings=PrepareSettings, run=Later("gream_ext.data.commands:run"), reads=_reads, writes=_writes
+    name="prepare",
+    settings=PrepareSettings,
+    run=Later("gream_ext.data.prepare:prepare"),
+    reads=lambda workspace, settings: reader(settings.source).files(Path(settings.path)),
+    writes=_writes,
 )

@@ -139,6 +139,47 @@ class AnswerProcessor(_Constraint):
         return scores.index_copy(0, in_answer, self._only(scores[in_answer], nodes, rows))
 
 
+class GivenAnswers:
+    """Rows of one call of our sampler whose answer is given: the tokens stand fixed, what comes before them is free.
+
+    ``answers`` has for each row of the call its tokens, the text's end among them, or None for a row that is free. They
+    stand at the response's beginning or, where the row has ``markers`` (``</think>``, ``<answer>``), after these have
+    been written one after the other.
+    """
+
+    def __init__(self, answers: Sequence[Sequence[int] | None], markers: Sequence[Sequence[int]]):
+        self._left = [None if answer is None else list(answer) for answer in answers]
+        self._markers = [list(before) for before in markers]
+        self._begun: set[int] = set()
+        self._rows: np.ndarray | None = None
+
+    def at_rows(self, rows: np.ndarray) -> "GivenAnswers":
+        """The same for these rows of the call, in this order."""
+        self._rows = rows
+        return self
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        rows = range(len(scores)) if self._rows is None else self._rows.tolist()
+        given: list[tuple[int, int]] = []
+        for place, (row, token) in enumerate(zip(rows, input_ids[:, -1].tolist(), strict=True)):
+            left, markers = self._left[row], self._markers[row]
+            if not left:
+                continue
+            # At the first call the last token is the prompt's.
+            if markers and row in self._begun and token == markers[0]:
+                markers.pop(0)
+            self._begun.add(row)
+            if not markers:
+                given.append((place, left.pop(0)))
+        if not given:
+            return scores
+        limited = scores.clone()
+        for place, token in given:
+            limited[place] = float("-inf")
+            limited[place, token] = 0.0
+        return limited
+
+
 def answer_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, int]:
     """Token ids of ``<answer>`` and ``</answer>``; `GreamError` unless each is a token of its own."""
     begin, end = (single_token(tokenizer, token) for token in ANSWER)

@@ -43,7 +43,7 @@ def _embed_reads(workspace: Workspace, settings: EmbedSettings) -> Sequence[Path
 EMBED = Stage(
     "embed",
     EmbedSettings,
-    Later("gream_ext.items.commands:run_embed"),
+    Later("gream_ext.items.embed:embed"),
     _embed_reads,
     lambda workspace, settings: (workspace.embeddings,),
 )
@@ -98,7 +98,7 @@ def _build_writes(workspace: Workspace, settings: BuildSettings) -> Sequence[Pat
     return files if settings.from_file else (*files, workspace.codebooks)
 
 
-BUILD = Stage("index build", BuildSettings, Later("gream_ext.items.commands:run_build"), _build_reads, _build_writes)
+BUILD = Stage("index build", BuildSettings, Later("gream_ext.items.build:build"), _build_reads, _build_writes)
 
 
 @dataclass(frozen=True)
@@ -115,4 +115,4 @@ def _add_writes(workspace: Workspace, settings: AddSettings) -> Sequence[Path]:
     return workspace.item_index, workspace.codebooks, workspace.path("index_quality.json")
 
 
-ADD = Stage("index add", AddSettings, Later("gream_ext.items.commands:run_add"), _add_reads, _add_writes)
+ADD = Stage("index add", AddSettings, Later("gream_ext.items.add:add_items"), _add_reads, _add_writes)

@@ -12,6 +12,7 @@ from verl.trainer.ppo.v1 import replay_buffer
 from gream_ext.errors import GreamError
 from gream_ext.plugins.verl import filter as group_filter
 from gream_ext.plugins.verl import filter_options
+from gream_ext.plugins.verl.members import ANCHOR
 
 pytestmark = pytest.mark.integration
 
@@ -50,6 +51,8 @@ class Rollouts:
         self.at_work = []
         self.changed = {}
         """What the reward returns instead; ``...`` where it returns nothing of that name."""
+        self.given = None
+        """The level of rollouts that are anchors."""
 
     def ask(self, prompts):
         for _ in range(prompts):
@@ -68,7 +71,9 @@ class Rollouts:
             info = {"score": (level / 5) ** 0.5, "matched_levels": level, "acc": float(level == 5), "well_formed": True}
             info = {name: value for name, value in (info | self.changed).items() if value is not ...}
             self.queue.tags[key] = {"status": "success", "response_len": 10, "seq_len": 20}
-            self.queue.fields[key] = {"extra_fields": {"reward_extra_info": info}, "index": 7}
+            anchor = {ANCHOR: (3, -2.0)} if level == self.given else {}
+            level_fields = {"reward_extra_info": info, **anchor}
+            self.queue.fields[key] = {"extra_fields": level_fields, "index": 7}
         self.queue.tags[uid]["status"] = "finished" if levels else "failure"
 
 
@@ -76,10 +81,10 @@ class Rollouts:
 def sampled(monkeypatch):
     """Sample one training batch of four groups; what became of the queue is in ``.queue``."""
 
-    def sample(plan, batch_size=4, keep_rate=1.0, steps=1, changed=None, **options):
+    def sample(plan, batch_size=4, keep_rate=1.0, steps=1, changed=None, given=None, **options):
         queue = Queue()
         rollouts = sample.rollouts = Rollouts(queue, plan)
-        rollouts.changed = changed or {}
+        rollouts.changed, rollouts.given = changed or {}, given
         for module in (replay_buffer, group_filter):
             monkeypatch.setattr(module, "tq", queue)
         monkeypatch.setattr(group_filter.time, "sleep", rollouts.work)
@@ -125,6 +130,16 @@ def test_replaces_what_has_none(sampled):
     assert metrics["gream/tokens/wasted"] == 60
     # Nothing is left in the queue but the batch.
     assert set(sampled.queue.tags) == set(batch.keys)
+
+
+def test_an_anchor_gives_a_group_its_signal_and_is_counted_apart(sampled):
+    """Of each group of wrong rollouts one was given the true answer."""
+    batch, metrics = sampled([(5, 0, 0)], given=5, srpo={"k": 1, "anchored": True})
+    assert len(batch.keys) == 12
+    assert (metrics["gream/groups/kept"], metrics["gream/groups/refills"]) == (4, 0)
+    assert (metrics["gream/rollouts/all"], metrics["gream/rollouts/reward"]) == (8, 0.0)
+    assert (metrics["gream/anchors/all"], metrics["gream/anchors/logprob"]) == (4, -2.0)
+    assert metrics["gream/srpo/rho"] == 0.0
 
 
 def test_floor(sampled):
@@ -275,7 +290,8 @@ def test_refuses_wrong_options(options, complaint):
 
 
 def test_options_of_the_estimator_have_their_defaults():
-    assert filter_options.read_options({"srpo": {"k": 2}}).srpo == {"k": 2, "success_threshold": 1.0, "bonus": True}
+    given = filter_options.read_options({"srpo": {"k": 2}}).srpo
+    assert given == {"k": 2, "success_threshold": 1.0, "bonus": True, "anchored": False, "anchor_weight": None}
     assert filter_options.read_options({"srpo": None}).srpo is None
 
 

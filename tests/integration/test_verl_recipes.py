@@ -21,7 +21,7 @@ from gream_ext.plugins.verl import internals, machine, recipe
 pytestmark = pytest.mark.integration
 
 KWARGS = "reward.custom_reward_function.reward_kwargs"
-ADDITIONS = {"common", "cpu", "constrained", "direct", "one_gpu", "reason"}
+ADDITIONS = {"anchored", "common", "cpu", "constrained", "direct", "distinct", "one_gpu", "reason"}
 RECIPES = sorted({path.stem for path in (recipes_folder() / "gream").glob("*.yaml")} - ADDITIONS)
 
 
@@ -297,6 +297,24 @@ def test_recipe_refuses_a_workspace_without_the_model(composed, tmp_path):
         recipe.check(config)
     config.actor_rollout_ref.model.path = "Qwen/Qwen3-4B"
     recipe.check(config)
+
+
+def test_recipes_about_the_members_of_a_group(composed, tmp_path):
+    pl.DataFrame({"item_id": [str(number) for number in range(20)]}).write_parquet(tmp_path / "item_index.parquet")
+    config = composed("srpo", "cpu", "distinct", "anchored", "constrained")
+    recipe.check(config)
+    assert config.actor_rollout_ref.rollout.custom.anchored
+    assert config.algorithm.srpo == {"k": 4, "success_threshold": 1.0, "bonus": True, "anchored": True,
+                                     "anchor_weight": None}  # fmt: skip
+    config.algorithm.srpo.anchored = False
+    with pytest.raises(GreamError, match=r"algorithm\.srpo\.anchored must be true, as .*anchored is, not False"):
+        recipe.check(config)
+    with pytest.raises(GreamError, match=r"needs algorithm\.adv_estimator=srpo, which counts anchors apart"):
+        recipe.check(composed("grpo_residual", "cpu", "anchored"))
+    write_prompts(tmp_path / "rl" / "train.parquet", "reason")
+    recipe.check(composed("srpo", "cpu", "anchored"))
+    with pytest.raises(GreamError, match=r"data\.train_files: no prompt is of the mode direct; `gream corpus rl"):
+        recipe.check(composed("srpo", "cpu", "distinct"))
 
 
 def test_a_version_without_what_we_need_is_named(composed, monkeypatch, capsys):

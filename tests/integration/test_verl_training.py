@@ -12,7 +12,7 @@ import pytest
 
 from gream_ext.plugins.rl_metrics import read
 from tests.support.processes import kill
-from tests.support.tiny_policy import write_prompts
+from tests.support.tiny_policy import write_index, write_prompts
 from tests.support.verl_run import log, make_workspace, running, wait
 
 pytest.importorskip("verl")
@@ -85,6 +85,39 @@ def test_merged_weights_load_in_transformers(trained):
     assert merged.keys() == before.keys()
     assert any((merged[name] - before[name]).abs().max() > 1e-4 for name in merged)
     assert AutoTokenizer.from_pretrained(target).get_vocab() == AutoTokenizer.from_pretrained(sft).get_vocab()
+
+
+def test_groups_of_different_items_with_the_true_one_among_them(workspace, tmp_path):
+    """Two workers share the members of a group: no group is without a signal, and anchors are those that lack a hit."""
+    for name in ("sft", "rl"):
+        (tmp_path / name).mkdir()
+    for path in (workspace / "sft").iterdir():
+        (tmp_path / "sft" / path.name).symlink_to(path)
+    for name in ("train", "valid"):
+        (tmp_path / "rl" / f"{name}.parquet").symlink_to(workspace / "rl" / f"{name}.parquet")
+    write_index(tmp_path / "item_index.parquet")
+    options = {
+        "trainer.total_training_steps": 2,
+        "trainer.n_gpus_per_node": 2,
+        "actor_rollout_ref.rollout.n": 5,
+        "trainer.save_freq": -1,
+    }
+    with running(tmp_path, recipes="srpo,cpu,distinct,anchored", **options) as process:
+        wait(tmp_path, process)
+    metrics = read(tmp_path / "rl" / "metrics.jsonl")
+    assert len(metrics) == 2
+    for line in metrics:
+        assert line["gream/groups/kept"] == 4
+        assert line["gream/groups/refills"] == 0
+        assert line["gream/rollouts/well_formed"] == 1
+        # Five of the eight items: three groups in eight lack the true one, and nobody but its anchor is right there.
+        anchors, right = line.get("gream/anchors/all", 0), line["gream/levels/3"] * line["gream/rollouts/all"]
+        assert anchors + round(right) == 4
+        assert line["gream/rollouts/all"] == 20 - anchors
+        assert line["gream/srpo/rho"] <= (4 - anchors) / 4
+        assert line["training/rollout_probs_diff_max"] < 1e-3
+        assert line["actor/grad_norm"] > 0
+    assert sum(line.get("gream/anchors/all", 0) for line in metrics) > 0
 
 
 def test_every_rollout_wrong_for_the_first_steps(workspace, tmp_path):

@@ -5,6 +5,7 @@ policy which has learnt no more than the form is exactly right one time in eight
 """
 
 import random
+from itertools import product
 from pathlib import Path
 
 LEVELS, CODES = 3, 2
@@ -96,6 +97,17 @@ def write_prompts(path: Path, rows: int, seed: int = 0, wrong: int = 0) -> Path:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(table).write_parquet(path)
+    return path
+
+
+def write_index(path: Path) -> Path:
+    """The item index of all items that the policy can name."""
+    import numpy as np
+
+    from gream_ext.items.index import ItemIndex
+
+    codes = np.array(list(product(range(CODES), repeat=LEVELS)), dtype=np.int32)
+    ItemIndex(tuple(f"i{row}" for row in range(len(codes))), codes, (CODES,) * LEVELS).save(path)
     return path
 
 

@@ -38,10 +38,11 @@ def start(
     workspace: Path,
     python: str | Path = sys.executable,
     variables: Mapping[str, str] | None = None,
+    recipes: str = "srpo,cpu",
     **overrides: Any,
 ) -> subprocess.Popen:
     arguments = [f"{key}={value}" for key, value in {"workspace": f"'{workspace}'", **SMALL, **overrides}.items()]
-    command = [str(python), "-m", "verl.trainer.main_ppo", "+gream=[srpo,cpu]", *arguments]
+    command = [str(python), "-m", "verl.trainer.main_ppo", f"+gream=[{recipes}]", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local", "RAY_DEDUP_LOGS": "0"}
     with (workspace / "log.txt").open("w") as log:
         return subprocess.Popen(

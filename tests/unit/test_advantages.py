@@ -236,3 +236,27 @@ def test_a_group_of_1024():
     advantages = srpo_advantages(correct.float(), correct, torch.zeros(1024, dtype=torch.long), k=4)
     assert torch.isfinite(advantages).all()
     assert advantages[correct].min() > 0 > advantages[~correct].max()
+
+
+def test_anchors_by_hand():
+    """Two groups of three, the first rollout of each an anchor, in mixed order; k=1."""
+    rewards = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    anchors = torch.tensor([True, True, False, False, False, False])
+    groups = ["p", "q", "p", "q", "p", "q"]
+    member = srpo_advantages(rewards, rewards >= 1, groups, 1, True, anchors)
+    # 1, 0, 0 → mean 1/3, std 1/√3; the anchor without a bonus, for none of the others is right.
+    assert member[[0, 2, 4]].tolist() == pytest.approx([2 / 3**0.5, -1 / 3**0.5, -1 / 3**0.5], abs=1e-5)
+    # 1, 1, 0 → mean 2/3, std 1/√3; of the two others one is right: bonus ±1.
+    assert member[[1, 3, 5]].tolist() == pytest.approx([1 / 3**0.5, 1 / 3**0.5 + 1, -2 / 3**0.5 - 1], abs=1e-5)
+    apart = srpo_advantages(rewards, rewards >= 1, groups, 1, True, anchors, 0.25)
+    assert apart[[0, 2, 4]].tolist() == [0.25, 0.0, 0.0]
+    assert apart[[1, 3, 5]].tolist() == pytest.approx([0.25, 2**-0.5 + 1, -(2**-0.5) - 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("weight", [None, 0.5])
+def test_without_an_anchor_nothing_changes(weight):
+    rewards, groups = torch.tensor([1.0, 0.0, 0.5, 0.0]), ["p", "p", "q", "q"]
+    expected = srpo_advantages(rewards, rewards >= 1, groups, 2)
+    assert torch.equal(
+        srpo_advantages(rewards, rewards >= 1, groups, 2, True, torch.zeros(4, dtype=bool), weight), expected
+    )

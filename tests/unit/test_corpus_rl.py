@@ -88,6 +88,18 @@ def test_no_more_prompts_than_training_targets(workspace: Workspace) -> None:
     assert len(prompts) == sum(max(0, len(history) - 3) for history in histories.values())
 
 
+def test_the_latest_targets_alone(workspace: Workspace) -> None:
+    histories = training_histories(workspace)
+    prompts = list(train_prompts(histories, 0, latest=2))
+    expected = {
+        (user, at) for user, history in histories.items() for at in range(max(3, len(history) - 2), len(history))
+    }
+    assert {(prompt.user_id, len(prompt.history)) for prompt in prompts} == expected
+    for prompt in prompts:
+        assert [*prompt.history, prompt.target] == list(histories[prompt.user_id][: len(prompt.history) + 1])
+    assert list(train_prompts(histories, 0, latest=1000)) == list(train_prompts(histories, 0))
+
+
 def test_short_histories(workspace: Workspace) -> None:
     with pytest.raises(GreamError, match="lower min_history"):
         RL.run(workspace, RlSettings(min_history=100))

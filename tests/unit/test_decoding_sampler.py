@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from gream_ext.decoding.processors import GivenAnswers
 from gream_ext.decoding.rng import _in_nucleus, draw, row_seeds, uniforms
 from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.errors import GreamError
@@ -180,3 +181,26 @@ def test_the_nucleus_ends_where_top_p_is_reached():
     probabilities = torch.tensor([[0.5, 0.25, 0.25]] * 3)
     assert _in_nucleus(probabilities, torch.arange(3), 0.5).tolist() == [True, False, False]
     assert _in_nucleus(probabilities, torch.arange(3), 0.51).tolist() == [True, True, True]
+
+
+def test_a_given_answer_has_the_models_log_probs(model):
+    """From the beginning, or behind two markers that the model writes itself; what is free stays as it was drawn."""
+    prompts, answer = [[5, 6, 7], [5, 6, 7], [8, 9]], [11, 12, 2]
+    options = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 40, "eos_token_id": 2, "pad_token_id": 0,
+               "seed": [1, 2, 3]}  # fmt: skip
+    free = sample_tokens(model, prompts, **options)
+    markers = [free[1].ids[2], free[1].ids[4]]
+    given = GivenAnswers([answer, answer, None], [[], markers, []])
+    first, second, third = sample_tokens(model, prompts, **options, logits_processors=[given])
+    begin = len(second.ids) - len(answer)
+    assert first.ids == answer
+    assert second.ids == free[1].ids[:begin] + answer
+    assert begin <= 5
+    assert free[1].ids[begin - 1] == markers[1]
+    assert third.ids == free[2].ids
+    assert first.ended
+    assert second.ended
+    for prompt, sample in zip(prompts, (first, second, third), strict=True):
+        logits = model(input_ids=torch.tensor([prompt + sample.ids])).logits[0, len(prompt) - 1 : -1] / 0.7
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(sample.ids)[:, None])[:, 0]
+        np.testing.assert_allclose(sample.logprobs, expected.detach(), atol=1e-3)

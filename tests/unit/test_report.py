@@ -265,9 +265,13 @@ def test_a_file_that_holds_no_object_is_named(
 
 
 def test_a_later_evaluation_makes_the_report_out_of_date(workspace: Workspace) -> None:
+    (workspace.model("sft") / "trainer_log.jsonl").write_text("")
     read = STAGE.reads(workspace, ReportSettings())
-    for name in ("evaluation/sft/direct-test.json", "evaluation/sft/direct-test.parquet", "interactions.parquet"):
-        assert workspace.path(name) in read
+    for name in (
+        "evaluation/sft/direct-test.json", "evaluation/sft/direct-test.parquet", "interactions.parquet",
+        "items.parquet", "item_index.parquet", "sft/trainer_log.jsonl", "sft/curriculum_log.jsonl",
+    ):  # fmt: skip
+        assert workspace.path(name) in read, name
     assert all(path.exists() for path in read)
 
 

@@ -90,6 +90,8 @@ def test_padding_of_verl_raises_nothing():
         ({"success_threshold": "abc"}, "success_threshold"),
         ({"success_threshold": None}, "success_threshold"),
         ({"bonus": "false"}, "true or false"),
+        ({"anchored": 1}, "true or false"),
+        ({"anchor_weight": -1}, "anchor_weight must be a number, 0 or more, or null, not -1"),
     ],
 )
 def test_refuses_wrong_options(options, complaint):
@@ -112,5 +114,22 @@ def test_defaults_without_options():
         "k": 4,
         "success_threshold": 1.0,
         "bonus": True,
+        "anchored": False,
+        "anchor_weight": None,
     }
     assert estimator.options(None)["k"] == 4
+
+
+@pytest.mark.parametrize("weight", [None, 0.3])
+def test_an_anchor_is_known_by_its_last_token(weight):
+    """Its reward stands where the mask is 0; a rollout that earned the same by itself is none."""
+    rewards = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.5]])
+    mask = torch.tensor([[0, 1, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]])
+    index, anchors = np.array(["q"] * 4, dtype=object), torch.tensor([True, False, False, False])
+    options = config(k=2, anchored=True, anchor_weight=weight)
+    ours, _ = estimator.srpo(rewards, mask, index, config=options)
+    scores = rewards.sum(1)
+    expected = srpo_advantages(scores, scores >= 1, index, 2, True, anchors, weight)
+    assert torch.equal(ours, expected[:, None] * mask)
+    alone, _ = estimator.srpo(rewards, mask, index, config=config(k=2))
+    assert torch.equal(alone, srpo_advantages(scores, scores >= 1, index, 2)[:, None] * mask)

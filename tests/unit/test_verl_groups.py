@@ -7,6 +7,10 @@ def group(*levels, tokens=0):
     return Group(levels, [(level / 5) ** 0.5 for level in levels], tokens, levels, len(levels))
 
 
+def srpo(k, bonus, **options):
+    return {"k": k, "success_threshold": 1.0, "bonus": bonus, **options}
+
+
 @pytest.mark.parametrize(
     ("values", "min_level", "verdict"),
     [
@@ -56,11 +60,11 @@ def test_record_by_hand():
 
 def test_share_of_the_bonus_by_hand():
     # Rewards 1 and 0: dense ±1/√2, bonus ±1.
-    found = bonus_metrics([group(5, 0)], 1, 1.0, True)
+    found = bonus_metrics([group(5, 0)], srpo(1, True))
     assert found["gream/srpo/bonus_share"] == pytest.approx(1 / (1 + 2**-0.5), abs=1e-5)
-    assert bonus_metrics([group(5, 1)], 1, 1.0, True)["gream/srpo/rho"] == 0.5
-    assert bonus_metrics([group(5, 0)], 1, 1.0, False)["gream/srpo/bonus_share"] == 0.0
-    assert bonus_metrics([group(1, 0)], 4, 1.0, True)["gream/srpo/bonus_share"] == 0.0
+    assert bonus_metrics([group(5, 1)], srpo(1, True))["gream/srpo/rho"] == 0.5
+    assert bonus_metrics([group(5, 0)], srpo(1, False))["gream/srpo/bonus_share"] == 0.0
+    assert bonus_metrics([group(1, 0)], srpo(4, True))["gream/srpo/bonus_share"] == 0.0
 
 
 def test_binary_rewards_report_levels_too():
@@ -92,3 +96,21 @@ def test_at_which_level_all_agree_is_said_of_those_that_agree_alone():
     metrics = record.metrics(highest=1)
     assert (metrics["gream/groups/evicted_same_at_0"], metrics["gream/groups/evicted_same_at_1"]) == (0, 1)
     assert metrics["gream/groups/evicted_below_floor"] == metrics["gream/groups/evicted_failed"] == 1
+
+
+def test_anchors_are_counted_apart():
+    """Two wrong rollouts and the true answer: a group with a signal, of whose rollouts none is right."""
+    anchored = Group((0, 0, 5), [0.0, 0.0], 18, (0, 0), 2, [-3.0])
+    other = Group((5, 0, 5), [1.0, 0.0], 18, (5, 0), 2, [-1.0])
+    assert judge(anchored) == KEPT
+    record = StepRecord([(anchored, KEPT), (other, KEPT)])
+    metrics = record.metrics(highest=5, srpo=srpo(1, True))
+    assert (metrics["gream/rollouts/all"], metrics["gream/rollouts/reward"]) == (4, 0.25)
+    assert (metrics["gream/anchors/all"], metrics["gream/anchors/logprob"]) == (2, -2.0)
+    assert metrics["gream/levels/5"] == 0.25
+    assert metrics["gream/srpo/rho"] == 0.25
+    # Dense: 0, 0, 1 gives 4/√3 in absolute values, 1, 0, 1 the same; the bonus ±1 of the second group.
+    assert metrics["gream/srpo/bonus_share"] == pytest.approx(2 / (2 + 8 / 3**0.5), abs=1e-5)
+    # As a term beside the group: its weight for each anchor, and ±1/√2 of the second group.
+    apart = record.metrics(highest=5, srpo=srpo(1, True, anchor_weight=0.5))
+    assert apart["gream/srpo/bonus_share"] == pytest.approx(2 / (2 + 2**0.5 + 1), abs=1e-5)

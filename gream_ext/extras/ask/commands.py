@@ -9,9 +9,10 @@ from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.corpus.preferences import preferences_path
 from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask import Outcome, Request, Validate, ask, enrich, estimate, preferences
+from gream_ext.extras.ask import enrich, preferences
 from gream_ext.extras.ask.answers import read_template, without_thinking
-from gream_ext.extras.ask.endpoint import endpoint_of
+from gream_ext.extras.ask.batch import ask, estimate
+from gream_ext.extras.ask.endpoint import Outcome, Request, Validate
 from gream_ext.extras.ask.stages import EnrichSettings, PreferenceSettings, enrich_ledger, preferences_ledger
 from gream_ext.workspace import Workspace
 
@@ -71,11 +72,10 @@ def _ask_all(
     write: Callable[[Outcome], str], total: int, things: str, left: str,
 ) -> None:  # fmt: skip
     """Ask, write what was answered, and say what is missing; `GreamError` where that is too much of ``total``."""
-    endpoint = endpoint_of(settings)
     if settings.dry_run:
-        print(f"{label}: {estimate(endpoint, requests, ledger, validate)}")
+        print(f"{label}: {estimate(settings, requests, ledger, validate)}")
         return
-    outcome = ask(endpoint, requests, ledger, validate, label)
+    outcome = ask(settings, requests, ledger, validate, label)
     print(f"{label}: {write(outcome)}; {outcome.cost}")
     missing = outcome.failures
     first = "; ".join(f"{key}: {reason}" for key, reason in list(missing.items())[:3])

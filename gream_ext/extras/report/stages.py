@@ -9,13 +9,8 @@ from gream_ext.workspace import Workspace
 
 TRIAL = re.compile(r"-first\d+$")
 """The files of `evaluate --limit`, which are no result."""
-READ = (
-    "interactions.parquet",
-    "index_quality.json",
-    "index_report.json",
-    "rl/metrics.jsonl",
-    "sft/curriculum_log.jsonl",
-)
+READ = ("interactions.parquet", "items.parquet", "item_index.parquet", "index_quality.json", "index_report.json",
+        "rl/metrics.jsonl", "sft/curriculum_log.jsonl", "sft/trainer_log.jsonl")  # fmt: skip
 READ_OF_ALL = ("statistics.json", "evaluation/**/*-*.json", "evaluation/**/*-*.parquet", "stages/*.json")
 """Patterns of what is read of other runs, too."""
 

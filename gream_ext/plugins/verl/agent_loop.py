@@ -17,6 +17,8 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from gream_ext.plugins.verl import internals
+from gream_ext.plugins.verl.members import ANCHOR, OPTION, Member, anchor_mask
+from gream_ext.plugins.verl.rollout_options import RolloutOptions
 
 SINGLE_TURN = "single_turn_agent"
 
@@ -28,6 +30,7 @@ class ShortAgentLoopWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: igno
         internals.check("agent loop")
         super().__init__(*args, **kwargs)
         self.single_turn: Any = None
+        self.options = RolloutOptions.of(self.config.actor_rollout_ref.rollout)
         self.score = reward_function(self.config)
 
     async def _run_agent_loop(
@@ -39,8 +42,20 @@ class ShortAgentLoopWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: igno
             )
         if self.single_turn is None:
             self.single_turn = self._single_turn_loop()
+        if self.options.about_members and not trajectory["validate"]:
+            sampling_params = {**sampling_params, OPTION: self._member(kwargs)}
         output = await self.single_turn.run(sampling_params, **kwargs)
+        if anchor := output.extra_fields.get(ANCHOR):
+            output.response_mask = anchor_mask(anchor[0], len(output.response_ids))
         return await self._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
+
+    def _member(self, row: dict) -> Member:
+        """Which member of its group this rollout is, and what its group may be told."""
+        answer: list[int] = []
+        if self.options.anchored:
+            answer = self.tokenizer.encode(row["reward_model"]["ground_truth"], add_special_tokens=False)
+        direct = (row.get("extra_info") or {}).get("mode") == "direct"
+        return Member(row["session_id"], self.config.actor_rollout_ref.rollout.n, direct, tuple(answer))
 
     def _single_turn_loop(self) -> Any:
         # verl 0.9.1 chooses by it how messages become tokens; 0.9.0 does not ask.

@@ -9,7 +9,7 @@ has it leave out the update of this step; ``fail`` ends the run.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from gream_ext.plugins.demand import is_finite
 from gream_ext.plugins.verl import internals
 from gream_ext.plugins.verl.filter_options import read_options
 from gream_ext.plugins.verl.groups import KEPT, Group, StepRecord, judge
+from gream_ext.plugins.verl.members import ANCHOR
 
 TRAIN = "train"
 
@@ -157,21 +158,24 @@ class GroupFilter(ReplayBuffer):
         if not rows:
             return {uid: Group((), ()) for uid in keys}
         data = tq.kv_batch_get(keys=rows, partition_id=TRAIN, select_fields=["extra_fields"])
-        results = {key: self._result(key, fields) for key, fields in zip(rows, data["extra_fields"], strict=True)}
-        return {
-            uid: Group(
+        fields = {key: getattr(found, "data", found) for key, found in zip(rows, data["extra_fields"], strict=True)}
+        results = {key: self._result(key, found) for key, found in fields.items()}
+        groups = {}
+        for uid, group in keys.items():
+            own = [results[key] for key in group if ANCHOR not in fields[key]]
+            groups[uid] = Group(
                 values=[int(results[key][self.options.metric]) for key in group],
-                rewards=[float(results[key]["score"]) for key in group],
+                rewards=[float(result["score"]) for result in own],
                 tokens=sum(int(self.partitions[TRAIN][key].get("response_len", 0)) for key in group),
-                levels=[int(results[key]["matched_levels"]) for key in group],
-                well_formed=sum(bool(results[key]["well_formed"]) for key in group),
+                levels=[int(result["matched_levels"]) for result in own],
+                well_formed=sum(bool(result["well_formed"]) for result in own),
+                anchors=[fields[key][ANCHOR][1] for key in group if ANCHOR in fields[key]],
             )
-            for uid, group in keys.items()
-        }
+        return groups
 
-    def _result(self, key: str, fields: Any) -> dict[str, Any]:
+    def _result(self, key: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What the reward returned for a rollout; `GreamError` unless it has all that we go by."""
-        result = dict(getattr(fields, "data", fields).get("reward_extra_info") or {})
+        result = dict(fields.get("reward_extra_info") or {})
         for name in ("score", "matched_levels", "well_formed", self.options.metric):
             if name not in result:
                 raise GreamError(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -16,7 +17,8 @@ class Group:
     """The rollouts of one prompt that came back.
 
     ``values`` is the integer that the reward is made of: matched levels, or 1 for the target and 0
-    for all else. ``tokens`` counts those of the responses.
+    for all else. ``tokens`` counts those of the responses. An anchor, which was given the true answer, is one of the
+    ``values`` and counted in ``tokens``; rewards, levels and well-formed answers are those of the others.
     """
 
     values: Sequence[int]
@@ -25,6 +27,8 @@ class Group:
     levels: Sequence[int] = ()
     """Matched levels, where ``values`` is something else."""
     well_formed: int = 0
+    anchors: Sequence[float] = ()
+    """The log-probability of the true answer, for each rollout that was given it."""
 
 
 def judge(group: Group, min_level: int = 1) -> str:
@@ -60,7 +64,7 @@ class StepRecord:
         """Rollouts by their matched levels."""
         return Counter(level for group, _ in self.groups for level in group.levels or group.values)
 
-    def metrics(self, highest: int, srpo: Mapping[str, float] | None = None) -> dict[str, float]:
+    def metrics(self, highest: int, srpo: Mapping[str, Any] | None = None) -> dict[str, float]:
         """Numbers by name; ``highest`` is the highest level to tell of, ``srpo`` the estimator's options.
 
         ``gream/rollouts/*`` and ``gream/levels/*`` are about all rollouts of the step, before the
@@ -76,7 +80,7 @@ class StepRecord:
             "gream/groups/refills": self.refills,
             "gream/groups/surplus": len(self.surplus),
             "gream/rollouts/all": rollouts,
-            "gream/rollouts/wasted": sum(len(group.values) for group in wasted),
+            "gream/rollouts/wasted": sum(len(group.rewards) for group in wasted),
             "gream/rollouts/reward": sum(sum(group.rewards) for group in groups) / max(rollouts, 1),
             "gream/rollouts/well_formed": sum(group.well_formed for group in groups) / max(rollouts, 1),
             "gream/tokens/all": sum(group.tokens for group in groups),
@@ -88,21 +92,34 @@ class StepRecord:
         for level in range(highest + 1):
             found[f"gream/levels/{level}"] = levels[level] / max(rollouts, 1)
             found[f"gream/groups/evicted_same_at_{level}"] = same_at[level]
+        if anchors := [logprob for group in groups for logprob in group.anchors]:
+            found["gream/anchors/all"] = len(anchors)
+            found["gream/anchors/logprob"] = sum(anchors) / len(anchors)
         if srpo and kept:
-            found.update(bonus_metrics(kept, int(srpo["k"]), srpo["success_threshold"], bool(srpo["bonus"])))
+            found.update(bonus_metrics(kept, srpo))
         return found
 
 
-def bonus_metrics(groups: Sequence[Group], k: int, threshold: float, bonus: bool) -> dict[str, float]:
-    """Mean ρ and σ of the groups (eqs 15–16), and the share of |advantage| that comes from the bonus."""
-    rewards = torch.tensor([reward for group in groups for reward in group.rewards], dtype=torch.float64)
-    numbers = torch.tensor([number for number, group in enumerate(groups) for _ in group.rewards])
-    correct = rewards >= threshold
+def bonus_metrics(groups: Sequence[Group], srpo: Mapping[str, Any]) -> dict[str, float]:
+    """Mean ρ and σ of the groups (eqs 15–16), and the share of |advantage| that comes from the bonus.
+
+    ``srpo`` are the estimator's options.
+    """
+    k, threshold, weight = int(srpo["k"]), srpo["success_threshold"], srpo.get("anchor_weight")
     rho = [group_success(sum(r >= threshold for r in group.rewards), len(group.rewards), k) for group in groups]
-    dense = dense_advantages(rewards, numbers).abs().sum().item()
-    extra = bonus_advantages(correct, numbers, k).abs().sum().item() if bonus else 0.0
+    anchors = sum(len(group.anchors) for group in groups)
+    members = [[*group.rewards, *([1.0] * len(group.anchors) if weight is None else ())] for group in groups]
+    dense = dense_advantages(*_numbered(members)).abs().sum().item() + (weight or 0.0) * anchors
+    rewards, numbers = _numbered([group.rewards for group in groups])
+    extra = bonus_advantages(rewards >= threshold, numbers, k).abs().sum().item() if srpo["bonus"] else 0.0
     return {
         "gream/srpo/rho": sum(rho) / len(rho),
         "gream/srpo/sigma": sum((p * (1 - p)) ** 0.5 for p in rho) / len(rho),
         "gream/srpo/bonus_share": extra / (dense + extra) if dense + extra else 0.0,
     }
+
+
+def _numbered(groups: Sequence[Sequence[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """All rewards, float64, and the number of the group of each."""
+    numbers = torch.repeat_interleave(torch.tensor([len(rewards) for rewards in groups]))
+    return torch.tensor([reward for rewards in groups for reward in rewards], dtype=torch.float64), numbers

@@ -19,7 +19,7 @@ from gream_ext.errors import GreamError
 from gream_ext.plugins import verl as plugin
 from gream_ext.plugins.demand import demand, is_whole
 from gream_ext.plugins.rl_metrics import keep_earlier
-from gream_ext.plugins.verl import answers, estimator, internals, machine
+from gream_ext.plugins.verl import estimator, internals, machine, rollout_options
 from gream_ext.plugins.verl.filter_options import read_options
 
 REWARD = "reward.custom_reward_function"
@@ -59,15 +59,24 @@ def check(config: DictConfig) -> None:
         raise GreamError(f"verl did not load gream_ext: {internals.cure_when_not_loaded()}")
     if config.trainer.device == "cpu" and OmegaConf.select(config, "hydra.callbacks.gream.cpu") is False:
         raise GreamError("the recipe cpu goes behind the one that it changes: '+gream=[srpo,cpu]'")
+    options = rollout_options.check(config)
+    if options.anchored and config.algorithm.adv_estimator != "srpo":
+        raise GreamError(
+            "the recipe anchored needs algorithm.adv_estimator=srpo, which counts anchors apart; for the advantage of "
+            "GRPO set algorithm.srpo.bonus=false"
+        )
     if config.algorithm.adv_estimator == "srpo":
-        estimator.options(config.algorithm)
+        anchored = estimator.options(config.algorithm)["anchored"]
+        demand("algorithm.srpo.anchored", anchored, anchored == options.anchored,
+               f"{str(options.anchored).lower()}, as {rollout_options.KEY}.anchored is")  # fmt: skip
     binary = _check_reward(config)
-    answers.check(config.actor_rollout_ref.rollout, config.algorithm.get("rollout_correction"))
     filters = _check_filter(config, binary)
     n = config.actor_rollout_ref.rollout.n
     if filters or config.algorithm.adv_estimator == "srpo":
         demand("actor_rollout_ref.rollout.n", n, is_whole(n) and n > 1, "a whole number from 2 on (a group)")
     _check_files(config)
+    if options.distinct is not None:
+        _check_mode("data.train_files", _files(config.data.train_files), "direct")
 
 
 def _check_filter(config: DictConfig, binary: bool | None) -> bool:
@@ -95,7 +104,7 @@ def _check_filter(config: DictConfig, binary: bool | None) -> bool:
 def _check_files(config: DictConfig) -> None:
     for name in ("data.train_files", "data.val_files"):
         given = OmegaConf.select(config, name)
-        files = [given] if isinstance(given, str) else given
+        files = _files(given)
         right = isinstance(files, Sequence) and len(files) > 0 and all(isinstance(file, str) for file in files)
         demand(name, given, right, "a file, or a list of them")
         for file in files:
@@ -108,6 +117,10 @@ def _check_files(config: DictConfig) -> None:
     # Elsewhere it may be a name that Hugging Face's hub knows.
     if workspace is not None and Path(model).is_relative_to(workspace) and not Path(model).exists():
         raise GreamError(f"{model} is missing (actor_rollout_ref.model.path): run `gream sft`, or set workspace=FOLDER")
+
+
+def _files(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
 
 
 def _check_mode(name: str, files: Sequence[str], mode: Any) -> None:

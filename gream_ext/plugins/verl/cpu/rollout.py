@@ -4,7 +4,6 @@
 and receives its weights. Between them stands a `RolloutServer`.
 """
 
-import hashlib
 import os
 import threading
 from collections import Counter
@@ -18,10 +17,15 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
 from gream_ext.decoding.language_model import LanguageModel
-from gream_ext.decoding.sampler import sample_tokens
+from gream_ext.decoding.processors import AnswerProcessor
+from gream_ext.decoding.sampler import TokenSample, sample_tokens
+from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.plugins.verl import answers
+from gream_ext.items.index import ItemIndex
+from gream_ext.plugins.verl.cpu.given import Given, GroupAnswers, number_of, processor
 from gream_ext.plugins.verl.cpu.server import Request, RolloutServer, Tokens
+from gream_ext.plugins.verl.members import ANCHOR, OPTION
+from gream_ext.plugins.verl.rollout_options import RolloutOptions
 
 OPTIONS = {"temperature", "top_p", "max_tokens", "max_new_tokens", "logprobs"}
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {"top_k": (-1, 0, None), "repetition_penalty": (1.0, None)}
@@ -36,7 +40,12 @@ class TransformersRollout(BaseRollout):
         if self.config.tensor_model_parallel_size * self.config.data_parallel_size != 1:
             raise GreamError("the rollout transformers needs actor_rollout_ref.rollout.tensor_model_parallel_size=1")
         self.model = AutoModelForCausalLM.from_config(self.model_config.hf_config).float().eval()
-        self.answers = answers.processor(self.config, self.model_config.tokenizer)
+        options, tokenizer = RolloutOptions.of(self.config), self.model_config.tokenizer
+        self.constraints: list[AnswerProcessor] = []
+        if options.answers is not None:
+            trie = ItemTrie.from_index(ItemIndex.load(options.answers), tokenizer)
+            self.constraints = [AnswerProcessor.for_tokenizer(trie, tokenizer)]
+        self.group_answers = GroupAnswers(options.distinct, tokenizer) if options.about_members else None
         self.global_steps: int | None = None
         self.seen: Counter[tuple[int, ...]] = Counter()
         self.rank = int(os.environ.get("RANK", 0))
@@ -98,34 +107,49 @@ class TransformersRollout(BaseRollout):
     def _sample(self, requests: Sequence[Request], options: dict[str, Any]) -> list[Tokens]:
         if self.decoder is None:
             self.decoder = LanguageModel(self.model)
-        tokenizer = self.model_config.tokenizer
+        tokenizer, temperature = self.model_config.tokenizer, float(options["temperature"])
+        given = self._given(requests, temperature)
+        answers = [processor(given)] if any(one.tokens for one in given) else []
         samples = sample_tokens(
             self.decoder,
             [request.prompt_ids for request in requests],
-            temperature=float(options["temperature"]),
+            temperature=temperature,
             top_p=float(options["top_p"]),
             max_new_tokens=options.get("max_tokens") or options.get("max_new_tokens") or self.config.response_length,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             seed=[self._seed(request) for request in requests],
-            logits_processors=[self.answers] if self.answers is not None else [],
+            logits_processors=[*self.constraints, *answers],
         )
         return [
             Tokens(
                 token_ids=sample.ids,
                 log_probs=sample.logprobs,
                 stop_reason="completed" if sample.ended else "length",
-                extra_fields={"global_steps": self.global_steps},
+                extra_fields={"global_steps": self.global_steps, **_anchor(sample, one)},
             )
-            for sample in samples
+            for sample, one in zip(samples, given, strict=True)
         ]
+
+    def _given(self, requests: Sequence[Request], temperature: float) -> list[Given]:
+        """What the recipes have each rollout say; a request without a member's number, as in validation, is free."""
+        given = [Given()] * len(requests)
+        rows = [row for row, request in enumerate(requests) if OPTION in request.options]
+        if self.group_answers is not None and self.decoder is not None and rows:
+            prompts = [tuple(requests[row].prompt_ids) for row in rows]
+            members = [requests[row].options[OPTION] for row in rows]
+            draw = (self.config.seed, self.global_steps)
+            for row, one in zip(
+                rows, self.group_answers.of(self.decoder, prompts, members, temperature, draw), strict=True
+            ):
+                given[row] = one
+        return given
 
     def _seed(self, request: Request) -> int:
         """The same run draws the same samples: a seed for the n-th time that a prompt comes in a step."""
         prompt = tuple(request.prompt_ids)
         self.seen[prompt] += 1
-        about = (self.config.seed, self.rank, self.global_steps, self.seen[prompt], prompt)
-        return int.from_bytes(hashlib.sha256(repr(about).encode()).digest()[:8], "big")
+        return number_of((self.config.seed, self.rank, self.global_steps, self.seen[prompt], prompt))
 
 
 class TransformersReplica(RolloutReplica):
@@ -164,9 +188,17 @@ def _node(worker: Any) -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def _anchor(sample: TokenSample, given: Given) -> dict[str, Any]:
+    """The extra field of a rollout that has come to the true answer and to its end."""
+    if not given.anchor or not sample.ended or tuple(sample.ids[-len(given.tokens) :]) != given.tokens:
+        return {}
+    before = len(sample.ids) - len(given.tokens)
+    return {ANCHOR: (before, sum(sample.logprobs[before:-1]))}
+
+
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
     """The sampling parameters that we heed; `GreamError` for one that would change the samples."""
     for name, value in options.items():
-        if name not in OPTIONS and value not in WITHOUT_EFFECT.get(name, ()):
+        if name not in (*OPTIONS, OPTION) and value not in WITHOUT_EFFECT.get(name, ()):
             raise GreamError(f"the rollout transformers cannot sample with {name}={value!r}")
     return {name: value for name, value in options.items() if name in OPTIONS and value is not None}
