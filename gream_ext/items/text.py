@@ -37,7 +37,7 @@ def encoded_text(item: Mapping[str, Any], kind: str = "full", enriched: str | No
     """
     if kind == "title":
         return str(item["title"])
-    return f"{item['title']}\n{enriched}" if kind == "full" and enriched else str(item["text"])
+    return f"{item['title']}\n{enriched}" if kind == "full" and enriched else str(item["text"] or "")
 
 
 def enriched_descriptions(workspace: Workspace) -> dict[str, str]:

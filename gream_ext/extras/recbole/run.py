@@ -86,8 +86,9 @@ def finished(path: Path, key: str) -> bool:
 def read_progress(line: str) -> Progress | None:
     """An epoch, as `gream_ext.extras.recbole.training` prints it.
 
-    >>> read_progress("SASRec 1/2 epoch 3/40 ndcg@10 0.0512")
-    Progress(done=3, total=40, note='SASRec 1/2 ndcg@10 0.0512', phase=None)
+    >>> found = read_progress("SASRec 1/2 epoch 3/40 ndcg@10 0.0512")
+    >>> found.done, found.total, found.note
+    (3, 40, 'SASRec 1/2 ndcg@10 0.0512')
     """
     found = EPOCH.match(line)
     return Progress(int(found["done"]), int(found["total"]), found["name"] + found["note"]) if found else None

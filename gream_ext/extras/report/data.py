@@ -17,7 +17,11 @@ from gream_ext.extras.report.stages import TRIAL
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, read_json
 
-BASELINES = ("popular", "markov", "GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA", "TIGER", "LC-Rec")
+BASELINES = (
+    "popular", "markov", "co-occurrence",
+    "GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA",
+    "P5-CID", "TIGER", "LC-Rec",
+)  # fmt: skip
 """Baselines in the order of the paper's Table 2, simple ones first; others that were brought come after them."""
 MODELS = ("sft", "srpo")
 

@@ -10,7 +10,7 @@ REASON = ("pass@1", "pass@5", "pass@10", "well_formed", "faithful")
 SHARES = ("well_formed", "faithful")
 """Shown in per cent, and not compared."""
 NAMES = {"recall": "Recall", "ndcg": "NDCG", "pass": "Pass", "well_formed": "Well-formed", "faithful": "Faithful"}
-BASELINE_NAMES = {"popular": "Most popular", "markov": "Markov", "S3Rec": "S³-Rec"}
+BASELINE_NAMES = {"popular": "Most popular", "markov": "Markov", "co-occurrence": "Co-occurrence", "S3Rec": "S³-Rec"}
 FAMILIES = {
     "GRU4Rec": "Traditional", "Caser": "Traditional", "HGN": "Traditional", "BERT4Rec": "Transformer-based",
     "SASRec": "Transformer-based", "S3Rec": "Transformer-based", "FDSA": "Transformer-based", "TIGER": "Generative",
