@@ -4,6 +4,8 @@
 # make test-sglang  the SGLang engine against the transformers engine, and Verl's SGLang rollout, in .venv-sglang
 # make test-gpu-env   the environments for GPUs, made from their lock files: two steps of SFT, Verl's SGLang rollout imported
 # make gpu-smoke    SFT, RL with SGLang rollout and both modes on this machine's GPU, in about ten minutes
+# make notebooks    the code of the notebooks, on a made-up shop
+# make trl-example  two steps of the TRL example, in .venv-trl
 # make docs         the site, into site/; broken links fail
 # make check        style, types, architecture
 # make release-check  build, check and install what would be released, in an empty environment
@@ -15,11 +17,12 @@ RECBOLE_VENV ?= .venv-recbole
 SFT_VENV ?= .venv-sft
 RL_VENV ?= .venv-rl
 PY312_VENV ?= .venv-312
+TRL_VENV ?= .venv-trl
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .PHONY: help environment sglang-environment recbole-environment quickstart test test-sglang test-gpu-env test-unit-312 \
-	gpu-smoke check docs release-check clean
+	gpu-smoke notebooks trl-example check docs release-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -67,6 +70,16 @@ test-gpu-env: environment
 gpu-smoke:
 	@python3 scripts/gpu_smoke.py
 
+# `make test` runs them as well.
+notebooks: environment
+	@"$(BIN)/python" -m pytest tests/integration/test_notebooks.py $(PYTEST_ARGS)
+
+# TRL 1 and LLaMA-Factory exclude each other, hence an environment of its own.
+trl-example:
+	@test -x "$(TRL_VENV)/bin/python" || "$(or $(PYTHON),python3.11)" -m venv "$(TRL_VENV)"
+	@"$(TRL_VENV)/bin/python" -m pip install --quiet --editable . --requirement examples/trl/requirements.txt
+	@"$(TRL_VENV)/bin/python" -m pytest tests/integration/test_trl_example.py $(PYTEST_ARGS)
+
 check: environment
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
@@ -80,4 +93,4 @@ release-check:
 	@scripts/release_check.sh
 
 clean:
-	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" "$(SFT_VENV)" "$(RL_VENV)" "$(PY312_VENV)" dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" "$(SGLANG_VENV)" "$(RECBOLE_VENV)" "$(SFT_VENV)" "$(RL_VENV)" "$(PY312_VENV)" "$(TRL_VENV)" dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

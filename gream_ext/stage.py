@@ -66,16 +66,19 @@ def option(
     least: float | None = None,
     above: float | None = None,
     most: float | None = None,
+    machine: bool = False,
 ) -> Any:
     """A field of a settings dataclass: an option on the command line, a key in a pipeline file.
 
     Without a default the option is required. Lists and dicts are copied for each instance. ``least``, ``above`` and
-    ``most`` bound a number, or each number of a list (`Bounds`).
+    ``most`` bound a number, or each number of a list (`Bounds`). ``machine``: it says where the work is done or how it
+    is cut up; another value makes no finished work stale.
     """
     metadata = {
         "help": help,
         "choices": tuple(choices) if choices else None,
         "bounds": Bounds(least=least, above=above, most=most),
+        "machine": machine,
     }
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)

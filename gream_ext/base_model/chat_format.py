@@ -54,10 +54,11 @@ def compare(
     """Render both modes' prompts by LLaMA-Factory's ``template`` and by the tokenizer of ``folder``.
 
     Without ``template`` the one is found that writes what the tokenizer's own chat template does. ``keys`` are those of
-    the recipe; ``add`` allows tokens that the tokenizer lacks; ``name`` is what the model is called in messages.
+    the recipe, all of them LLaMA-Factory's; ``add`` allows tokens that the tokenizer lacks; ``name`` is what the model
+    is called in messages.
 
     Raises:
-        GreamError: no template fits; the message has the cure.
+        GreamError: no template fits, or a key is unknown; the message has the cure.
     """
     name = name or folder.name
     if not can_compare():
@@ -65,13 +66,16 @@ def compare(
     with tempfile.TemporaryDirectory() as place:
         request, reply = Path(place, "request.json"), Path(place, "reply.json")
         asked = {"folder": str(folder.resolve()), "template": template, "keys": keys or {}, "add": add}
-        request.write_text(json.dumps(asked), encoding="utf-8")
+        request.write_text(json.dumps(asked, default=str), encoding="utf-8")
         words = [sys.executable, "-m", PROGRAM, str(request), str(reply)]
         done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if not reply.exists():
             last = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
             raise GreamError(f"LLaMA-Factory's templates cannot be compared with those of {name}: {last}")
         found = json.loads(reply.read_text(encoding="utf-8"))
+    if "unknown" in found:
+        hint = "".join(f": did you mean {near}?" for near in found["near"])
+        raise GreamError(f"LLaMA-Factory {found['version']} has no key {found['unknown']}{hint}")
     if "refused" not in found:
         return ChatFormat(**found)
     if template is not None:

@@ -11,13 +11,7 @@ from gream_ext.workspace import Workspace, read_json, whole, write_json
 
 Kind = Literal["align", "reason"]
 Row = dict[str, Any]
-TAGS = {
-    "role_tag": "role",
-    "content_tag": "content",
-    "user_tag": "user",
-    "assistant_tag": "assistant",
-    "system_tag": "system",
-}
+TAGS = {f"{tag}_tag": tag for tag in ("role", "content", "user", "assistant", "system")}
 
 
 def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:

@@ -7,7 +7,7 @@ bought", average ratings) is not: test interactions are part of it.
 import html
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gream_ext.data.records import as_list, missing, whole
@@ -37,38 +37,22 @@ def plain(value: Any) -> str | None:
 
 
 def of_2014(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "item_id": fields.get("asin"),
-        "title": plain(fields.get("title")),
-        "brand": plain(fields.get("brand")),
-        "categories": fields.get("categories"),
-        "description": plain(fields.get("description")),
-    }
+    texts = {name: plain(fields.get(name)) for name in ("title", "brand", "description")}
+    return {"item_id": fields.get("asin"), **texts, "categories": fields.get("categories")}
 
 
 def of_2018(fields: Mapping[str, Any]) -> dict[str, Any]:
-    title = plain(fields.get("title"))
-    return {
-        "item_id": fields.get("asin"),
-        "title": None if title and _SCRIPT in title else title,
-        "brand": plain(fields.get("brand")),
-        "categories": [_path(fields.get("category"))],
-        "description": plain(fields.get("description")),
-        "features": plain(fields.get("feature")),
-    }
+    known = of_2014(fields)
+    title = None if known["title"] and _SCRIPT in known["title"] else known["title"]
+    more = {"categories": [_path(fields.get("category"))], "features": plain(fields.get("feature"))}
+    return {**known, "title": title, **more}
 
 
 def of_2023(fields: Mapping[str, Any]) -> dict[str, Any]:
     path = _path(fields.get("categories")) or _path([fields.get("main_category")])
-    return {
-        **_telling(fields.get("details")),
-        "item_id": fields.get("parent_asin"),
-        "title": plain(fields.get("title")),
-        "brand": plain(fields.get("store")),
-        "categories": [path],
-        "description": plain(fields.get("description")),
-        "features": plain(fields.get("features")),
-    }
+    texts = {name: plain(fields.get(name)) for name in ("title", "description", "features")}
+    item = {"item_id": fields.get("parent_asin"), "brand": plain(fields.get("store")), "categories": [path]}
+    return {**_telling(fields.get("details")), **item, **texts}
 
 
 def _telling(details: Any) -> dict[str, Any]:
@@ -91,11 +75,11 @@ def _telling(details: Any) -> dict[str, Any]:
 
 def _path(value: Any) -> list[str]:
     """The categories of an item, from the widest to the narrowest, as far as they are categories."""
-    value = as_list(value) if isinstance(value, str) else [] if missing(value) else value
-    if not isinstance(value, list | str):
+    value = as_list(value) if isinstance(value, str) and not missing(value) else value
+    if not (missing(value) or isinstance(value, list | str)):
         raise ValueError(f"categories are {type(value).__name__}, not a list of texts")
     path: list[str] = []
-    for step in [value] if isinstance(value, str) else value:
+    for step in value if isinstance(value, list) else [value]:
         if missing(step):
             continue
         if not isinstance(step, str):
@@ -106,4 +90,4 @@ def _path(value: Any) -> list[str]:
     return path
 
 
-ITEMS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {2014: of_2014, 2018: of_2018, 2023: of_2023}
+ITEMS = {2014: of_2014, 2018: of_2018, 2023: of_2023}

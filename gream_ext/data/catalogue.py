@@ -1,7 +1,6 @@
 """The items of a workspace: what the source tells of them, their reviews and their composite text."""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -10,40 +9,22 @@ from gream_ext.data.records import ItemRecord
 from gream_ext.data.reviews import Candidate
 from gream_ext.errors import GreamError
 from gream_ext.items.text import composite_text
-from gream_ext.items.text_reviews import HEAD, review_lines
-from gream_ext.items.text_tokens import Count
+from gream_ext.items.text_reviews import HEAD
 
 ItemStream = Callable[[Container[str]], Iterable[tuple[str, ItemRecord]]]
-
-
-@dataclass(frozen=True)
-class TextRule:
-    """How long a composite text may be."""
-
-    characters: int
-    """Of all but the reviews."""
-    review_tokens: int
-    count: Count
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """Rows of items.parquet and of reviews.parquet."""
-
-    items: pl.DataFrame
-    reviews: list[dict[str, Any]]
-    untitled: int
 
 
 def catalogue_of(
     wanted: Sequence[str],
     stream: ItemStream,
-    rule: TextRule,
+    characters: int,
+    lines_of: Callable[[Sequence[str]], list[str]],
     reviews: Mapping[str, Sequence[Candidate]] | None = None,
     repeated: str = "refuse",
-) -> Catalogue:
-    """The items in ``wanted`` with their composite text, and how many of them lack a title.
+) -> tuple[pl.DataFrame, list[dict[str, Any]], int]:
+    """The items in ``wanted`` with their composite text, rows of reviews.parquet, and how many items lack a title.
 
+    ``characters`` bounds a text without its reviews, of which ``lines_of`` makes lines (see `review_lines`).
     Items stand in the order of their file, then those that are not in it in the order of ``wanted``. An item
     without a title gets its item_id for one. `GreamError` when an item stands in the file twice and differs, unless
     ``repeated`` says that the first counts, and when most items are not in the file by ids that look alike.
@@ -53,27 +34,33 @@ def catalogue_of(
     strangers: set[str] = set()
     rows: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
+    untitled = 0
 
     def add(item: ItemRecord) -> None:
-        candidates = (reviews or {}).get(item["item_id"], ())
-        lines = review_lines([one.text for one in candidates], rule.review_tokens, rule.count)
-        rows.append(_row(item, rule.characters, [line for line in lines if line]))
-        shown.extend(_shown(item["item_id"], one, line) for one, line in zip(candidates, lines, strict=True) if line)
+        item_id, candidates = item["item_id"], (reviews or {}).get(item["item_id"], ())
+        lines = lines_of([one.text for one in candidates])
+        text = composite_text(item, characters, [line for line in lines if line])
+        rows.append({**item, "title": item["title"] or item_id, "text": text or item_id})
+        for one, line in zip(candidates, lines, strict=True):
+            if line:
+                told = {"user_id": one.user_id, "rating": one.rating, "helpful": one.helpful}
+                shown.append({"item_id": item_id, **told, "text": line.removeprefix(HEAD)})
 
     for where, item in stream(needed):
-        if item["item_id"] in missing:
-            del missing[item["item_id"]]
-            seen[item["item_id"]] = hash(str(item))
+        item_id = item["item_id"]
+        if item_id not in needed:
+            strangers.add(item_id)
+        elif item_id in missing:
+            del missing[item_id]
+            seen[item_id] = hash(str(item))
+            untitled += not item["title"]
             add(item)
-        elif item["item_id"] not in needed:
-            strangers.add(item["item_id"])
-        elif repeated == "refuse" and seen[item["item_id"]] != hash(str(item)):
-            raise GreamError(f"{where}: item {item['item_id']!r} stands in the file twice and differs: delete one")
+        elif repeated == "refuse" and seen[item_id] != hash(str(item)):
+            raise GreamError(f"{where}: item {item_id!r} stands in the file twice and differs: delete one")
     check_join(missing, strangers, len(needed))
     for item_id in missing:
         add(ItemRecord(item_id=item_id, title=None, brand=None, categories=[], description=None, attributes=[]))
-    untitled = sum(row.pop("untitled") for row in rows)
-    return Catalogue(pl.DataFrame(rows, infer_schema_length=None), shown, untitled)
+    return pl.DataFrame(rows, infer_schema_length=None), shown, untitled + len(missing)
 
 
 def check_join(missing: Iterable[str], strangers: Iterable[str], needed: int) -> None:
@@ -91,23 +78,3 @@ def check_join(missing: Iterable[str], strangers: Iterable[str], needed: int) ->
 def _bare(item_id: str) -> str:
     """An id without what programs add to numbers: zeros before, ``.0`` behind, blanks around."""
     return item_id.strip().removesuffix(".0").lstrip("0")
-
-
-def _row(item: ItemRecord, characters: int, reviews: Sequence[str]) -> dict[str, Any]:
-    text = composite_text(item, characters, reviews)
-    return {
-        **item,
-        "title": item["title"] or item["item_id"],
-        "text": text or item["item_id"],
-        "untitled": not item["title"],
-    }
-
-
-def _shown(item_id: str, review: Candidate, line: str) -> dict[str, Any]:
-    return {
-        "item_id": item_id,
-        "user_id": review.user_id,
-        "rating": review.rating,
-        "helpful": review.helpful,
-        "text": line.removeprefix(HEAD),
-    }

@@ -2,12 +2,11 @@
 
 import logging
 
-import numpy as np
 import polars as pl
 
-from gream_ext.data.ids import codes
+from gream_ext.data.ids import compact
 from gream_ext.data.sources import Source
-from gream_ext.data.times import ORDER
+from gream_ext.data.times import ORDER, whole_times
 from gream_ext.errors import GreamError
 
 log = logging.getLogger(__name__)
@@ -16,11 +15,12 @@ MILLISECONDS = 100_000_000_000
 """Timestamps from here on are no seconds (the year 5138), but milliseconds or less."""
 
 
-def check_interactions(interactions: pl.DataFrame, source: Source) -> pl.DataFrame:
-    """The interactions without exact repetitions; `GreamError`, naming file and line, when they cannot be used.
+def check_interactions(source: Source) -> pl.DataFrame:
+    """The interactions with whole times, without exact repetitions; `GreamError`, naming file and line, for faults.
 
     There must be some, and none may lack an id or its time. Times that cannot be right are warned of.
     """
+    interactions = compact(whole_times(source.interactions(), source.row_name))
     if not len(interactions):
         raise GreamError(f"{source.name} has no interactions")
     order = [column for column in ORDER if column in interactions.columns]
@@ -33,40 +33,18 @@ def check_interactions(interactions: pl.DataFrame, source: Source) -> pl.DataFra
         if (row := rows.item()) is not None:
             raise GreamError(f"{source.row_name(row)}: {column} is empty: fill it in or delete the line")
     if "timestamp" in order:
-        _warn_of_times(interactions["timestamp"], source)
-    later = repetitions(interactions, order)
-    if len(later):
-        keep = np.ones(len(interactions), dtype=bool)
-        keep[later] = False
-        log.warning("%s: %d rows repeat an earlier one (user, item and time) and are left out", source.name, len(later))
-        return interactions.filter(pl.Series(keep))
-    return interactions
+        _warn_of_times(interactions["timestamp"], source.name)
+    once = interactions.unique(["user_id", "item_id", *order], keep="first", maintain_order=True)
+    if repeated := len(interactions) - len(once):
+        log.warning("%s: %d rows repeat an earlier one (user, item and time) and are left out", source.name, repeated)
+    return once
 
 
-def _warn_of_times(times: pl.Series, source: Source) -> None:
+def _warn_of_times(times: pl.Series, name: str) -> None:
     late = int((times >= MILLISECONDS).sum())
     if 0 < late < len(times):
-        log.warning(
-            "%s: %d of %d timestamps are milliseconds, the others seconds: the order is wrong, bring them to one unit",
-            *(source.name, late, len(times)),
-        )
+        said = "%d of %d timestamps are milliseconds, the others seconds: the order is wrong, bring them to one unit"
+        log.warning(f"%s: {said}", name, late, len(times))
     if len(times) > 1 and times.n_unique() == 1:
-        log.warning(
-            "%s: all timestamps are %d: the order is that of the rows; add a column 'position' if there is another",
-            *(source.name, times[0]),
-        )
-
-
-def repetitions(interactions: pl.DataFrame, order: list[str]) -> np.ndarray:
-    """Rows that repeat user, item and ``order`` columns of an earlier row."""
-    pairs = codes(interactions["user_id"]).astype(np.uint64) << np.uint64(32)
-    pairs |= codes(interactions["item_id"])
-    arranged = np.argsort(pairs, kind="stable")
-    same = pairs[arranged[1:]] == pairs[arranged[:-1]]
-    # Pairs that occur several times are mostly bought again at another time: look closer at these rows only.
-    rows = arranged[np.concatenate([[False], same]) | np.concatenate([same, [False]])].astype(np.uint32)
-    del arranged, same
-    keys = [pairs[rows], *(interactions[name].gather(rows).to_numpy() for name in order)]
-    arranged = np.lexsort([rows, *keys])
-    again = np.logical_and.reduce([key[arranged[1:]] == key[arranged[:-1]] for key in keys])
-    return np.sort(rows[arranged[1:][again]])
+        said = "all timestamps are %d: the order is that of the rows; add a column 'position' if there is another"
+        log.warning(f"%s: {said}", name, times[0])

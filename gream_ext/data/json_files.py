@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gream_ext.data.files import opened
+from gream_ext.data.files import decoded, opened
 from gream_ext.errors import GreamError
 
 
@@ -24,17 +24,9 @@ def json_lines(
             if not line.strip():
                 continue
             empty = False
-            if wanted and not wanted(line):
-                continue
-            where = f"{path} line {number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise GreamError(f"{where}: not UTF-8 ({error.reason}): save the file as UTF-8") from None
-            value = _literal(text, where) if literals and text.startswith("{'") else _json(text, where)
-            if not isinstance(value, dict):
-                raise GreamError(f"{where}: {type(value).__name__}, not an object {{…}}")
-            yield where, value
+            if wanted is None or wanted(line):
+                where = f"{path} line {number}"
+                yield where, _object(_value(decoded(line, where), where, literals), where)
     if empty:
         raise GreamError(f"{path} is empty")
 
@@ -57,31 +49,28 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(value, list) or not value:
         raise GreamError(f"{path} is empty, or not a list of objects")
     for number, fields in enumerate(value, start=1):
-        if not isinstance(fields, dict):
-            raise GreamError(f"{path} row {number}: {type(fields).__name__}, not an object {{…}}")
-        yield f"{path} row {number}", fields
+        where = f"{path} row {number}"
+        yield where, _object(fields, where)
 
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds; `GreamError` for one that is not JSON in UTF-8."""
-    try:
-        with opened(path) as file:
-            return _json(file.read().decode("utf-8-sig"), str(path))
-    except UnicodeDecodeError as error:
-        raise GreamError(f"{path}: not UTF-8 ({error.reason}): save the file as UTF-8") from None
+    with opened(path) as file:
+        return _value(decoded(file.read(), str(path)), str(path))
 
 
-def _json(text: str, where: str) -> Any:
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise GreamError(f"{where}: {type(value).__name__}, not an object {{…}}")
+    return value
+
+
+def _value(text: str, where: str, literals: bool = False) -> Any:
+    literal = literals and text.startswith("{'")
     try:
-        return json.loads(text)
+        return ast.literal_eval(text) if literal else json.loads(text)
     except json.JSONDecodeError as error:
         raise GreamError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets
-        raise GreamError(f"{where}: not usable JSON ({str(error).partition(';')[0]})") from None
-
-
-def _literal(text: str, where: str) -> Any:
-    try:
-        return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise GreamError(f"{where}: not a Python literal ({str(error).splitlines()[0]})") from None
+        kind = "not a Python literal" if literal else "not usable JSON"  # numbers of thousands of digits, deep nesting
+        raise GreamError(f"{where}: {kind} ({str(error).splitlines()[0].partition(';')[0]})") from None

@@ -3,36 +3,73 @@
 Its rows may not be redistributed: they are read where they are and never copied elsewhere than into a workspace.
 """
 
+import csv
 import io
+import re
 import zipfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from gream_ext.data import movielens_later
 from gream_ext.data.records import ItemRecord, item_record
 from gream_ext.data.sources import Source
 from gream_ext.errors import GreamError
 
 IN_THE_WHEEL = "recbole/dataset_example/ml-100k/"
 FOLDERS = ("", "ml-100k", "dataset_example/ml-100k", IN_THE_WHEEL)
+YEAR = re.compile(r"\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
 # u.item's flags, in their order.
 GENRES = (
-    *(
-        "unknown",
-        "Action",
-        "Adventure",
-        "Animation",
-        "Children's",
-        "Comedy",
-        "Crime",
-        "Documentary",
-        "Drama",
-        "Fantasy",
-    ),
-    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+
+
+def _recbole(row: Sequence[str]) -> dict[str, Any]:
+    item, title, year, genres = row
+    return {"item_id": item, "title": title, "categories": genres.split(), "year": year}
+
+
+def _flagged(row: Sequence[str]) -> dict[str, Any]:
+    """100K's ``id|title (year)|date|video date|url|19 flags``."""
+    item, title, date, _, _, *flags = row
+    genres = [genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"]
+    return {"item_id": item, "title": title.removesuffix(f"({date[-4:]})"), "categories": genres, "year": date[-4:]}
+
+
+def _film(row: Sequence[str]) -> dict[str, Any]:
+    item, title, genres = row
+    found = YEAR.search(title)
+    listed = [] if genres == "(no genres listed)" else [genre for genre in genres.split("|") if genre]
+    name = title[: found.start()] if found else title
+    return {"item_id": item, "title": name, "categories": listed, "year": found[1] if found else None}
+
+
+class Edition(NamedTuple):
+    """Two files, and how they are written."""
+
+    ratings: str
+    movies: str
+    header: bool
+    separator: str
+    """Of the ratings; what is apart by ``::`` has empty columns between."""
+    columns: tuple[int, int, int]
+    """User, item and time in the ratings."""
+    movie_separator: str
+    fields: int
+    """Of a line of the movies."""
+    film: Callable[[Sequence[str]], dict[str, Any]]
+
+
+EDITIONS = (
+    Edition("ml-100k.inter", "ml-100k.item", True, "\t", (0, 1, 3), "\t", 4, _recbole),
+    Edition("u.data", "u.item", False, "\t", (0, 1, 3), "|", 5 + len(GENRES), _flagged),
+    Edition("ratings.dat", "movies.dat", False, ":", (0, 2, 6), "::", 3, _film),
+    Edition("ratings.csv", "movies.csv", True, ",", (0, 1, 3), ",", 3, _film),
 )
+"""100K as RecBole and as GroupLens have it; 1M and 10M; 20M, 25M, 32M and latest."""
 
 
 def files(path: Path) -> list[Path]:
@@ -40,58 +77,49 @@ def files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     for folder in FOLDERS:
-        for pair in (("ml-100k.inter", "ml-100k.item"), ("u.data", "u.item"), *movielens_later.PAIRS):
-            found = [path / folder / name for name in pair]
+        for edition in EDITIONS:
+            found = [path / folder / edition.ratings, path / folder / edition.movies]
             if all(file.is_file() for file in found):
                 return found
-    raise GreamError(
-        f"--path {path} is neither the recbole wheel nor a folder "
-        "with ml-100k.inter and ml-100k.item, u.data and u.item, ratings.dat and movies.dat, "
-        "or ratings.csv and movies.csv"
-    )
-
-
-def read(path: Path, ignored: Sequence[str]) -> Source:
-    """Read interactions with their timestamps, and titles, years and genres."""
-    found = files(path)
-    if found[0].name.startswith("ratings."):
-        return movielens_later.read(found[0], found[1], ignored)
-    if len(found) == 1:
-        ratings, movies = _from_wheel(path, "ml-100k.inter"), _from_wheel(path, "ml-100k.item")
-        name = f"{path}:{IN_THE_WHEEL}ml-100k.inter"
-    else:
-        ratings, movies = (file.read_bytes() for file in found)
-        name = str(found[0])
-    plain = found[0].name == "u.data"
-
-    def items(wanted: Container[str]) -> Iterator[tuple[str, ItemRecord]]:
-        return _plain_items(movies, ignored) if plain else _atomic_items(movies, ignored)
-
-    return Source(
-        interactions=lambda: _ratings(ratings, plain, name),
-        items=items,
-        name=name,
-        row_name=lambda row: f"{name} line {row + (1 if plain else 2)}",
-    )
+    pairs = ", ".join(f"{edition.ratings} and {edition.movies}" for edition in EDITIONS)
+    raise GreamError(f"--path {path} is neither the recbole wheel nor a folder with one of the pairs {pairs}")
 
 
 def has_reviews(path: Path) -> bool:
     return False
 
 
-def _ratings(content: bytes, plain: bool, name: str) -> pl.DataFrame:
-    try:
-        frame = pl.read_csv(
-            io.BytesIO(content),
-            separator="\t",
-            has_header=False,
-            skip_rows=0 if plain else 1,
-            new_columns=["user_id", "item_id", "rating", "timestamp"],
-            schema_overrides=[pl.String, pl.String, pl.Float64, pl.Int64],
-        )
-    except pl.exceptions.PolarsError as error:
-        raise GreamError(f"{name} is not MovieLens-100K: {str(error).splitlines()[0]}") from None
-    return frame.drop("rating")
+def read(path: Path, ignored: Sequence[str]) -> Source:
+    """Open interactions with their timestamps, and titles, years and genres."""
+    found = files(path)
+    ratings: Path | bytes = found[0]
+    if len(found) == 1:
+        edition, name = EDITIONS[0], f"{path}:{IN_THE_WHEEL}{EDITIONS[0].ratings}"
+        ratings, movies = (_from_wheel(path, member) for member in edition[:2])
+    else:
+        edition, name = next(one for one in EDITIONS if one.ratings == found[0].name), str(found[0])
+        movies = found[1].read_bytes()
+
+    def interactions() -> pl.DataFrame:
+        try:
+            frame = pl.read_csv(
+                io.BytesIO(ratings) if isinstance(ratings, bytes) else ratings, separator=edition.separator,
+                has_header=False, skip_rows=int(edition.header), columns=list(edition.columns), infer_schema=False,
+            )  # fmt: skip
+        except (pl.exceptions.PolarsError, ValueError) as error:
+            raise GreamError(f"{name} is not MovieLens': {str(error).splitlines()[0]}") from None
+        return frame.rename(dict(zip(frame.columns, ("user_id", "item_id", "timestamp"), strict=True)))
+
+    def items(wanted: Container[str]) -> Iterator[tuple[str, ItemRecord]]:
+        for line, row in enumerate(_rows(movies, edition.movie_separator), start=1):
+            where = f"{edition.movies} line {line}"
+            if len(row) != edition.fields:
+                raise GreamError(f"{where}: {len(row)} fields, not {edition.fields}: this is not MovieLens'")
+            if line > edition.header:
+                yield where, item_record(edition.film(row), where, ignored)
+
+    first = 1 + edition.header
+    return Source(interactions, items, name, lambda row: f"{name} line {row + first}")
 
 
 def _from_wheel(path: Path, name: str) -> bytes:
@@ -102,37 +130,11 @@ def _from_wheel(path: Path, name: str) -> bytes:
         raise GreamError(f"{path} is not the recbole wheel: it has no {IN_THE_WHEEL}{name}") from None
 
 
-def _atomic_items(movies: bytes, ignored: Sequence[str]) -> Iterator[tuple[str, ItemRecord]]:
-    """RecBole's atomic file: a header with types, tabs, genres separated by blanks."""
-    for line, row in _lines(movies, "utf-8")[1:]:
-        where = f"ml-100k.item line {line}"
-        item, title, year, genres = _fields(row, "\t", 4, where)
-        fields = {"item_id": item, "title": title, "categories": genres.split(), "year": year}
-        yield where, item_record(fields, where, ignored)
-
-
-def _plain_items(movies: bytes, ignored: Sequence[str]) -> Iterator[tuple[str, ItemRecord]]:
-    """GroupLens' u.item: Latin-1, ``id|title (year)|date|video date|url|19 flags``."""
-    for line, row in _lines(movies, "latin-1"):
-        where = f"u.item line {line}"
-        item, title, date, _, _, *flags = _fields(row, "|", 5 + len(GENRES), where)
-        fields = {
-            "item_id": item,
-            "title": title.removesuffix(f"({date[-4:]})").strip(),
-            "categories": [genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"],
-            "year": date[-4:],
-        }
-        yield where, item_record(fields, where, ignored)
-
-
-def _lines(content: bytes, encoding: str) -> list[tuple[int, str]]:
-    """Numbered from 1. Not by str.splitlines, which also splits at characters that Latin-1 text may hold."""
-    rows = content.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
-    return [(number, row.decode(encoding, errors="replace")) for number, row in enumerate(rows, start=1)]
-
-
-def _fields(row: str, separator: str, count: int, where: str) -> list[str]:
-    fields = row.split(separator)
-    if len(fields) != count:
-        raise GreamError(f"{where}: {len(fields)} fields, not {count}: this is not MovieLens-100K")
-    return fields
+def _rows(content: bytes, separator: str) -> Iterator[list[str]]:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:  # the older editions
+        text = content.decode("latin-1")
+    # Not by str.splitlines, which also splits at characters that Latin-1 text may hold.
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    return csv.reader(lines) if separator == "," else (line.split(separator) for line in lines)

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from gream_ext.data.ids import codes
+from gream_ext.data.ids import pairs
 from gream_ext.data.records import clean
 from gream_ext.data.sources import Review
 from gream_ext.words import beginning, word_count
@@ -59,21 +59,18 @@ def curated(reviews: Iterable[Review], histories: pl.DataFrame, rule: Rule) -> d
     ``histories`` has ``user_id``, ``item_id`` and ``split``. Memory grows with items times ``rule.count``, not with
     the reviews: each item has a heap of its best.
     """
-    pairs = Pairs(histories)
+    known = Pairs(histories)
     best: dict[str, list[Candidate]] = defaultdict(list)
     held_out: set[bytes] = set()
-    known, row = 0, -1
+    met, row = 0, -1
     for row, review in enumerate(reviews):
-        side = pairs.side(review.user_id, review.item_id)
-        if side is None:
-            continue
-        known += 1
-        length = word_count(review.text)
+        side = known.side(review.user_id, review.item_id)
+        met += side is not None
         if side == "held out":
             held_out.add(fingerprint(review.text))
-        elif length >= rule.min_words:
+        elif side and (length := word_count(review.text)) >= rule.min_words:
             _offer(best[review.item_id], review, length, row, rule)
-    if row >= 0 and not known:
+    if row >= 0 and not met:
         log.warning("none of %d reviews is of a user and item of the histories: are the ids written alike?", row + 1)
     chosen = {
         item: sorted((one for one in heap if one.print not in held_out), reverse=True)[: rule.count]
@@ -104,31 +101,24 @@ class Pairs:
     """Which user-item pairs stand in the training split only, and which are held out."""
 
     def __init__(self, histories: pl.DataFrame):
-        self._users, users = _numbered(histories["user_id"])
-        self._items, items = _numbered(histories["item_id"])
-        pairs = users << np.uint64(32) | items
-        trained = (histories["split"] == "train").to_numpy()
-        self._held_out = np.unique(pairs[~trained])
-        self._trained = np.setdiff1d(pairs[trained], self._held_out)
+        self._numbers = [
+            {one: number for number, one in enumerate(histories[column].unique(maintain_order=True).cast(pl.String))}
+            for column in ("user_id", "item_id")
+        ]
+        rows = pairs(histories)
+        self._pairs = np.unique(rows)
+        self._held_out = np.isin(self._pairs, rows[(histories["split"] != "train").to_numpy()])
 
     def side(self, user_id: str, item_id: str) -> Literal["train", "held out"] | None:
         """Where a pair stands; held out when any of its interactions is; None when it is in no history."""
-        user, item = self._users.get(user_id), self._items.get(item_id)
+        user, item = self._numbers[0].get(user_id), self._numbers[1].get(item_id)
         if user is None or item is None:
             return None
         pair = np.uint64(user << 32 | item)
-        return "held out" if _has(self._held_out, pair) else "train" if _has(self._trained, pair) else None
-
-
-def _numbered(column: pl.Series) -> tuple[dict[str, int], np.ndarray]:
-    """Each id's number, and the column in numbers, uint64 [rows]."""
-    ids = column.unique(maintain_order=True).cast(pl.String).to_list()
-    return {one: number for number, one in enumerate(ids)}, codes(column).astype(np.uint64)
-
-
-def _has(arranged: np.ndarray, value: np.uint64) -> bool:
-    row = int(np.searchsorted(arranged, value))
-    return row < len(arranged) and bool(arranged[row] == value)
+        row = int(np.searchsorted(self._pairs, pair))
+        if row == len(self._pairs) or self._pairs[row] != pair:
+            return None
+        return "held out" if self._held_out[row] else "train"
 
 
 def fingerprint(text: str) -> bytes:

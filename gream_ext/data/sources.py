@@ -1,17 +1,16 @@
 """What a source of data looks like, and which sources we read.
 
-A source is a module of this folder, or an object in one, with three functions: ``files(path)``, the files it
-reads, ``has_reviews(path)``, whether there are reviews among them, and ``read(path, ignored)``, which opens them.
-To add one, write it and name it in `READERS`.
+A source is a module of this folder, or an object in one, with the three functions of `Reader`. To add one, write it
+and name it in `READERS`.
 """
 
 import importlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
-from gream_ext.data.records import ItemRecord
+from gream_ext.data.records import ItemRecord, figure
 from gream_ext.errors import GreamError
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ READERS = {
     "amazon-2018": "gream_ext.data.amazon:AMAZON_2018",
     "amazon-2023": "gream_ext.data.amazon:AMAZON_2023",
 }
+LARGEST = 2**31 - 1
+"""Stars and votes that reviews.parquet can hold."""
 
 
 class Review(NamedTuple):
@@ -38,28 +39,41 @@ class Review(NamedTuple):
     """Votes that it helped, less votes that it did not where the source counts those."""
 
 
-LARGEST = 2**31 - 1
-
-
-def review(user_id: str, item_id: str, text: str, rating: float, helpful: int, where: str) -> Review:
-    """A review; `GreamError`, which begins with ``where``, for figures that reviews.parquet cannot hold."""
-    if not abs(rating) <= LARGEST or abs(helpful) > LARGEST:
+def review(user_id: str, item_id: str, text: str, rating: Any, helpful: Any, where: str) -> Review:
+    """A review; `GreamError`, which begins with ``where``, for figures that are none or too large."""
+    try:
+        stars, votes = figure(rating), net_votes(helpful)
+    except (ValueError, TypeError, OverflowError):
+        raise GreamError(f"{where}: rating or helpful is not a number") from None
+    if not abs(stars) <= LARGEST or abs(votes) > LARGEST:
         raise GreamError(f"{where}: the rating or the helpful votes are no such number: {LARGEST} is the most")
-    return Review(user_id, item_id, text, rating, helpful)
+    return Review(user_id, item_id, text, stars, votes)
+
+
+def net_votes(value: Any) -> int:
+    """Votes that a review helped, less votes that it did not where they are counted.
+
+    Amazon has [helpful, all votes] in 2014, a text such as "1,204" in 2018.
+
+    >>> net_votes([3, 4]), net_votes("1,204"), net_votes(None)
+    (2, 1204, 0)
+    """
+    if isinstance(value, list):
+        helpful, votes = value
+        return 2 * int(helpful) - int(votes)
+    return int(figure(value.replace(",", "") if isinstance(value, str) else value))
 
 
 @dataclass(frozen=True)
 class Source:
     """Interactions, items and reviews as they stand in the files.
 
-    ``interactions`` has one row a row of its file: ``user_id`` and ``item_id`` (String or Categorical) and
-    ``timestamp`` (seconds) or ``position`` (which also breaks ties of timestamp) or both (Int64, see
-    `gream_ext.data.times`). Items and
-    reviews are streams: what is not needed of them is never kept.
+    Items and reviews are streams: what is not needed of them is never kept.
     """
 
     interactions: "Callable[[], pl.DataFrame]"
-    """Reads them; nothing of them is kept but what the caller keeps."""
+    """Reads them: a row for each of the file, ``user_id`` and ``item_id`` (String or Categorical), and ``timestamp`` or
+    ``position`` (which also breaks ties of timestamp) or both, spelled as in `gream_ext.data.times`."""
     items: Callable[[Container[str]], Iterable[tuple[str, ItemRecord]]]
     """Given the ids that are needed, items (at least the needed ones) with file and line, for messages."""
     name: str
@@ -73,13 +87,15 @@ class Source:
 
 
 class Reader(Protocol):
-    """The three functions of a source."""
-
-    def files(self, path: Path) -> Sequence[Path]: ...
+    def files(self, path: Path) -> Sequence[Path]:
+        """The files that it reads."""
+        ...
 
     def has_reviews(self, path: Path) -> bool: ...
 
-    def read(self, path: Path, ignored: Sequence[str]) -> Source: ...
+    def read(self, path: Path, ignored: Sequence[str]) -> Source:
+        """Open them; fields of the items in ``ignored`` are passed over."""
+        ...
 
 
 def reader(source: str) -> Reader:

@@ -1,14 +1,12 @@
 """Timestamps and positions in the spellings that tables have them in, as whole numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import polars as pl
 
 from gream_ext.errors import GreamError
 
 ORDER = ("timestamp", "position")
-DATES = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f")
-"""ISO 8601, with a blank for the T; after each with a time a zone may stand (UTC without one)."""
 SECOND = 1_000_000
 
 
@@ -44,16 +42,18 @@ def _wrong(value: str, name: str) -> str:
 def _parts(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Whole seconds (rounded down) and millionths of one beyond them, Int64; null where a value is none."""
     value, kind = pl.col(column.name), column.dtype
+    if kind.is_integer():
+        return column.cast(pl.Int64, strict=False), pl.repeat(0, len(column), dtype=pl.Int64, eager=True)
     if kind.is_temporal():
         micros = value.cast(pl.Datetime("us")).dt.epoch("us")
         whole, rest = micros // SECOND, micros % SECOND
     elif kind.is_float():
         whole, rest = _of_float(value)
-    elif kind.is_integer():
-        whole, rest = value.cast(pl.Int64, strict=False), pl.lit(0, pl.Int64)
     else:
+        plain = column.cast(pl.String).str.strip_chars().cast(pl.Int64, strict=False)
+        if plain.null_count() == column.null_count():
+            return _parts(plain)
         text = value.cast(pl.String).str.strip_chars()
-        plain = text.cast(pl.Int64, strict=False)
         number, beyond = _of_float(text.cast(pl.Float64, strict=False))
         micros = _dates(text) if column.name == "timestamp" else pl.lit(None, pl.Int64)
         whole = pl.coalesce(plain, number, micros // SECOND)
@@ -69,12 +69,9 @@ def _of_float(value: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
 
 
 def _dates(text: pl.Expr) -> pl.Expr:
-    """Microseconds since 1970 of ISO dates and times, Int64."""
+    """Microseconds since 1970 of dates and times as ISO 8601 has them, in UTC where there is no zone; Int64."""
     spelled = text.str.replace_all("/", "-").str.replace(r"^(\d{4}-\d{2}-\d{2})[Tt]", "${1} ")
     spelled = spelled.str.replace(r"(?i)\s*(z|utc|gmt)$", "+00:00")
-    day, *times = DATES
-    zoned: Sequence[pl.Expr] = [
-        spelled.str.to_datetime(f"{form}%#z", time_unit="us", strict=False).dt.epoch("us") for form in times
-    ]
-    plain = [spelled.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("us") for form in times]
-    return pl.coalesce(spelled.str.to_date(day, strict=False).cast(pl.Datetime("us")).dt.epoch("us"), *plain, *zoned)
+    times = [f"%Y-%m-%d {clock}{zone}" for zone in ("", "%#z") for clock in ("%H:%M", "%H:%M:%S%.f")]
+    moments = [spelled.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("us") for form in times]
+    return pl.coalesce(spelled.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")).dt.epoch("us"), *moments)

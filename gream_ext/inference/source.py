@@ -14,7 +14,7 @@ from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import INTERACTIONS, Workspace, read_table
 
 MODELS = ("srpo", "sft")
-"""The models that can recommend, the last trained first."""
+"""The models that can recommend."""
 MADE_BY = {"base_model": "base-model", "sft": "sft", "srpo": "rl"}
 """The commands that make the models."""
 
@@ -67,10 +67,10 @@ def workspace_source(workspace: Workspace, model: str | None = None) -> Source:
 
 def latest_model(workspace: Workspace) -> str:
     """The name of the model that was trained last; `GreamError` when there is none."""
-    for name in MODELS:
-        if (workspace.model(name) / "config.json").exists():
-            return name
-    raise GreamError(f"{workspace.root} has no trained model: run `gream sft` first")
+    made = {name: path.stat().st_mtime for name in MODELS if (path := workspace.model(name) / "config.json").exists()}
+    if not made:
+        raise GreamError(f"{workspace.root} has no trained model: run `gream sft` first")
+    return max(made, key=lambda name: made[name])
 
 
 def export_source(folder: Path, name: str | None = None) -> Source:

@@ -13,21 +13,21 @@ from gream_ext.items.kmeans import nearest
 from gream_ext.items.measures import code_quality
 from gream_ext.items.quality_table import quality_table
 from gream_ext.items.rq_kmeans import assign, residuals
+from gream_ext.items.stages import AddSettings
 from gream_ext.workspace import ITEM_INDEX, ITEMS, Workspace, read_metadata, read_table, write_json
 
 LEAST_AGREEMENT = 0.5
 """Share of the old items whose vector must still lead to their own first code."""
 
 
-def add_items(workspace: Workspace, earlier: str) -> None:
+def add_items(workspace: Workspace, settings: AddSettings) -> None:
     """Write item_index.parquet, codebooks.safetensors and index_quality.json for the items of items.parquet.
 
-    ``earlier`` is the workspace of the index to extend. Items of it that items.parquet lacks are left out; their
-    identifiers are kept back.
+    Items of the earlier index that items.parquet lacks are left out; their identifiers are kept back.
     """
-    source = Workspace(earlier)
+    source = Workspace(settings.earlier)
     if source.root.resolve() == workspace.root.resolve():
-        raise GreamError(f"--earlier {earlier} is the workspace to write to: name another --workspace")
+        raise GreamError(f"--earlier {source.root} is the workspace to write to: name another --workspace")
     old = ItemIndex.load(source.item_index)
     about = read_metadata(source.item_index, ITEM_INDEX, "index build")
     slot = str(about.get("conflict_slot", "always"))
@@ -47,11 +47,10 @@ def add_items(workspace: Workspace, earlier: str) -> None:
         )
     known = np.array([old.position.get(item, -1) for item in item_ids])
     _check_vectors(vectors, known, old, codebooks[0], workspace)
-    new = np.flatnonzero(known < 0)
-    new = new[np.argsort([item_ids[row] for row in new], kind="stable")] if len(new) else new
-    retired = [list(map(int, codes)) for codes in about.get("retired", [])]
-    retired += old.codes[np.setdiff1d(np.arange(len(old)), known)].tolist()
-    taken = np.concatenate([old.codes, np.array(about.get("retired") or np.empty((0, old.length)), dtype=np.int32)])
+    new = np.array(sorted(np.flatnonzero(known < 0), key=item_ids.__getitem__), dtype=np.int64)
+    gone = np.array(about.get("retired", []), dtype=np.int32).reshape(-1, old.length)
+    retired = [*gone.tolist(), *old.codes[np.setdiff1d(np.arange(len(old)), known)].tolist()]
+    taken = np.concatenate([old.codes, gone])
     codes = np.empty((len(item_ids), old.length), dtype=np.int32)
     codes[known >= 0] = old.codes[known[known >= 0]]
     codes[new], elsewhere = place_new(vectors[new], [item_ids[row] for row in new], taken, codebooks, old.sizes, slot)
@@ -83,42 +82,37 @@ def place_new(
     with a slot one whose slots are not used up; never one whose only item has no slot. `GreamError` names the first
     item for which there is no room at all.
     """
-    levels = len(codebooks)
+    levels, most = len(codebooks), sizes[-1] if slot != "none" else 1
     codes = np.full((len(vectors), len(sizes)), NO_CODE, dtype=np.int32)
     if not len(vectors):
         return codes, 0
-    vectors = np.array(vectors, dtype=np.float32)
     closest = assign(vectors, codebooks)
     rest = residuals(vectors, closest[:, :-1], codebooks)
-    next_slot: dict[tuple[int, ...], int] = {}
-    for row in taken.tolist():
-        leaf = tuple(row[:levels])
-        next_free = row[levels] + 1 if slot != "none" and row[levels] != NO_CODE else sizes[-1] if slot != "none" else 1
-        next_slot[leaf] = max(next_slot.get(leaf, 0), next_free)
     wanted = Counter(map(tuple, closest.tolist()))
-    most = sizes[-1] if slot != "none" else 1
+    used: Counter[tuple[int, ...]] = Counter()  # slots below each leaf; all of them below one whose item has none
+    for row in taken.tolist():
+        leaf, last = (tuple(row), 0) if slot == "none" else (tuple(row[:-1]), row[-1])
+        used[leaf] = max(used[leaf], most if last == NO_CODE else last + 1)
     elsewhere = 0
-    for row, item_id in enumerate(item_ids):
-        prefix = tuple(closest[row, :-1].tolist())
-        leaf = (*prefix, int(closest[row, -1]))
-        displaced = next_slot.get(leaf, 0) >= most
+    for number, item_id in enumerate(item_ids):
+        leaf = tuple(closest[number].tolist())
+        prefix, displaced = leaf[:-1], used[leaf] >= most
         if displaced:
-            near = np.argsort(((codebooks[-1] - rest[row]) ** 2).sum(axis=1), kind="stable").tolist()
-            leaf = next((one for code in near if next_slot.get(one := (*prefix, code), 0) < most), ())
+            near = np.argsort(((codebooks[-1] - rest[number]) ** 2).sum(axis=1), kind="stable").tolist()
+            leaf = next((one for code in near if used[one := (*prefix, code)] < most), ())
             elsewhere += 1
         if not leaf:
             raise GreamError(
                 f"item {item_id!r}: every identifier below {prefix} is taken: build a new index, with a higher "
                 "--codebook-size or --slot-size"
             )
-        codes[row, :levels] = leaf
-        used = next_slot.get(leaf, 0)
-        if slot == "colliding" and not used and wanted[leaf] < 2 and not displaced:
-            next_slot[leaf] = most  # without a slot it must stay alone; one that was displaced lets others join
+        codes[number, :levels] = leaf
+        if slot == "colliding" and not used[leaf] and wanted[leaf] < 2 and not displaced:
+            used[leaf] = most  # without a slot it must stay alone; one that was displaced lets others join
             continue
         if slot != "none":
-            codes[row, levels] = used
-        next_slot[leaf] = used + 1
+            codes[number, levels] = used[leaf]
+        used[leaf] += 1
     return codes, elsewhere
 
 

@@ -1,8 +1,8 @@
-"""From vectors to identifiers, or from codes that somebody else made."""
+"""The stage ``index build``: from vectors to identifiers, or from codes that somebody else made."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,105 +11,81 @@ from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import tokens
 from gream_ext.items.codebooks import save_codebooks
+from gream_ext.items.codes_file import read_codes
 from gream_ext.items.collaborative import beside, collaborative_vectors
-from gream_ext.items.conflict import ConflictSlot, add_conflict_slot
+from gream_ext.items.conflict import add_conflict_slot, reassign_last_level
 from gream_ext.items.index import ItemIndex
-from gream_ext.items.kmeans import Start
 from gream_ext.items.measures import code_quality
 from gream_ext.items.quality_table import quality_table
-from gream_ext.items.reassign import reassign_last_level
-from gream_ext.items.rq_kmeans import rq_kmeans
-from gream_ext.workspace import Workspace, write_json
+from gream_ext.items.rq_kmeans import Quantisation, rq_kmeans
+from gream_ext.items.stages import BuildSettings
+from gream_ext.workspace import ITEMS, Workspace, read_table, write_json
 
 ITEMS_PER_CENTROID = 40
 
 
-@dataclass(frozen=True)
-class Codes:
-    """Codes int32 [items, levels] before the conflict slot, and what is known of how they came about."""
+def build(workspace: Workspace, settings: BuildSettings) -> None:
+    """Write item_index.parquet, index_quality.json and, unless the codes came from a file, codebooks.safetensors.
 
-    codes: np.ndarray
-    raw: np.ndarray
-    """The codes before any of the last level were changed."""
-    sizes: Sequence[int]
-    codebooks: Sequence[np.ndarray] = ()
-    errors: Sequence[float] | None = None
-    reassigned: Mapping[str, Any] | None = None
-
-
-def with_collaborative(
-    workspace: Workspace, vectors: np.ndarray, item_ids: Sequence[str], weight: float, seed: int
-) -> np.ndarray:
-    """The vectors of ``item_ids`` with those of training histories beside them, see `gream_ext.items.collaborative`."""
-    return beside(vectors, collaborative_vectors(training_histories(workspace).values(), item_ids, seed), weight)
-
-
-def foreign_codes(codes: np.ndarray, codebook_size: int | None) -> Codes:
-    """Codes that were read from a file; without a size each level's is the least that holds them."""
-    return Codes(codes, codes, [codebook_size or int(size) for size in codes.max(axis=0) + 1])
-
-
-def clustered_codes(
-    vectors: np.ndarray,
-    levels: int,
-    codebook_size: int | None = None,
-    iterations: int = 25,
-    restarts: int = 1,
-    seed: int = 0,
-    balance: float | None = None,
-    start: Start = "ladder",
-    reassign: bool = False,
-) -> Codes:
-    """RQ-KMeans (`rq_kmeans`), then last-level reassignment where it is wanted; a size of None fits the catalogue."""
-    sizes = [codebook_size or fitting_codebook_size(len(vectors))] * levels
-    made = rq_kmeans(vectors, sizes, iterations, restarts, seed, balance, start)
-    if not reassign:
-        return Codes(made.codes, made.codes, sizes, made.codebooks, made.errors)
-    again = reassign_last_level(vectors, made.codes, made.codebooks)
-    crowded = [{"codes": list(codes), "items": items} for codes, items in again.crowded]
-    summary = {"moved": again.moved, "no_room": crowded}
-    return Codes(again.codes, made.codes, sizes, made.codebooks, made.errors, summary)
-
-
-def write_index(
-    workspace: Workspace,
-    item_ids: Sequence[str],
-    made: Codes,
-    slot: ConflictSlot,
-    slot_size: int | None,
-    metadata: Mapping[str, Any],
-) -> None:
-    """Write item_index.parquet, index_quality.json and, where there are codebooks, codebooks.safetensors.
-
-    The codes of ``made`` are in the order of the ``item_ids`` when these are sorted.
+    Items are clustered in the order of their ids, so that their order in the file changes nothing but that of the rows.
     """
-    if made.reassigned is not None and made.reassigned["no_room"] and slot == "none":
-        line = reassigned_line(made.reassigned)
-        raise GreamError(f"{line}: set --conflict-slot colliding, or --codebook-size higher")
-    slotted, sizes = add_conflict_slot(made.codes, made.sizes, slot, slot_size)
-    index = ItemIndex(tuple(item_ids), slotted[np.argsort(sorted_rows(item_ids))], sizes)
-    quality = code_quality(made.raw, made.sizes, made.errors)
-    if made.reassigned is not None:
-        quality["reassigned"] = made.reassigned
-    about = dict(metadata)
-    if made.codebooks:
-        about["codebooks_sha256"] = save_codebooks(workspace.codebooks, made.codebooks)
+    item_ids = read_table(workspace.items, ITEMS, "prepare")["item_id"].to_list()
+    rows = sorted(range(len(item_ids)), key=item_ids.__getitem__)
+    ordered = [item_ids[row] for row in rows]
+    metadata: dict[str, Any] = {
+        "conflict_slot": settings.conflict_slot,
+        "seed": settings.seed,
+        "from_file": settings.from_file and Path(settings.from_file).name,
+        "reassign": settings.reassign,
+        "balance": settings.balance,
+        "start": settings.start,
+        **({"collaborative": settings.collaborative} if settings.collaborative else {}),
+    }
+    reassigned = None
+    if settings.from_file is not None:
+        if settings.balance is not None or settings.reassign or settings.collaborative:
+            raise GreamError("--balance, --reassign and --collaborative need vectors: they do not go with --from-file")
+        codes = read_codes(Path(settings.from_file), settings.from_field, ordered)
+        sizes = [settings.codebook_size or int(size) for size in codes.max(axis=0) + 1]
+        quality = code_quality(codes, sizes)
+    else:
+        vectors = read_embeddings(workspace, len(item_ids))[rows]
+        if settings.collaborative:
+            others = collaborative_vectors(training_histories(workspace).values(), ordered, settings.seed)
+            vectors = beside(vectors, others, settings.collaborative)
+        sizes = [settings.codebook_size or fitting_codebook_size(len(vectors))] * settings.levels
+        made = rq_kmeans(
+            vectors, sizes, settings.iterations, settings.restarts, settings.seed, settings.balance, settings.start
+        )
+        codes, quality = made.codes, code_quality(made.codes, sizes, made.errors)
+        if settings.reassign:
+            codes, reassigned = _reassigned(vectors, made, settings)
+            quality["reassigned"] = reassigned
+    slotted, all_sizes = add_conflict_slot(codes, sizes, settings.conflict_slot, settings.slot_size)
+    index = ItemIndex(tuple(item_ids), slotted[np.argsort(rows)], all_sizes)
+    if settings.from_file is None:
+        metadata["codebooks_sha256"] = save_codebooks(workspace.codebooks, made.codebooks)
     else:
         workspace.codebooks.unlink(missing_ok=True)  # those of an index that is no more
     write_json(workspace.path("index_quality.json"), quality)
-    index.save(workspace.item_index, about)
+    index.save(workspace.item_index, metadata)
     print(quality_table(quality))
-    if made.reassigned is not None:
-        print(reassigned_line(made.reassigned))
+    if reassigned is not None:
+        print(_reassigned_line(reassigned))
 
 
-def sorted_rows(item_ids: Sequence[str]) -> list[int]:
-    """The rows by item id, so that the order of the items in their file changes nothing but the order of the rows."""
-    return sorted(range(len(item_ids)), key=item_ids.__getitem__)
+def _reassigned(
+    vectors: np.ndarray, made: Quantisation, settings: BuildSettings
+) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """The codes after last-level reassignment, and what became of them for index_quality.json."""
+    codes, moved, crowded = reassign_last_level(vectors, made.codes, made.codebooks)
+    summary = {"moved": moved, "no_room": [{"codes": list(prefix), "items": items} for prefix, items in crowded]}
+    if crowded and settings.conflict_slot == "none":
+        raise GreamError(f"{_reassigned_line(summary)}: set --conflict-slot colliding, or --codebook-size higher")
+    return codes, summary
 
 
-def reassigned_line(summary: Mapping[str, Any]) -> str:
-    """What last-level reassignment did, in a line."""
+def _reassigned_line(summary: Mapping[str, Any]) -> str:
     line = f"{summary['moved']:,} items moved to another code of the last level"
     if not summary["no_room"]:
         return f"{line}; no two have equal codes now"

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
 from gream_ext.errors import GreamError
 from gream_ext.workspace import whole
@@ -12,23 +14,16 @@ from gream_ext.workspace import whole
 
 def save_codebooks(path: Path, codebooks: Sequence[np.ndarray]) -> str:
     """Write float32 [size, width] codebooks whole; returns the SHA-256 of the file."""
-    from safetensors.numpy import save_file
-
     with whole(path) as draft:
         save_file({f"level_{level}": codebook for level, codebook in enumerate(codebooks)}, draft)
-        draft.chmod(0o644)  # safetensors lets nobody else read
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_codebooks(path: Path, sizes: Sequence[int], sha256: str | None = None) -> list[np.ndarray]:
     """The codebooks of levels of ``sizes``; ``sha256`` is what the index says of the file.
 
-    Raises `GreamError` that says what is wrong: no file, not safetensors, another file than the index was made with,
-    a level that is missing, too many, of another size or width, or not finite.
+    Raises `GreamError`: no file, another than the index was made with, damaged, or codebooks of another index.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     if not path.is_file():
         raise GreamError(f"{path} is missing: an index made with --from-file has none; `gream index build` makes them")
     content = path.read_bytes()
@@ -38,19 +33,11 @@ def load_codebooks(path: Path, sizes: Sequence[int], sha256: str | None = None) 
         found = load(content)
     except SafetensorError as error:
         raise GreamError(f"{path} is damaged ({error}): run `gream index build` again") from None
-    names = [f"level_{level}" for level in range(len(sizes))]
-    if missing := [name for name in names if name not in found]:
-        raise GreamError(f"{path} lacks {missing[0]} of {len(sizes)} levels: run `gream index build` again")
-    if more := sorted(set(found) - set(names)):
-        raise GreamError(f"{path} has {more[0]}, but the index has {len(sizes)} levels: run `gream index build` again")
-    width = found[names[0]].shape[-1]
-    for name, size in zip(names, sizes, strict=True):
-        book = found[name]
-        if book.shape != (size, width) or book.dtype != np.float32:
-            raise GreamError(
-                f"{path}: {name} is {book.dtype} of shape {book.shape}, not float32 of ({size}, {width}): "
-                "run `gream index build` again"
-            )
-        if not np.isfinite(book).all():
-            raise GreamError(f"{path}: {name} has numbers that are not finite: run `gream index build` again")
-    return [found[name] for name in names]
+    books = [found[name] for name in sorted(found, key=lambda name: (len(name), name))]
+    names = {f"level_{level}" for level in range(len(sizes))}
+    if found.keys() != names or [len(book) for book in books] != list(sizes) or len({b.shape[1:] for b in books}) > 1:
+        shapes = ", ".join(str(list(book.shape)) for book in books)
+        raise GreamError(f"{path} has codebooks {shapes}, its index {list(sizes)}: run `gream index build` again")
+    if not all(book.dtype == np.float32 and np.isfinite(book).all() for book in books):
+        raise GreamError(f"{path} has numbers that are not finite float32: run `gream index build` again")
+    return books

@@ -25,23 +25,17 @@ def read_codes(path: Path, field: str | None, item_ids: Sequence[str]) -> np.nda
     """
     if not path.is_file():
         raise GreamError(f"--from-file {path} does not exist")
-    wanted = set(item_ids)
     found: dict[str, list[int]] = {}
-    levels: int | None = None
-    rows = _of_index(path) if path.name.endswith((".json", ".json.gz")) else json_lines(path)
-    for where, fields in rows:
+    for where, fields in _of_index(path) if ".json" in path.suffixes else json_lines(path):
         item_id = identity(fields.get("item_id"), "item_id", where)
         if item_id in found:
             raise GreamError(f"{where}: item {item_id!r} stands in the file twice: delete one")
         field = field or _only_list(fields, where)
         codes = _codes(fields.get(field), field, where)
-        levels = levels or len(codes)
-        if len(codes) != levels:
-            raise GreamError(f"{where}: {field} has {len(codes)} codes, those before have {levels}")
-        if item_id in wanted:
-            found[item_id] = codes
-    missing = [item_id for item_id in item_ids if item_id not in found]
-    if missing:
+        if len(codes) != len(levels := next(iter(found.values()), codes)):
+            raise GreamError(f"{where}: {field} has {len(codes)} codes, those before have {len(levels)}")
+        found[item_id] = codes
+    if missing := [item_id for item_id in item_ids if item_id not in found]:
         raise GreamError(f"{path} lacks {len(missing)} of {len(item_ids)} items, the first {missing[0]!r}")
     return np.array([found[item_id] for item_id in item_ids], dtype=np.int32)
 

@@ -1,12 +1,15 @@
-"""The conflict slot: a last level that tells items apart whose codes are the same."""
+"""Items with equal codes: they take other codes of the last level, or a conflict slot, that tells them apart."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from gream_ext.errors import GreamError
+from gream_ext.items.capped import capped_assignment
 from gream_ext.items.index import NO_CODE
+from gream_ext.items.kmeans import nearest_few
+from gream_ext.items.rq_kmeans import residuals
 
 ConflictSlot = Literal["always", "colliding", "none"]
 
@@ -16,7 +19,7 @@ def groups(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Groups are numbered from 0 in the order of their codes.
     """
-    order = np.lexsort(codes.T[::-1])
+    order = np.lexsort(codes.T[::-1]) if codes.shape[1] else np.arange(len(codes))
     ordered = codes[order]
     starts = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])[: len(codes)]
     group = np.empty(len(codes), dtype=np.int64)
@@ -51,10 +54,40 @@ def add_conflict_slot(
         slot_size = max(4, 1 << (2 * largest - 1).bit_length())
     if slot_size < largest:
         raise GreamError(f"--slot-size {slot_size} is too small: {largest} items have the same codes")
-    order = np.argsort(group, kind="stable")
-    starts = np.cumsum(members) - members
     slots = np.empty(len(codes), dtype=np.int32)
-    slots[order] = np.arange(len(codes)) - np.repeat(starts, members)
+    slots[np.argsort(group, kind="stable")] = np.arange(len(codes)) - np.repeat(np.cumsum(members) - members, members)
     if slot == "colliding":
         slots[members[group] == 1] = NO_CODE
     return np.column_stack([codes, slots]).astype(np.int32), (*sizes, slot_size)
+
+
+class Reassignment(NamedTuple):
+    codes: np.ndarray
+    """int32 [rows, levels]; equal rows are left only below the prefixes in `crowded`."""
+    moved: int
+    """Rows that have another code at the last level than before."""
+    crowded: list[tuple[tuple[int, ...], int]]
+    """Codes of all levels but the last that more rows share than the last level has codes, and how many do."""
+
+
+def reassign_last_level(vectors: np.ndarray, codes: np.ndarray, codebooks: Sequence[np.ndarray]) -> Reassignment:
+    """Give the rows of each prefix codes of the last level of their own, at nearly the least total distance.
+
+    ``vectors`` are float32 [rows, width], ``codes`` int32 [rows, levels] theirs. Only prefixes below which two rows
+    have equal codes are touched. Where more rows share a prefix than there are codes, each code is given to as few
+    rows as can be.
+    """
+    last = codebooks[-1]
+    made = codes.astype(np.int32, copy=True)
+    leaf, together = groups(codes)
+    prefix, members = groups(codes[:, :-1])
+    order, starts = np.argsort(prefix, kind="stable"), np.cumsum(members) - members
+    crowded = []
+    for number in np.unique(prefix[together[leaf] > 1]):
+        rows = order[starts[number] :][: members[number]]
+        rest = residuals(vectors[rows], codes[rows, :-1], codebooks)
+        share = -(-len(rows) // len(last))
+        if share > 1:
+            crowded.append((tuple(map(int, codes[rows[0], :-1])), len(rows)))
+        made[rows, -1] = capped_assignment(*nearest_few(rest, last, len(last)), len(last), share)
+    return Reassignment(made, int((made[:, -1] != codes[:, -1]).sum()), crowded)

@@ -1,4 +1,4 @@
-"""The vectors of all items (eqs 2–3).
+"""The stage ``embed``: the vectors of all items (eqs 2–3).
 
 Texts are encoded in the order of their length, shard by shard; a finished shard is kept, so that a run that was
 interrupted goes on where it stopped.
@@ -6,46 +6,49 @@ interrupted goes on where it stopped.
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gream_ext.errors import GreamError
-from gream_ext.items.descriptions import enriched_descriptions
+from gream_ext.items.embed_ray import encode_with_ray
 from gream_ext.items.encoders import EncoderChoice, open_encoder
 from gream_ext.items.shards import Shard, digest, encode, gather, plan
-from gream_ext.items.text import encoded_text
+from gream_ext.items.stages import EmbedSettings
+from gream_ext.items.text import encoded_text, enriched_descriptions
+from gream_ext.progress import progress
 from gream_ext.workspace import ITEMS, Workspace, read_table, whole
 
 SHARDS = "embeddings.parts"
-EncodeShards = Callable[[Sequence[Shard]], None]
-"""Encodes shards and writes their files, here or on a cluster."""
 
 
-def embed(workspace: Workspace, text: str, choice: EncoderChoice, shard_size: int, encode_shards: EncodeShards) -> None:
-    """Write embeddings.npy, rows in the order of items.parquet; ``text`` is that of `item_texts`."""
-    texts = item_texts(workspace, text)
+def embed(workspace: Workspace, settings: EmbedSettings) -> None:
+    """Write embeddings.npy, rows in the order of items.parquet."""
+    choice = EncoderChoice(settings.encoder, settings.max_tokens, settings.device, settings.dtype)
+    texts = item_texts(workspace, settings.text)
     distinct = sorted(set(texts), key=lambda one: (len(one), one))
-    shards = plan(distinct, shard_size, _folder(workspace, choice))
+    shards = plan(distinct, settings.shard_size, _folder(workspace, choice))
     missing = [shard for shard in shards if not shard.finished()]
     if len(missing) < len(shards):
         print(f"{len(shards) - len(missing):,} of {len(shards):,} shards were finished before")
     for shard in missing:
         if shard.path.exists():
             print(f"{shard.path} is damaged: its {len(shard.texts):,} texts are encoded again")
-    if missing:
-        encode_shards(missing)
+    if missing and settings.engine == "ray":
+        encode_with_ray(missing, choice, settings.batch_size, settings.ray_address, settings.workers)
+    elif missing:
+        encode_here(missing, choice, settings.batch_size)
     row_of = {one: number for number, one in enumerate(distinct)}
     rows = np.array([row_of[one] for one in texts])
     with whole(workspace.embeddings) as draft:
-        width = gather(shards, rows, shard_size, draft)
+        width = gather(shards, rows, settings.shard_size, draft)
     shutil.rmtree(workspace.path(SHARDS))
     print(f"{len(texts):,} items, {len(distinct):,} different texts, vectors of {width} numbers")
 
 
 def item_texts(workspace: Workspace, kind: str) -> list[str]:
-    """What the encoder reads of each item, in the order of items.parquet."""
+    """What the encoder reads of each item, in the order of items.parquet; ``kind`` is that of `encoded_text`."""
     items = read_table(workspace.items, ITEMS, "prepare")
     if not len(items):
         raise GreamError(f"{workspace.items} has no items: run `gream prepare` again")
@@ -55,12 +58,10 @@ def item_texts(workspace: Workspace, kind: str) -> list[str]:
 
 def encode_here(shards: Sequence[Shard], choice: EncoderChoice, batch_size: int) -> None:
     """Encode the shards in this process and write each when it is finished."""
-    from gream_ext.progress import progress as progress_bar
-
     encoder = open_encoder(*choice)
-    with progress_bar(total=sum(len(shard.texts) for shard in shards), desc="embed", unit=" texts") as progress:
+    with progress(total=sum(len(shard.texts) for shard in shards), desc="embed", unit=" texts") as bar:
         for shard in shards:
-            shard.write(encode(encoder, shard.texts, batch_size, progress.update))
+            shard.write(encode(encoder, shard.texts, batch_size, bar.update))
 
 
 def _folder(workspace: Workspace, choice: EncoderChoice) -> Path:

@@ -5,6 +5,7 @@ Every node needs this package and the encoder at the same path; nothing else is 
 """
 
 import json
+import logging
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from gream_ext.errors import GreamError
 from gream_ext.items.encoders import EncoderChoice, open_encoder
 from gream_ext.items.shards import Shard, encode
+from gream_ext.progress import progress
 
 
 class ShardEncoder:
@@ -25,12 +27,7 @@ class ShardEncoder:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         vectors = [encode(self._encoder, json.loads(str(texts)), self._batch_size) for texts in batch["texts"]]
-        shapes = [len(one) for one in vectors]
-        return {
-            "number": batch["number"],
-            "rows": np.array(shapes),
-            "vectors": np.array([one.tobytes() for one in vectors], dtype=object),
-        }
+        return {"number": batch["number"], "vectors": np.array([one.tobytes() for one in vectors], dtype=object)}
 
 
 def encode_with_ray(
@@ -46,11 +43,14 @@ def encode_with_ray(
         import ray.data
     except ImportError:
         raise GreamError("--engine ray needs a package: pip install 'ray[data]'") from None
-    from gream_ext.progress import progress as progress_bar
-
     mine = not ray.is_initialized()
     if mine:
-        _start(ray, address, workers)
+        _check_reachable(address or "local")
+        local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": workers}
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
+        except Exception as error:  # Ray raises nothing narrower when a node does not come up
+            raise GreamError(f"--ray-address {address or 'local'}: {str(error).splitlines()[0]}") from None
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         each: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
@@ -58,35 +58,19 @@ def encode_with_ray(
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"number": number, "texts": json.dumps(list(shard.texts))} for number, shard in enumerate(shards)]
         encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            ShardEncoder,
-            fn_constructor_args=(choice, batch_size),
-            batch_size=1,
-            concurrency=workers,
-            **each,
+            ShardEncoder, fn_constructor_args=(choice, batch_size), batch_size=1, concurrency=workers, **each
         )
-        with progress_bar(
-            total=sum(len(shard.texts) for shard in shards), desc=f"embed on {workers}", unit=" texts"
-        ) as progress:
+        total = sum(len(shard.texts) for shard in shards)
+        with progress(total=total, desc=f"embed on {workers}", unit=" texts") as bar:
             for batch in encoded.iter_batches(batch_size=1):
-                count = int(batch["rows"][0])
-                vectors = np.frombuffer(batch["vectors"][0], dtype=np.float32).reshape(count, -1)
-                shards[int(batch["number"][0])].write(vectors)
-                progress.update(count)
+                shard = shards[int(batch["number"][0])]
+                shard.write(np.frombuffer(batch["vectors"][0], dtype=np.float32).reshape(len(shard.texts), -1))
+                bar.update(len(shard.texts))
     except (ray.exceptions.RayError, ray.data.exceptions.RayDataUserCodeException) as error:
         raise GreamError(f"a Ray worker failed: {_reason(error)}; what was finished is kept") from None
     finally:
         if mine:
             ray.shutdown()
-
-
-def _start(ray: Any, address: str | None, workers: int | None) -> None:
-    """Join the cluster at ``address``, or start one on this machine."""
-    local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": workers}
-    _check_reachable(address or "local")
-    try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="warning", **local)
-    except Exception as error:  # Ray raises nothing narrower when a node does not come up
-        raise GreamError(f"--ray-address {address or 'local'}: {str(error).splitlines()[0]}") from None
 
 
 def _check_reachable(address: str) -> None:

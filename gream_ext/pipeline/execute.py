@@ -1,6 +1,8 @@
 """Run one stage or command the way the command line does: one at a time in a workspace, skipped if up to date."""
 
+import fcntl
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gream_ext.drafts import sweep_drafts
-from gream_ext.pipeline.lock import lock
+from gream_ext.errors import GreamError
 from gream_ext.pipeline.processes import MARK, descendants, mark, sweep, undisturbed
 from gream_ext.pipeline.record import is_command, run_stage
 from gream_ext.stage import Stage
@@ -57,6 +59,34 @@ def holding(workspace: Workspace) -> Iterator[None]:
             os.environ.pop(MARK)
             if before is not None:
                 os.environ[MARK] = before
+
+
+@contextmanager
+def lock(workspace: Workspace) -> Iterator[None]:
+    """Hold the workspace, for the process that calls.
+
+    The lock is the kernel's (POSIX, so it also holds on network file systems): it ends with the process however that
+    ends, and children do not inherit it. A dead process therefore never leaves a lock, only a file.
+
+    Raises:
+        GreamError: if another process holds it.
+    """
+    path = workspace.path(".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise GreamError(f"{path} cannot be written ({error.strerror}): name another --workspace") from None
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = path.read_text() or "another run"
+            raise GreamError(f"{workspace.root} is in use by {holder}: wait for it or stop it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
 
 
 def duration(seconds: float) -> str:

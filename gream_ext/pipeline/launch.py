@@ -62,6 +62,8 @@ class Progress:
     note: str | None = None
     phase: str | None = None
     """What it does before its first step, in words."""
+    said: str | None = None
+    """A line that people shall see."""
 
 
 def bar_progress(line: str, name: str) -> Progress | None:
@@ -184,6 +186,8 @@ class Bar:
 
     def show(self, progress: Progress | None) -> None:
         bar, now = self.bar, progress or Progress()
+        if now.said:
+            bar.write(now.said, file=sys.stderr)
         if now.phase and bar.total is None:
             bar.set_description_str(f"{self.name}: {now.phase}", refresh=False)
         if now.total is not None:

@@ -1,15 +1,18 @@
-"""The record of a finished stage, and running a stage only when its record does not hold any more.
+"""Records of stages: what a stage made of what, so that it runs only when that does not hold any more.
 
 ``stages/<label>.json`` in the workspace says what made the stage's files: versions, settings, hashes of what was read
-and written, seconds. A stage is up to date while its settings and the contents of what it reads are those of the
-record and what it wrote stands unchanged.
+and written, seconds. A stage is up to date while the settings that results depend on and the contents of what it reads
+are those of the record, and what it wrote stands unchanged. The folder in which a framework trains carries the same
+identity: an interrupted training goes on there as long as it holds.
 """
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import platform
 import re
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +20,62 @@ from pathlib import Path
 from typing import Any
 
 from gream_ext import __version__
-from gream_ext.pipeline.fingerprint import Fingerprint, digest, fingerprint
-from gream_ext.pipeline.settings import plain
-from gream_ext.plugins.recipes_path import recipes_folder
+from gream_ext.pipeline.settings import changed, plain
+from gream_ext.plugins.recipes import recipes_folder
 from gream_ext.stage import Stage
 from gream_ext.workspace import Workspace, write_json
 
 FRAMEWORKS = ("torch", "transformers", "llamafactory", "verl", "sglang")
+ATTEMPT = "gream_attempt.json"
+"""In a training folder: the settings and inputs that it belongs to."""
+TRAINED = "gream_trained"
+"""In a training folder: the launcher has ended well, only what follows it is left."""
+DRAFT = re.compile(r"(^|/)\.[^/]*\.part/")
+
+Fingerprint = dict[str, Any]
+"""``{"sha256": str, "files": {name: [size, mtime_ns, sha256]}}``; a file's own name in it is ``""``."""
+
+
+def fingerprint(path: Path, known: Mapping[str, Any] | None = None) -> Fingerprint | None:
+    """The contents of a file, or of all files below a folder with their names; None if there is nothing.
+
+    ``known`` is an earlier fingerprint of the same path, whose hashes are taken where size and time of change agree.
+    """
+    if not path.exists():
+        return None
+    names = [""]
+    if path.is_dir():
+        found = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        names = sorted(name for name in found if not DRAFT.search(name))
+    earlier = (known or {}).get("files", {})
+    files = {name: _file(path / name if name else path, earlier.get(name)) for name in names}
+    listing = "".join(f"{name}\0{entry[2]}\n" for name, entry in files.items())
+    return {"sha256": hashlib.sha256(listing.encode()).hexdigest() if path.is_dir() else files[""][2], "files": files}
+
+
+def _file(path: Path, known: list[Any] | None) -> list[Any]:
+    stat = path.stat()
+    if known and known[:2] == [stat.st_size, stat.st_mtime_ns]:
+        return list(known)
+    with path.open("rb") as file:
+        return [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def digest(value: Fingerprint | None) -> str | None:
+    """The one hash of a fingerprint."""
+    return value["sha256"] if value else None
+
+
+def fingerprints(paths: Sequence[Path], workspace: Workspace, known: Mapping[str, Any]) -> dict[str, Any]:
+    """By names that stay when workspace or checkout move: relative to the workspace, or to the shipped recipes."""
+    found, shipped = {}, recipes_folder()
+    for path in paths:
+        if path.is_relative_to(workspace.root):
+            name = path.relative_to(workspace.root).as_posix()
+        else:
+            name = f"<recipes>/{path.relative_to(shipped).as_posix()}" if path.is_relative_to(shipped) else str(path)
+        found[name] = fingerprint(path, known.get(name))
+    return found
 
 
 @dataclass(frozen=True)
@@ -46,27 +98,16 @@ def record_path(workspace: Workspace, label: str) -> Path:
 def read_record(workspace: Workspace, label: str) -> dict[str, Any] | None:
     """The record of a finished stage; None if there is none that can be read."""
     try:
-        record = json.loads(record_path(workspace, label).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record: dict[str, Any] = json.loads(record_path(workspace, label).read_text(encoding="utf-8"))
+        float(record.get("seconds", 0.0))
+        for one in (*record.get("inputs", {}).values(), *record["outputs"].values()):
+            if one is not None:
+                str(one["sha256"])
+                for size, changed_at, _ in one["files"].values():
+                    int(size + changed_at)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return record if _is_record(record) else None
-
-
-def _is_record(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("seconds", 0.0), int | float):
-        return False
-    hashed = [value.get("inputs", {}), value.get("outputs")]
-    return all(isinstance(part, dict) and all(map(_is_fingerprint, part.values())) for part in hashed)
-
-
-def _is_fingerprint(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return value is None
-    files = value.get("files")
-    entries = files.values() if isinstance(files, dict) else [None]
-    return isinstance(value.get("sha256"), str) and all(
-        isinstance(entry, list) and len(entry) == 3 for entry in entries
-    )
+    return record
 
 
 def is_command(stage: Stage, workspace: Workspace, settings: Any) -> bool:
@@ -81,15 +122,13 @@ def why_run(stage: Stage, workspace: Workspace, settings: Any) -> str | None:
     record = read_record(workspace, stage.label_of(settings))
     if not record:
         return "it has not run to its end"
-    old, new = record.get("settings"), plain(settings)
-    if old != new:
-        keys = [key for key in new if not isinstance(old, dict) or key not in old or old[key] != new[key]]
-        return f"other settings: {', '.join(keys) or 'fewer'}"
+    if keys := changed(settings, record.get("settings")):
+        return f"other settings: {', '.join(keys)}"
     for paths, recorded in (
         (stage.reads(workspace, settings), record.get("inputs", {})),
         (stage.writes(workspace, settings), record["outputs"]),
     ):
-        found = _fingerprints(paths, workspace, recorded)
+        found = fingerprints(paths, workspace, recorded)
         for name in (*found, *recorded):
             if digest(found.get(name)) != digest(recorded.get(name)) or (name in found) != (name in recorded):
                 return f"{name} is {'not there' if found.get(name) is None else 'new or changed'}"
@@ -103,11 +142,10 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
         GreamError: from the stage. What the record of an earlier run says stays true of the files.
     """
     label = stage.label_of(settings)
-    if not force and why_run(stage, workspace, settings) is None:
-        record = read_record(workspace, label) or {}
-        return Outcome(ran=False, seconds=float(record.get("seconds", 0.0)))
     earlier = read_record(workspace, label) or {}
-    inputs = _fingerprints(stage.reads(workspace, settings), workspace, earlier.get("inputs", {}))
+    if not force and why_run(stage, workspace, settings) is None:
+        return Outcome(ran=False, seconds=float(earlier.get("seconds", 0.0)))
+    inputs = fingerprints(stage.reads(workspace, settings), workspace, earlier.get("inputs", {}))
     interrupted = record_path(workspace, label).with_suffix(".interrupted")
     earlier_seconds = _seconds_of(interrupted, plain(settings))
     start = time.monotonic()
@@ -119,7 +157,7 @@ def run_stage(stage: Stage, workspace: Workspace, settings: Any, force: bool = F
             write_json(interrupted, {"settings": plain(settings), "seconds": seconds})
         raise
     seconds = round(time.monotonic() - start, 3)
-    outputs = _fingerprints(stage.writes(workspace, settings), workspace, {})
+    outputs = fingerprints(stage.writes(workspace, settings), workspace, {})
     if outputs and all(outputs.values()):
         record = {
             "stage": stage.name,
@@ -146,6 +184,30 @@ def _seconds_of(path: Path, settings: Any) -> float:
         return 0.0
 
 
+def identity(settings: Any, reads: Sequence[Path]) -> dict[str, Any]:
+    """What makes two attempts the same training: the settings, and what is in the files read."""
+    return {"settings": plain(settings), "inputs": [digest(fingerprint(path)) for path in reads]}
+
+
+def open_attempt(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Make ``folder`` ready for this training; returns whether an earlier attempt had trained to the end already.
+
+    What lies there of another training goes: a checkpoint of other data or another model must never be resumed.
+    """
+    try:
+        same = json.loads((folder / ATTEMPT).read_text(encoding="utf-8")) == wanted
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(folder, ignore_errors=not folder.exists())
+        write_json(folder / ATTEMPT, dict(wanted))
+    return (folder / TRAINED).exists()
+
+
+def mark_trained(folder: Path) -> None:
+    (folder / TRAINED).touch()
+
+
 def versions() -> dict[str, str]:
     """Of Python, of gream_ext and of the frameworks that are installed."""
     found = {"python": platform.python_version(), "gream_ext": __version__}
@@ -155,18 +217,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _name(path: Path, workspace: Workspace) -> str:
-    """A name that stays when workspace or checkout move: relative to the workspace, or to the shipped recipes."""
-    if path.is_relative_to(workspace.root):
-        return path.relative_to(workspace.root).as_posix()
-    shipped = recipes_folder()
-    return f"<recipes>/{path.relative_to(shipped).as_posix()}" if path.is_relative_to(shipped) else str(path)
-
-
-def _fingerprints(
-    paths: Sequence[Path], workspace: Workspace, known: Mapping[str, Any]
-) -> dict[str, Fingerprint | None]:
-    names = {_name(path, workspace): path for path in paths}
-    return {name: fingerprint(path, known.get(name)) for name, path in names.items()}

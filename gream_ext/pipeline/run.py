@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gream_ext.errors import GreamError
-from gream_ext.extras.report.table import terminal_text
 from gream_ext.pipeline import settings as settings_of
 from gream_ext.pipeline.execute import duration, holding
 from gream_ext.pipeline.record import is_command, run_stage, slug, why_run
 from gream_ext.pipeline.table import find
 from gream_ext.stage import Stage, option
-from gream_ext.workspace import Workspace, read_json
+from gream_ext.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,6 @@ def read_pipeline(path: Path, seed: int | None = None) -> list[Step]:
     Raises:
         GreamError: naming the file, the step and the key, for anything in it that could not run.
     """
-    import yaml
-
     try:
         steps = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -122,14 +121,9 @@ def run(workspace: Workspace, settings: RunSettings) -> None:
             sys.stderr.flush()
             verb = "done in" if outcome.ran else "up to date; it took"
             print(f"   {verb} {duration(outcome.seconds)}", flush=True)
-            if step.stage.name == "report" and not outcome.ran:
-                show_results(workspace)
+            if step.stage.show and not outcome.ran:
+                step.stage.show(workspace, step.settings)
     print(f"== All {len(steps)} steps are done ({duration(time.monotonic() - start)} now); files: {workspace.root}")
-
-
-def show_results(workspace: Workspace) -> None:
-    """The table of a report that was not written anew."""
-    print(terminal_text(read_json(workspace.path("report.json"), "report")))
 
 
 def plan(workspace: Workspace, steps: list[Step], force: bool) -> str:

@@ -5,7 +5,6 @@ The type of a field says what it accepts: ``str``, ``int``, ``float``, ``bool``,
 """
 
 import dataclasses
-import difflib
 import math
 import re
 import types
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, did_you_mean
 from gream_ext.stage import Bounds
 
 WORDS: dict[Any, str] = {
@@ -171,9 +170,7 @@ def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
     fields = kinds(settings)
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(fields) or 'none'}"
-            raise GreamError(f"{where}: unknown setting {key!r}; {hint}")
+            raise GreamError(f"{where}: unknown setting {key!r}; {did_you_mean(key, fields)}")
     for name, (field, _) in fields.items():
         if is_required(field) and name not in values:
             raise GreamError(f"{where}: {name!r} must be given ({field.metadata.get('help', '')})")
@@ -192,6 +189,20 @@ def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
 def plain(settings: Any) -> dict[str, Any]:
     """Settings as JSON values, in the order of the fields."""
     return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
+
+
+def changed(settings: Any, recorded: Any) -> list[str]:
+    """The settings that results depend on and that differ from ``recorded`` ones, which `plain` wrote.
+
+    What is not recorded, because an earlier version had no such setting, counts as its default.
+    """
+    old, new = dict(recorded) if isinstance(recorded, Mapping) else {}, plain(settings)
+    for field in dataclasses.fields(settings):
+        if field.metadata.get("machine"):
+            old[field.name] = new[field.name]
+        elif not is_required(field):
+            old.setdefault(field.name, _plain(default_of(field)))
+    return [key for key in {**new, **old} if old.get(key) != new.get(key)]
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ Hydra finds this through the namespace package ``hydra_plugins``.
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from gream_ext.plugins.recipes_path import recipes_folder
+from gream_ext.plugins.recipes import recipes_folder
 
 
 class RecipesSearchPath(SearchPathPlugin):

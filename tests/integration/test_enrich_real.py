@@ -19,8 +19,8 @@ from gream_ext.data import stages as prepare
 from gream_ext.extras.ask.enrich import read_items
 from gream_ext.extras.ask.ledger import read_ledger
 from gream_ext.extras.ask.stages import ENRICH, EnrichSettings, enrich_ledger
-from gream_ext.items.descriptions import enriched_descriptions
-from gream_ext.items.text_tokens import counter, estimated_tokens
+from gream_ext.items.text import enriched_descriptions
+from gream_ext.items.text_reviews import counter, estimated_tokens
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 

@@ -15,6 +15,7 @@ import yaml
 from gream_ext.base_model.model_format import FILE, read_format
 from gream_ext.corpus.prompt_settings import PromptSettings, write_sidecar
 from gream_ext.corpus.words import PRODUCT
+from gream_ext.errors import GreamError
 from gream_ext.pipeline.execute import holding
 from gream_ext.pipeline.launch import LaunchError, launch
 from gream_ext.pipeline.processes import belonging
@@ -97,9 +98,12 @@ def test_new_tokens_are_trained_beside_lora_and_come_apart_where_they_were_tied(
 
 
 def test_a_wrong_key_of_the_curriculum_is_one_clear_sentence(prepared: Workspace) -> None:
-    with pytest.raises(LaunchError) as error:
-        run_sft(prepared, SftSettings(recipe=recipe(prepared, gream_gama=2.0)))
-    assert "gream_gama" in str(error.value) and len(str(error.value).splitlines()) <= 4
+    for own in (SftSettings(recipe=recipe(prepared, gream_gama=2.0)), SftSettings(overrides={"gream_gama": 2.0})):
+        with pytest.raises(GreamError, match=r"^LLaMA-Factory .* has no key gream_gama: did you mean gream_gamma\?$"):
+            run_sft(prepared, own)
+    with pytest.raises(GreamError, match=r"has no key learning_rat: did you mean learning_rate\?$"):
+        run_sft(prepared, SftSettings(overrides={"learning_rat": 1e-3}))
+    assert not prepared.path("sft.training").exists(), "found before LLaMA-Factory was started"
 
 
 FOREIGN = """

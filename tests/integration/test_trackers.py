@@ -1,4 +1,4 @@
-"""Our metrics reach the trackers by the frameworks' own means: both write TensorBoard's event files here."""
+"""Our metrics reach the trackers by the frameworks' own means: TensorBoard, and MLflow's file store if installed."""
 
 import importlib.util
 from pathlib import Path
@@ -26,10 +26,34 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
+MLFLOW = importlib.util.find_spec("mlflow") is not None
+TRACKERS = ["tensorboard", "mlflow"] if MLFLOW else ["tensorboard"]
+
+
+def places(folder: Path, tensorboard: str) -> dict[str, str]:
+    """The variables that say where both trackers write."""
+    return {
+        tensorboard: str(folder / "events"),
+        "MLFLOW_TRACKING_URI": (folder / "mlruns").as_uri(),
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+    }
+
+
+def in_mlflow(folder: Path) -> dict[str, dict[int, float]]:
+    """Each metric's values by step, of the one run in the file store."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient((folder / "mlruns").as_uri())
+    [run] = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    history = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return {name: {one.step: one.value for one in values} for name, values in history.items()}
+
+
 @pytest.mark.skipif(importlib.util.find_spec("llamafactory") is None, reason="no LLaMA-Factory")
-def test_the_curriculum_in_tensorboard(tmp_path: Path) -> None:
-    keys = short_curriculum(tmp_path, "out", report_to="tensorboard", logging_steps=2)
-    train(keys, TENSORBOARD_LOGGING_DIR=str(tmp_path / "events"))
+def test_the_curriculum_in_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    keys = short_curriculum(tmp_path, "out", report_to=TRACKERS, logging_steps=2)
+    train(keys, **places(tmp_path, "TENSORBOARD_LOGGING_DIR"))
     found, log = scalars(tmp_path / "events"), read_log(tmp_path / "out")
     assert {"train/loss", "train/gream/loss_align", "train/gream/loss_reason", "train/gream/planned"} <= set(found)
     shares = found["train/gream/reason_share"]
@@ -41,13 +65,20 @@ def test_the_curriculum_in_tensorboard(tmp_path: Path) -> None:
         losses = [one["loss"] for one in two if one["kind"] == "reason"]
         if losses:
             assert found["train/gream/loss_reason"][step] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    if MLFLOW:  # which names them without "train/"
+        for name, values in in_mlflow(tmp_path).items():
+            if name.startswith("gream/"):
+                assert values == pytest.approx(found.pop(f"train/{name}"), rel=1e-5)
+        assert not any("gream" in name for name in found)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("verl") is None, reason="no Verl")
-def test_the_filter_and_the_advantage_in_tensorboard(tmp_path: Path) -> None:
+def test_the_filter_and_the_advantage_in_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     workspace = make_workspace(tmp_path / "runs")
-    options = {"trainer.total_training_steps": 1, "trainer.save_freq": -1, "trainer.logger": "[file,tensorboard]"}
-    with running(workspace, variables={"TENSORBOARD_DIR": str(tmp_path / "events")}, **options) as process:
+    loggers = f"[file,{','.join(TRACKERS)}]"
+    options = {"trainer.total_training_steps": 1, "trainer.save_freq": -1, "trainer.logger": loggers}
+    with running(workspace, variables=places(tmp_path, "TENSORBOARD_DIR"), **options) as process:
         wait(workspace, process)
     found = scalars(tmp_path / "events")
     [line] = read(workspace / "rl" / "metrics.jsonl")
@@ -55,3 +86,4 @@ def test_the_filter_and_the_advantage_in_tensorboard(tmp_path: Path) -> None:
     assert {"gream/groups/kept", "gream/groups/refills", "gream/rollouts/wasted", "gream/srpo/sigma"} <= ours
     for name in ours:
         assert found[name] == {1: pytest.approx(line[name], rel=1e-5)}
+        assert not MLFLOW or in_mlflow(tmp_path)[name] == {1: pytest.approx(line[name], rel=1e-5)}

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from gream_ext.errors import GreamError
 from gream_ext.plugins import relied_on
-from gream_ext.plugins.recipes_path import recipes_folder
+from gream_ext.plugins.recipes import recipes_folder
 from gream_ext.plugins.verl import internals, machine, recipe
 
 pytestmark = pytest.mark.integration

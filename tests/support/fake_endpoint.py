@@ -1,7 +1,7 @@
 """A fake of an outside LLM endpoint, for tests: a real HTTP server on a free loopback port that misbehaves as told.
 
 with FakeEndpoint(lambda call: Reply("a fine answer")) as fake:
-    Endpoint(fake.url, "fake-model")
+    AskSettings(fake.url, "fake-model")
 """
 
 import json

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.corpus.catalogue import Item
-from gream_ext.corpus.commands import teachers_of
 from gream_ext.corpus.files import rejected_path
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.corpus.teacher import Question
-from gream_ext.corpus.teachers import assigned
+from gream_ext.corpus.teachers import assigned, teachers_of
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask import Endpoint
 from gream_ext.extras.ask.answers import read_template
 from gream_ext.extras.ask.teacher_llm import SLOTS, LlmTeacher, read_answer
 from gream_ext.workspace import Workspace
@@ -99,7 +98,7 @@ def test_golden_text_of_an_answer() -> None:
 
 def test_the_request_holds_history_and_target() -> None:
     template = read_template("teacher.txt", None, SLOTS, SLOTS)
-    teacher = LlmTeacher("t", Endpoint("http://localhost/v1", "m"), template, Path("x"), max_words=99)
+    teacher = LlmTeacher("t", AskSettings("http://localhost/v1", "m"), template, Path("x"), max_words=99)
     system, user = (message["content"] for message in teacher.request(QUESTION).messages)
     assert "recommender" in system
     shown = "[1] Red cup — cups — A thing of use.\n[2] Rake — garden — A thing of use.\n[3] Big cup"
@@ -165,7 +164,7 @@ def test_an_answer_that_cannot_be_read_says_why(change: tuple[str, str], reason:
 )
 def test_what_can_be_read_is_judged_like_any_answer(change: dict[str, str], reason: str | None) -> None:
     template = read_template("teacher.txt", None, SLOTS, SLOTS)
-    teacher = LlmTeacher("t", Endpoint("http://localhost/v1", "m"), template, Path("x"), max_words=40)
+    teacher = LlmTeacher("t", AskSettings("http://localhost/v1", "m"), template, Path("x"), max_words=40)
     found = teacher._answer(write(**{"label": "[4]", **change}), QUESTION).fault
     assert found == reason or (reason is not None and (found or "").startswith(reason))
 

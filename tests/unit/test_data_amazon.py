@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gream_ext.data.amazon import AMAZON_2014, net_votes
+from gream_ext.data.amazon import AMAZON_2014
 from gream_ext.data.amazon_items import ITEMS, plain
 from gream_ext.data.records import item_record
+from gream_ext.data.sources import net_votes
 from gream_ext.data.stages import STAGE, PrepareSettings
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gream_ext.data.filtering import k_core
 from gream_ext.data.ids import codes, compact
+from gream_ext.data.prepare import statistics
 from gream_ext.data.splitting import leave_one_out, merge_repeats, split_by_time
-from gream_ext.data.statistics import statistics
 from gream_ext.errors import GreamError
 
 rows = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz"), st.integers(0, 5)), max_size=60)

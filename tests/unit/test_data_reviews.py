@@ -14,8 +14,7 @@ from gream_ext.data.reviews import LONG, Pairs, Rule, curated
 from gream_ext.data.sources import Review
 from gream_ext.data.stages import STAGE, PrepareSettings
 from gream_ext.errors import GreamError
-from gream_ext.items.text_reviews import review_lines
-from gream_ext.items.text_tokens import counter, estimated_tokens, fitted
+from gream_ext.items.text_reviews import counter, estimated_tokens, fitted, review_lines
 from gream_ext.workspace import REVIEWS, Workspace, read_table
 from tests.support.amazon import Written, write_amazon
 

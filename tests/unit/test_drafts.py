@@ -16,7 +16,7 @@ import pytest
 
 from gream_ext.drafts import REPLACED, UMASK, sweep_drafts, whole
 from gream_ext.pipeline.execute import execute
-from gream_ext.pipeline.fingerprint import fingerprint
+from gream_ext.pipeline.record import fingerprint
 from gream_ext.stage import Stage
 from gream_ext.workspace import Workspace
 

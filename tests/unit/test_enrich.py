@@ -12,7 +12,7 @@ from gream_ext.errors import GreamError
 from gream_ext.extras.ask.enrich import Item, description_fault, enrichment_request, item_template, read_items
 from gream_ext.extras.ask.ledger import read_ledger
 from gream_ext.extras.ask.stages import ENRICH, EnrichSettings
-from gream_ext.items.descriptions import enriched_descriptions
+from gream_ext.items.text import enriched_descriptions
 from gream_ext.workspace import Workspace
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 from tests.support.synthetic import make_workspace

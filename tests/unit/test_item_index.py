@@ -39,7 +39,7 @@ def test_refuses_what_the_obvious_check_refuses(rows):
     if slow_is_good(rows):
         assert len(index(rows)) == len(rows)
     else:
-        with pytest.raises(GreamError, match=r"equal or one is the prefix|is the prefix of that of"):
+        with pytest.raises(GreamError, match="equal or one is the prefix"):
             index(rows)
 
 
@@ -74,7 +74,7 @@ def test_permutation_changes_row_order_only(order):
 def test_prefix_is_named_by_both_items():
     with pytest.raises(GreamError, match="'item 0' and 'item 2' are equal or one is the prefix"):
         index([(0, 0, NO_CODE), (1, 0, 0), (0, 0, 2)])
-    with pytest.raises(GreamError, match="of item 'item 2' is the prefix of that of 'item 1'"):
+    with pytest.raises(GreamError, match="'item 1' and 'item 2' are equal or one is the prefix"):
         index([(1, 0, 0), (0, 0, 2), (0, 0, NO_CODE)])
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from gream_ext.errors import GreamError
 from gream_ext.items import capped
 from gream_ext.items.capped import balanced_kmeans, capped_assignment
-from gream_ext.items.reassign import reassign_last_level
+from gream_ext.items.conflict import reassign_last_level
 from gream_ext.items.rq_kmeans import rq_kmeans
 
 

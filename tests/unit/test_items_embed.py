@@ -9,8 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from gream_ext.errors import GreamError
 from gream_ext.items import embed
 from gream_ext.items.embed import item_texts
-from gream_ext.items.encoder_static import StaticEncoder
-from gream_ext.items.encoders import open_encoder
+from gream_ext.items.encoders import StaticEncoder, open_encoder
 from gream_ext.items.stages import EMBED, EmbedSettings
 from tests.support.synthetic import make_workspace
 

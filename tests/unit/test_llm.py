@@ -3,13 +3,16 @@
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask import Endpoint, Request, ask, estimate
-from gream_ext.extras.ask.ledger import Ledger, read_ledger, request_hash
+from gream_ext.extras.ask.batch import ask, estimate
+from gream_ext.extras.ask.endpoint import Request, check_endpoint, request_hash
+from gream_ext.extras.ask.ledger import open_ledger, read_ledger
 from tests.support.fake_endpoint import Call, FakeEndpoint, Reply, interrupted
 
 
@@ -23,9 +26,9 @@ def requests(number: int) -> list[Request]:
     return [Request(f"item-{n}", [{"role": "user", "content": f"describe {n}"}]) for n in range(number)]
 
 
-def endpoint(fake: FakeEndpoint, **settings: object) -> Endpoint:
+def endpoint(fake: FakeEndpoint, **settings: object) -> AskSettings:
     chosen = {"timeout": 5.0, **settings}
-    return Endpoint(fake.url, "fake-model", **chosen)  # type: ignore[arg-type]
+    return AskSettings(fake.url, "fake-model", **chosen)  # type: ignore[arg-type]
 
 
 def echo(call: Call) -> Reply:
@@ -60,8 +63,14 @@ def test_equal_requests_are_sent_once(tmp_path: Path) -> None:
 
 
 def test_no_more_requests_at_once_than_allowed(tmp_path: Path) -> None:
-    with FakeEndpoint(lambda call: Reply("fine", stall=0.02)) as fake:
-        ask(endpoint(fake, concurrency=3), requests(12), tmp_path / "ledger.jsonl")
+    three = threading.Barrier(3)  # each waits for two others
+
+    def script(call: Call) -> Reply:
+        three.wait(60)
+        return Reply("fine")
+
+    with FakeEndpoint(script) as fake:
+        ask(endpoint(fake, concurrency=3, timeout=60.0), requests(12), tmp_path / "ledger.jsonl")
     assert fake.most_at_once == 3
 
 
@@ -106,10 +115,10 @@ def test_a_rejected_answer_is_asked_for_again_then_reported(tmp_path: Path) -> N
         return "rubbish" if "rubbish" in text else None
 
     with FakeEndpoint(lambda call: Reply("rubbish" if call.number == 0 else "fine")) as fake:
-        healed = ask(endpoint(fake, seed=7), requests(1), tmp_path / "healed.jsonl", no_rubbish)
+        healed = ask(endpoint(fake, extra={"seed": 7}), requests(1), tmp_path / "healed.jsonl", no_rubbish)
         assert healed.answers == {"item-0": "fine"}
         assert [call.body["seed"] for call in fake.calls] == [7, 8], "the same seed would give the same answer"
-        again = ask(endpoint(fake, seed=7), requests(1), tmp_path / "healed.jsonl")
+        again = ask(endpoint(fake, extra={"seed": 7}), requests(1), tmp_path / "healed.jsonl")
         assert again.answers == {"item-0": "fine"}, "of several that are good enough the newest"
     with FakeEndpoint(lambda call: Reply("rubbish")) as fake:
         outcome = ask(endpoint(fake, rejections=2), requests(1), tmp_path / "lost.jsonl", no_rubbish)
@@ -154,19 +163,22 @@ def test_a_wrong_key_ends_the_batch_at_once(status: int, tmp_path: Path) -> None
         assert len(fake.calls) <= 4
 
 
-def test_an_endpoint_that_only_fails_is_given_up(tmp_path: Path) -> None:
+def test_an_endpoint_that_only_fails_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gream_ext.extras.ask.client.GIVE_UP_AFTER", 4)
     with FakeEndpoint(lambda call: Reply(status=500)) as fake:
         with pytest.raises(GreamError, match="4 requests failed one after another"):
-            ask(endpoint(fake, attempts=2, give_up_after=4), requests(500), tmp_path / "ledger.jsonl")
+            ask(endpoint(fake, attempts=2), requests(500), tmp_path / "ledger.jsonl")
         assert len(fake.calls) < 40
 
 
-def test_failures_between_which_others_succeed_end_nothing(tmp_path: Path) -> None:
+def test_failures_between_which_others_succeed_end_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gream_ext.extras.ask.client.GIVE_UP_AFTER", 2)
+
     def script(call: Call) -> Reply:
         return Reply(status=400) if int(call.text.split()[-1]) % 2 else echo(call)
 
     with FakeEndpoint(script) as fake:
-        outcome = ask(endpoint(fake, concurrency=1, give_up_after=2), requests(12), tmp_path / "ledger.jsonl")
+        outcome = ask(endpoint(fake, concurrency=1), requests(12), tmp_path / "ledger.jsonl")
     assert len(outcome.answers) == len(outcome.failures) == 6
 
 
@@ -180,7 +192,7 @@ def test_a_request_is_sent_as_often_as_allowed(bad: Reply, tmp_path: Path) -> No
 def test_every_answer_is_on_the_disk_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bytes] = []
     monkeypatch.setattr("os.fsync", lambda file: synced.append((tmp_path / "ledger.jsonl").read_bytes()))
-    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+    with open_ledger(tmp_path / "ledger.jsonl") as ledger:
         for number in range(3):
             ledger.append({"hash": "h", "key": "k", "text": f"{number}"})
     assert [content.count(b"\n") for content in synced] == [1, 2, 3]
@@ -226,12 +238,12 @@ def test_without_openai_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "gream_ext.extras.ask.client", raising=False)
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(GreamError, match=r"asking an LLM needs openai: pip install 'gream-ext\[enrich\]'"):
-        ask(Endpoint("http://127.0.0.1:9/v1", "m"), requests(1), tmp_path / "ledger.jsonl")
+        ask(AskSettings("http://127.0.0.1:9/v1", "m"), requests(1), tmp_path / "ledger.jsonl")
 
 
 def test_the_body_holds_the_settings_and_nothing_else(tmp_path: Path) -> None:
     with FakeEndpoint(echo) as fake:
-        chosen = endpoint(fake, max_tokens=9, temperature=0.1, top_p=0.5, seed=3, extra={"top_k": 4})
+        chosen = endpoint(fake, max_tokens=9, temperature=0.1, extra={"top_p": 0.5, "seed": 3, "top_k": 4})
         ask(chosen, requests(1), tmp_path / "ledger.jsonl")
     settings = {"max_tokens": 9, "temperature": 0.1, "top_p": 0.5, "seed": 3, "top_k": 4}
     assert fake.calls[0].body == {"model": "fake-model", "messages": requests(1)[0].messages, **settings}
@@ -242,7 +254,7 @@ def test_the_body_holds_the_settings_and_nothing_else(tmp_path: Path) -> None:
 )
 def test_a_bad_address_is_refused(url: str) -> None:
     with pytest.raises(GreamError, match="base_url") as caught:
-        Endpoint(url, "model")
+        check_endpoint(AskSettings(url, "model"))
     assert "word" not in str(caught.value).replace("password", "")
 
 
@@ -272,8 +284,9 @@ def test_a_torn_last_line_is_dropped_and_a_damaged_one_refused(tmp_path: Path) -
 
 
 def test_one_process_holds_the_ledger(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.jsonl"), pytest.raises(GreamError, match="in use by another process"):
-        Ledger(tmp_path / "ledger.jsonl").__enter__()
+    path = tmp_path / "ledger.jsonl"
+    with open_ledger(path), pytest.raises(GreamError, match="in use by another process"), open_ledger(path):
+        pass
 
 
 def test_the_hash_of_a_request_stays_what_it_is() -> None:
@@ -289,9 +302,11 @@ def test_the_hash_of_a_request_stays_what_it_is() -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from gream_ext.extras.ask import Endpoint, Request, ask
+from gream_ext.corpus.ask_settings import AskSettings
+from gream_ext.extras.ask.batch import ask
+from gream_ext.extras.ask.endpoint import Request
 requests = [Request(f"item-{n}", [{"role": "user", "content": f"describe {n}"}]) for n in range(20)]
-ask(Endpoint(sys.argv[1], "fake-model", concurrency=2), requests, Path(sys.argv[2]))
+ask(AskSettings(sys.argv[1], "fake-model", concurrency=2), requests, Path(sys.argv[2]))
 """
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import record
-from gream_ext.pipeline.fingerprint import fingerprint
-from gream_ext.pipeline.record import read_record, record_path, run_stage, slug, why_run
+from gream_ext.pipeline.record import fingerprint, read_record, record_path, run_stage, slug, why_run
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, write_json
 
@@ -80,6 +79,23 @@ def test_runs_again_for_other_settings_inputs_or_outputs(workspace: Workspace, s
     assert ran(workspace, times=2)
     assert ran(workspace, times=2, force=True)
     assert not ran(workspace, times=2)
+
+
+@dataclass(frozen=True)
+class MoreSettings(CopySettings):
+    fresh: bool = option(False, help="a setting that earlier versions did not have")
+    device: str = option("auto", help="where it is done", machine=True)
+
+
+def test_settings_that_change_no_result_make_nothing_stale(workspace: Workspace, source: Path) -> None:
+    """Neither one that is new and at its default, nor one that says on which machine the work is done."""
+    ran(workspace)
+    more = dataclasses.replace(COPY, settings=MoreSettings)
+    assert why_run(more, workspace, MoreSettings()) is None
+    assert why_run(more, workspace, MoreSettings(device="cuda")) is None
+    assert why_run(more, workspace, MoreSettings(fresh=True)) == "other settings: fresh"
+    run_stage(more, workspace, MoreSettings(fresh=True))
+    assert why_run(COPY, workspace, CopySettings()) == "other settings: fresh, device", "of a later version"
 
 
 def test_only_contents_count_not_times(workspace: Workspace, source: Path) -> None:

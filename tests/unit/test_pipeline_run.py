@@ -10,8 +10,7 @@ import pytest
 from gream_ext.cli import main
 from gream_ext.errors import GreamError
 from gream_ext.pipeline import table
-from gream_ext.pipeline.execute import duration
-from gream_ext.pipeline.lock import lock
+from gream_ext.pipeline.execute import duration, lock
 from gream_ext.pipeline.run import read_pipeline
 from gream_ext.stage import Stage, option
 from gream_ext.workspace import Workspace, write_json
@@ -162,7 +161,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
-from gream_ext.pipeline.lock import lock
+from gream_ext.pipeline.execute import lock
 from gream_ext.workspace import Workspace
 with lock(Workspace(sys.argv[1])):
     print("held", flush=True)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from gream_ext.base_model.model_format import ModelFormat
 from gream_ext.corpus.files import write_dataset_info
 from gream_ext.errors import GreamError
-from gream_ext.pipeline import rl, sft
-from gream_ext.pipeline.attempt import identity, mark_trained, open_attempt
+from gream_ext.pipeline import rl, sft, sft_model
 from gream_ext.pipeline.launch import Progress
-from gream_ext.pipeline.precision import multiplies_bfloat16
+from gream_ext.pipeline.record import identity, mark_trained, open_attempt
 from gream_ext.pipeline.rl import RlSettings, hydra_word
-from gream_ext.pipeline.sft import SftSettings, training_command, yaml_word
-from gream_ext.pipeline.shipped import find_recipe
+from gream_ext.pipeline.sft import SftSettings, multiplies_bfloat16, training_command, yaml_word
+from gream_ext.plugins.recipes import find_recipe
+from gream_ext.plugins.rl_metrics import join
 from gream_ext.workspace import Workspace
 
 
@@ -165,6 +165,8 @@ def test_progress_of_both_frameworks() -> None:
     assert sft.read_progress(loss) == Progress(note="loss 4.501")
     assert sft.read_progress("{'loss': 4.5012, 'epoch': 0.1}") == Progress(note="loss 4.501")
     assert sft.read_progress("  2%|▏    | 3/150 [00:05<04:01]") == Progress(3, 150)
+    validated = "validation, step 4 of 12: recall@10 0.1250"
+    assert sft.read_progress(validated) == Progress(said=f"sft: {validated}")
     assert sft.read_progress("Running tokenizer on dataset: 10%|█ | 3/30 [00:05<04:01]") is None
     bar = "(TaskRunnerV1 pid=7) Training Progress:  50%|█████     | 1/2 [00:07<00:07]"
     assert rl.read_progress(bar) == Progress(1, 2)
@@ -204,8 +206,8 @@ def test_half_written_checkpoints_are_dropped(tmp_path: Path) -> None:
         "log.jsonl",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    sft.drop_unfinished(tmp_path)
+        (tmp_path / name).write_text("{}")
+    sft_model.drop_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-5", "log.jsonl"]
 
 
@@ -215,7 +217,7 @@ def test_the_training_folder_becomes_the_model_in_one_step(tmp_path: Path) -> No
     open_attempt(folder, {"settings": 1})
     mark_trained(folder)
     with pytest.raises(GreamError, match="has no model"):
-        sft.finish(folder, model, described.append)
+        sft_model.finish(folder, model, described.append)
     for name in ("model.safetensors", "trainer_log.jsonl", "checkpoint-5/model.safetensors", "datasets_cache/x"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("new")
@@ -226,19 +228,31 @@ def test_the_training_folder_becomes_the_model_in_one_step(tmp_path: Path) -> No
         raise GreamError("no chat template")
 
     with pytest.raises(GreamError, match="no chat template"):
-        sft.finish(folder, model, fail)
+        sft_model.finish(folder, model, fail)
     assert open_attempt(folder, {"settings": 1}), "what was trained is not trained again"
-    sft.finish(folder, model, described.append)
+    sft_model.finish(folder, model, described.append)
     assert described == [folder], "before it takes its place"
     assert sorted(path.name for path in model.iterdir()) == ["model.safetensors", "trainer_log.jsonl"]
     assert [path.name for path in tmp_path.iterdir()] == ["sft"]
+
+
+def test_the_last_line_says_how_the_training_went(tmp_path: Path) -> None:
+    assert sft_model.summary(tmp_path) == f"sft: 0 steps; the model is {tmp_path}"
+    history = [{"step": 5, "loss": 3.21987}, {"step": 10, "loss": 2.5}, {"step": 10, "train_loss": 2.9}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 2700, "log_history": history}))
+    assert sft_model.summary(tmp_path) == f"sft: 2,700 steps; loss 2.500; the model is {tmp_path}"
+    for step, recall, ndcg in ((9, 0.1, 0.05), (6, 0.2, 0.06), (3, 0.2, 0.07)):
+        history.insert(0, {"step": step, "gream/recall_at_10": recall, "gream/ndcg_at_10": ndcg})
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 2700, "log_history": history}))
+    best = "best on validation users: recall@10 0.2000, ndcg@10 0.0700, after step 3"
+    assert sft_model.summary(tmp_path) == f"sft: 2,700 steps; loss 2.500; {best}; the model is {tmp_path}"
 
 
 def test_metrics_of_all_attempts_become_one_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     (tmp_path / "metrics.earlier.jsonl").write_text('{"step": 1, "data": {"a": 1}}\n{"step": 2, "data": {"a": 2}}\n')
     path.write_text('{"step": 2, "data": {"a": 3}}\n{"step": 3, "data": {"a": 4}}\n{"step": 4, "da')
-    rl.join_metrics(path)
+    join(path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [{"step": step, "data": {"a": value}} for step, value in ((1, 1), (2, 3), (3, 4))]
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]

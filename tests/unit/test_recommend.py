@@ -1,5 +1,6 @@
 """The command ``recommend`` on a model that knows nothing."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from gream_ext.inference.model import load
 from gream_ext.inference.pieces import Pieces
 from gream_ext.inference.questions import Answer, Item, Question, Text
 from gream_ext.inference.recommend import SHOWN_HISTORY, explain, listed
-from gream_ext.inference.source import workspace_source
+from gream_ext.inference.source import latest_model, workspace_source
 from gream_ext.inference.stages import RecommendSettings
 from gream_ext.inference.titles import Titles
 from gream_ext.workspace import INTERACTIONS, Workspace, read_table, write_table
@@ -37,6 +38,17 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line]
+
+
+def test_the_model_that_was_trained_last_recommends(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(GreamError, match="run `gream sft` first"):
+        latest_model(workspace)
+    for time, name in enumerate(("srpo", "sft", "srpo")):
+        workspace.model(name).mkdir(exist_ok=True)
+        (workspace.model(name) / "config.json").write_text("{}")
+        os.utime(workspace.model(name) / "config.json", (time, time))
+        assert latest_model(workspace) == name
 
 
 def test_a_user_gets_titles_with_scores(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

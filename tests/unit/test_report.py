@@ -18,9 +18,8 @@ from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import Evaluations, model_hash, read_evaluation, stem, write_evaluation
 from gream_ext.evaluation.protocol import values
 from gream_ext.evaluation.stages import BaselinesSettings
-from gream_ext.extras.report.commands import run
 from gream_ext.extras.report.data import baseline_figures, command_text, gather
-from gream_ext.extras.report.page import page
+from gream_ext.extras.report.page import page, run
 from gream_ext.extras.report.stages import STAGE, ReportSettings
 from gream_ext.extras.report.users import users
 from gream_ext.pipeline.record import run_stage
@@ -265,9 +264,13 @@ def test_a_file_that_holds_no_object_is_named(
 
 
 def test_a_later_evaluation_makes_the_report_out_of_date(workspace: Workspace) -> None:
+    (workspace.model("sft") / "trainer_log.jsonl").write_text("")
     read = STAGE.reads(workspace, ReportSettings())
-    for name in ("evaluation/sft/direct-test.json", "evaluation/sft/direct-test.parquet", "interactions.parquet"):
-        assert workspace.path(name) in read
+    for name in (
+        "evaluation/sft/direct-test.json", "evaluation/sft/direct-test.parquet", "interactions.parquet",
+        "items.parquet", "item_index.parquet", "sft/trainer_log.jsonl", "sft/curriculum_log.jsonl",
+    ):  # fmt: skip
+        assert workspace.path(name) in read, name
     assert all(path.exists() for path in read)
 
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gream_ext.corpus.tasks.base import shortened
+from gream_ext.corpus.source import shortened
 from gream_ext.extras.ask.answers import common_fault
 from gream_ext.extras.ask.enrich import description_fault
-from gream_ext.items.text_tokens import fitted
+from gream_ext.items.text_reviews import fitted
 from gream_ext.words import beginning, mentions, split_words, terms, within, word_ends
 
 CHINESE = "这款面霜质地轻盈，吸收很快，适合干性皮肤，用了两个星期以后皮肤明显变得光滑。"

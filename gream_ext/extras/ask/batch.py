@@ -1,15 +1,15 @@
 """A batch of requests: what it would cost, and asking it."""
 
 import asyncio
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask.endpoint import Endpoint, Request
-from gream_ext.extras.ask.ledger import Ledger, read_ledger
-from gream_ext.extras.ask.outcome import Outcome, Validate, accept_everything, accepted
+from gream_ext.extras.ask.endpoint import Outcome, Request, Validate, by_hash, check_endpoint
+from gream_ext.extras.ask.ledger import accepted, by_request, open_ledger, read_ledger
 
 CHARACTERS_A_TOKEN = 4
 """Rule of thumb for estimates, since the endpoint's tokenizer is not known here."""
@@ -17,12 +17,10 @@ CHARACTERS_A_TOKEN = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a batch would cost, without asking anything."""
+    """What a batch would cost: requests still to be sent (equal ones count once), and those answered already."""
 
     requests: int
-    """Still to be sent; equal ones count once."""
     answered: int
-    """Already in the ledger."""
     prompt_tokens: int
     answer_tokens_at_most: int
 
@@ -33,22 +31,24 @@ class Estimate:
         )
 
 
+def accept_everything(request: Request, text: str) -> str | None:
+    return None
+
+
 def estimate(
-    endpoint: Endpoint, requests: Sequence[Request], ledger: Path, validate: Validate = accept_everything
+    settings: AskSettings, requests: Sequence[Request], ledger: Path, validate: Validate = accept_everything
 ) -> Estimate:
     """Requests and tokens that `ask` would send now; reads the ledger, sends nothing."""
-    known: dict[str, list[dict[str, Any]]] = {}
-    for line in read_ledger(ledger):
-        known.setdefault(line["hash"], []).append(line)
-    different = {endpoint.hash(request): request for request in requests}
-    waiting = [one for key, one in different.items() if accepted(known.get(key, ()), one, validate) is None]
+    check_endpoint(settings)
+    lines, same = by_request(read_ledger(ledger)), by_hash(settings, requests)
+    waiting = [group[0] for known, group in same.items() if accepted(lines, known, group[0], validate) is None]
     characters = sum(len(message["content"]) for request in waiting for message in request.messages)
-    tokens = characters // CHARACTERS_A_TOKEN, len(waiting) * endpoint.max_tokens
-    return Estimate(len(waiting), len(different) - len(waiting), *tokens)
+    tokens = characters // CHARACTERS_A_TOKEN, len(waiting) * settings.max_tokens
+    return Estimate(len(waiting), len(same) - len(waiting), *tokens)
 
 
 def ask(
-    endpoint: Endpoint,
+    settings: AskSettings,
     requests: Sequence[Request],
     ledger: Path,
     validate: Validate = accept_everything,
@@ -66,8 +66,30 @@ def ask(
     except ModuleNotFoundError as error:
         raise GreamError(f"asking an LLM needs {error.name}: pip install 'gream-ext[enrich]'") from None
 
+    check_endpoint(settings)
     keys = [request.key for request in requests]
     if len(set(keys)) != len(keys):
         raise GreamError(f"two requests have the key {max(keys, key=keys.count)!r}")
-    with Ledger(ledger) as book:
-        return asyncio.run(Client(endpoint, book, validate).run(requests, description))
+    with open_ledger(ledger) as book:
+        return asyncio.run(Client(settings, book, validate).run(requests, description))
+
+
+def ask_all(
+    label: str, settings: AskSettings, requests: Sequence[Request], ledger: Path, validate: Validate,
+    write: Callable[[Outcome], str], total: int, things: str, left: str,
+) -> None:  # fmt: skip
+    """Ask, write what was answered, and say what is missing; `GreamError` where that is too much of ``total``."""
+    if settings.dry_run:
+        print(f"{label}: {estimate(settings, requests, ledger, validate)}")
+        return
+    outcome = ask(settings, requests, ledger, validate, label)
+    print(f"{label}: {write(outcome)}; {outcome.cost}")
+    missing = outcome.failures
+    first = "; ".join(f"{key}: {reason}" for key, reason in list(missing.items())[:3])
+    if len(missing) > settings.tolerate * total:
+        raise GreamError(
+            f"{label}: {len(missing)} of {total} {things} have no answer ({first}): run again to ask for them once "
+            f"more, or set --tolerate to the share that may be missing; they then {left}"
+        )
+    if missing:
+        print(f"{label}: {len(missing)} {things} {left} ({first})", file=sys.stderr)

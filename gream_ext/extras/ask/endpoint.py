@@ -1,14 +1,15 @@
-"""A question to an LLM, and where and how it is asked."""
+"""A question to an LLM, what identifies it, and what comes of a batch of them."""
 
+import hashlib
+import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from gream_ext.corpus.ask_settings import ENDPOINT_KEYS, AskSettings
+from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.errors import GreamError
-from gream_ext.extras.ask.ledger import request_hash
 
 
 @dataclass(frozen=True)
@@ -19,68 +20,74 @@ class Request:
     messages: Sequence[Mapping[str, str]]
 
 
+Validate = Callable[[Request, str], str | None]
+"""Says why an answer is not good enough, or None when it is."""
+
+
 @dataclass(frozen=True)
-class Endpoint:
-    """Where to ask, and how. ``base_url`` is what precedes ``/chat/completions``."""
+class Outcome:
+    """What a batch came to: each request's key is in exactly one of ``answers`` and ``failures`` (with the reason).
 
-    base_url: str
-    model: str
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the key; None sends no key."""
-    max_tokens: int = 512
-    temperature: float = 0.7
-    top_p: float = 1.0
-    seed: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the request body, e.g. ``{"chat_template_kwargs": {"enable_thinking": False}}``."""
-    concurrency: int = 8
-    timeout: float = 120.0
-    """Seconds that an attempt may go without a byte."""
-    attempts: int = 6
-    """How often a request is sent while the endpoint fails, stalls or says 429."""
-    rejections: int = 3
-    """How many answers that `Validate` rejects are paid for before the request is reported."""
-    give_up_after: int = 20
-    """So many requests failing one after another, none succeeding between, end the batch."""
+    ``asked`` counts the answers that this run paid for, rejected ones included.
+    """
 
-    def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.base_url)
-            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            sound = False
-        if not sound:
-            raise GreamError("base_url is no http(s) address such as http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query:
-            raise GreamError("base_url must not hold a user, a password or a query: name the key by api_key_env")
-        for name in ("max_tokens", "concurrency", "timeout", "attempts", "rejections", "give_up_after"):
-            if getattr(self, name) <= 0:
-                raise GreamError(f"{name} is {getattr(self, name)}: it must be above 0")
+    answers: dict[str, str]
+    failures: dict[str, str]
+    asked: int
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What of the settings changes an answer, and so belongs to the hash of a request."""
-        chosen = {"max_tokens": self.max_tokens, "temperature": self.temperature, "top_p": self.top_p, **self.extra}
-        return chosen if self.seed is None else {**chosen, "seed": self.seed}
-
-    def hash(self, request: Request) -> str:
-        return request_hash(self.model, request.messages, self.settings)
-
-    def api_key(self) -> str:
-        """The key, or "" for none; `GreamError` when its variable is not set."""
-        if self.api_key_env is None:
-            return ""
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key:
-            raise GreamError(f"environment variable {self.api_key_env} is not set: put the endpoint's key into it")
-        if not (key.isascii() and key.isprintable()):
-            raise GreamError(f"environment variable {self.api_key_env} holds characters that no key has")
-        return key
+    def cost(self) -> str:
+        return f"{self.asked} answers paid for now, {self.prompt_tokens} prompt and {self.answer_tokens} answer tokens"
 
 
-def endpoint_of(settings: AskSettings) -> Endpoint:
-    """The endpoint that a stage's options name."""
+def check_endpoint(settings: AskSettings) -> None:
+    """`GreamError` unless the settings name a model and an address that can be asked."""
     for name in ("base_url", "model"):
         if not getattr(settings, name):
             raise GreamError(f"an LLM needs --{name.replace('_', '-')}")
-    return Endpoint(**{name: getattr(settings, name) for name in ENDPOINT_KEYS})
+    try:
+        parts = urlsplit(settings.base_url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise GreamError("base_url is no http(s) address such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise GreamError("base_url must not hold a user, a password or a query: name the key by api_key_env")
+
+
+def request_fields(settings: AskSettings) -> dict[str, Any]:
+    """The fields of a request that change its answer, and so belong to its hash."""
+    return {"max_tokens": settings.max_tokens, "temperature": settings.temperature, "top_p": 1.0, **settings.extra}
+
+
+def request_hash(model: str, messages: Sequence[Mapping[str, str]], fields: Mapping[str, Any]) -> str:
+    """What an answer depends on, as 32 hexadecimal digits; the endpoint's address is no part of it.
+
+    >>> request_hash("m", [{"role": "user", "content": "hello"}], {"max_tokens": 5})
+    'b4e109a493cb2c12fdf8fa5ce55f218c'
+    """
+    content = json.dumps([model, [dict(message) for message in messages], dict(fields)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def by_hash(settings: AskSettings, requests: Iterable[Request]) -> dict[str, list[Request]]:
+    """The requests by what they ask, so that equal ones are sent once."""
+    same: dict[str, list[Request]] = {}
+    for request in requests:
+        same.setdefault(request_hash(settings.model, request.messages, request_fields(settings)), []).append(request)
+    return same
+
+
+def api_key(settings: AskSettings) -> str:
+    """The key, or "" for none; `GreamError` when its variable is not set."""
+    if settings.api_key_env is None:
+        return ""
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if not key:
+        raise GreamError(f"environment variable {settings.api_key_env} is not set: put the endpoint's key into it")
+    if not (key.isascii() and key.isprintable()):
+        raise GreamError(f"environment variable {settings.api_key_env} holds characters that no key has")
+    return key

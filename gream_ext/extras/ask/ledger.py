@@ -1,76 +1,54 @@
-"""The ledger of an LLM batch: every answer that came back, one JSON line each, never lost and never paid twice."""
+"""The ledger of an LLM batch: every answer that came back, one JSON line each, never lost and never paid twice.
+
+Each line has ``hash`` (of `request_hash`), ``key`` (the caller's name for the request), ``text``, and ``rejected``
+(why the answer was not good enough, or null).
+"""
 
 import fcntl
-import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gream_ext.errors import GreamError
+from gream_ext.extras.ask.endpoint import Request, Validate
 
-
-def request_hash(model: str, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> str:
-    """What an answer depends on, as 32 hexadecimal digits; the endpoint's address is no part of it.
-
-    >>> request_hash("m", [{"role": "user", "content": "hello"}], {"max_tokens": 5})
-    'b4e109a493cb2c12fdf8fa5ce55f218c'
-    """
-    content = json.dumps([model, [dict(message) for message in messages], dict(settings)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
+Lines = dict[str, list[dict[str, Any]]]
+"""The lines of each request hash, oldest first."""
 
 
 class Ledger:
-    """An append-only file of answers, held by one process at a time.
+    """An append-only file of answers; `open_ledger` opens it."""
 
-    Use it as a context manager. A last line that was torn by kill -9 or a full disk is cut off
-    when the file is opened; a damaged line before it is a `GreamError`. Every line carries
-    ``hash`` (of `request_hash`), ``key`` (the caller's name for the request), ``text``, and
-    ``rejected`` (why the answer was not good enough, or null).
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._file: BinaryIO | None = None
-        self._answers: dict[str, list[dict[str, Any]]] = {}
-
-    def __enter__(self) -> "Ledger":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as opened:
-            file = opened.enter_context(self.path.open("a+b"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise GreamError(f"{self.path} is in use by another process: wait for it or stop it") from None
-            file.seek(0)
-            content = file.read()
-            lines, length = parse_lines(content, self.path)
-            if length < len(content):
-                file.truncate(length)
-            self._file = file
-            self._closing = opened.pop_all()
-        for line in lines:
-            self._answers.setdefault(line["hash"], []).append(line)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._closing.close()
-        self._file = None
-
-    def answers(self, request: str) -> Sequence[Mapping[str, Any]]:
-        """The lines of a request hash, oldest first."""
-        return self._answers.get(request, ())
+    def __init__(self, path: Path, file: BinaryIO, lines: Lines):
+        self.path, self._file, self.lines = path, file, lines
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one answer and wait until the disk has it."""
-        if self._file is None:
-            raise ValueError("the ledger is not open")
         self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._answers.setdefault(line["hash"], []).append(dict(line))
+        self.lines.setdefault(line["hash"], []).append(dict(line))
+
+
+@contextmanager
+def open_ledger(path: Path) -> Iterator[Ledger]:
+    """The ledger, held by one process at a time. A last line that a power cut tore is cut off.
+
+    `GreamError`: another process holds it, or a line before the last one is damaged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise GreamError(f"{path} is in use by another process: wait for it or stop it") from None
+        file.seek(0)
+        lines, length = parse_lines(file.read(), path)
+        file.truncate(length)
+        yield Ledger(path, file, by_request(lines))
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
@@ -78,13 +56,18 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
     return parse_lines(path.read_bytes(), path)[0] if path.exists() else []
 
 
+def by_request(lines: Iterable[dict[str, Any]]) -> Lines:
+    found: Lines = {}
+    for line in lines:
+        found.setdefault(line["hash"], []).append(line)
+    return found
+
+
 def parse_lines(content: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
     """The good lines of a ledger and how many bytes they take: what follows is a torn last line."""
     lines, length = [], 0
     rows = content.split(b"\n")
-    for number, row in enumerate(rows, start=1):
-        if number == len(rows):  # after the last line break: nothing, or a line that was torn
-            break
+    for number, row in enumerate(rows[:-1], start=1):
         try:
             line = json.loads(row)
             if not isinstance(line, dict) or not {"hash", "key", "text"} <= line.keys():
@@ -96,3 +79,11 @@ def parse_lines(content: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
         lines.append(line)
         length += len(row) + 1
     return lines, length
+
+
+def accepted(lines: Lines, known: str, request: Request, validate: Validate) -> str | None:
+    """The newest answer to the request of hash ``known`` that is good enough by today's rule."""
+    for line in reversed(lines.get(known, ())):
+        if not line.get("cut") and validate(request, line["text"]) is None:
+            return str(line["text"])
+    return None

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.prompts import SEPARATOR
-from gream_ext.corpus.reasoning import Malformed, Reasoning
-from gream_ext.corpus.tasks.base import shortened
-from gream_ext.corpus.teacher import Answer, Question
-from gream_ext.corpus.validate import MAX_WORDS, answer_fault
+from gream_ext.corpus.reasoning import MAX_WORDS, Malformed, Reasoning
+from gream_ext.corpus.source import shortened
+from gream_ext.corpus.teacher import Answer, Question, answer_fault
 from gream_ext.corpus.words import PRODUCT, Words, words_of
-from gream_ext.extras.ask import Endpoint, Estimate, Request, Validate, ask, estimate
 from gream_ext.extras.ask.answers import Template, common_fault, read_template, request_of, without_thinking
-from gream_ext.extras.ask.endpoint import endpoint_of
-from gream_ext.extras.ask.ledger import read_ledger
+from gream_ext.extras.ask.batch import Estimate, ask, estimate
+from gream_ext.extras.ask.endpoint import Request, Validate, by_hash, check_endpoint
+from gream_ext.extras.ask.ledger import by_request, read_ledger
 from gream_ext.workspace import Workspace
 
 SLOTS = ("history", "target", "label", "max_words")
@@ -42,7 +42,7 @@ class LlmTeacher:
     """One endpoint and how it is asked; ``name`` stands in the data, never in the training text."""
 
     name: str
-    endpoint: Endpoint
+    settings: AskSettings
     template: Template
     ledger: Path
     max_words: int = MAX_WORDS
@@ -54,17 +54,17 @@ class LlmTeacher:
         """For each question in order: its answers that were rejected, then the good one if there is one."""
         known = {str(question.number): question for question in questions}
         requests = [self.request(question) for question in known.values()]
-        outcome = ask(self.endpoint, requests, self.ledger, self._check(known), f"corpus reason, {self.name}")
-        written: dict[str, list[str]] = {}
-        for line in read_ledger(self.ledger):
-            written.setdefault(line["hash"], []).append(line["text"])
-        for request in requests:
-            kept = outcome.answers.get(request.key)
-            texts = [text for text in written.get(self.endpoint.hash(request), ()) if text != kept]
-            for text in texts:
-                yield self._answer(text, known[request.key], "cut: longer than max_tokens, or not good enough before")
+        outcome = ask(self.settings, requests, self.ledger, self._check(known), f"corpus reason, {self.name}")
+        written = by_request(read_ledger(self.ledger))
+        hashes = {one.key: at for at, same in by_hash(self.settings, requests).items() for one in same}
+        for key, question in known.items():
+            kept = outcome.answers.get(key)
+            for line in written.get(hashes[key], ()):
+                if line["text"] != kept:
+                    why = "cut: longer than max_tokens, or not good enough before"
+                    yield self._answer(line["text"], question, why)
             if kept is not None:
-                yield self._answer(kept, known[request.key])
+                yield self._answer(kept, question)
 
     def _answer(self, text: str, question: Question, otherwise: str | None = None) -> Answer:
         """An answer in the form of the training text, with its fault; ``otherwise`` if none is found."""
@@ -72,9 +72,8 @@ class LlmTeacher:
             shown = read_answer(text, question).render(self.words)
         except Malformed as error:
             return Answer(question, text, self.name, str(error))
-        return Answer(
-            question, shown, self.name, answer_fault(shown, question, self.max_words, self.words) or otherwise
-        )
+        fault = answer_fault(shown, question, self.max_words, self.words)
+        return Answer(question, shown, self.name, fault or otherwise)
 
     def request(self, question: Question) -> Request:
         """What the LLM is asked."""
@@ -92,7 +91,7 @@ class LlmTeacher:
         """What asking would take; sends nothing."""
         known = {str(question.number): question for question in questions}
         requests = [self.request(question) for question in known.values()]
-        return estimate(self.endpoint, requests, self.ledger, self._check(known))
+        return estimate(self.settings, requests, self.ledger, self._check(known))
 
     def _check(self, known: Mapping[str, Question]) -> Validate:
         """The check of each answer as it comes in: what fails is asked for again."""
@@ -101,9 +100,10 @@ class LlmTeacher:
 
 def llm_teacher(name: str, settings: Any, workspace: Workspace) -> LlmTeacher:
     """The teacher at the endpoint that ``ReasonSettings`` name, with the workspace's ledger."""
+    check_endpoint(settings)
     template = read_template("teacher.txt", settings.template, SLOTS, needed=("history", "target", "label"))
     ledger, words = workspace.path("reason.ledger.jsonl"), words_of(settings.domain)
-    return LlmTeacher(name, endpoint_of(settings), template, ledger, settings.max_words, words)
+    return LlmTeacher(name, settings, template, ledger, settings.max_words, words)
 
 
 def described(item: Item, words: int) -> str:

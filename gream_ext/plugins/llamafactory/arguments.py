@@ -1,18 +1,19 @@
 """LLaMA-Factory's arguments with our keys among them, checked together before any work."""
 
-import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory import internals
 from gream_ext.plugins.llamafactory.keys import CurriculumKeys, dataset_kinds, refuse, refuse_unknown
+from gream_ext.plugins.llamafactory.log import remove_unfinished_checkpoints
+from gream_ext.workspace import Workspace
 
 
 def with_our_keys(theirs: type) -> type:
@@ -43,15 +44,35 @@ def _checked(parsed: tuple[Any, ...]) -> tuple[Any, ...]:
     for one in parsed:
         if hasattr(one, "__dict__"):
             arguments.update(vars(one))
-    if arguments.get("gream_curriculum") and arguments.get("do_train"):
+    curriculum, validation = arguments.get("gream_curriculum"), arguments.get("gream_validate_users")
+    if arguments.get("do_train") and (curriculum or validation):
         for problem in internals.problems():
             raise GreamError(problem)
+        remove_unfinished_checkpoints(Path(arguments["output_dir"]))
+    if arguments.get("do_train") and validation:
+        keys = next(one for one in parsed if isinstance(one, CurriculumKeys))
+        vars(keys)["gream_workspace"] = _workspace(arguments)
+    if arguments.get("do_train") and curriculum:
         refuse(arguments)
         if arguments.get("packing") and arguments["cutoff_len"] % 8 != 7:  # packing has taken 1 off
             raise GreamError("packing needs a cutoff_len that is a multiple of 8: LLaMA-Factory pads packs to one")
         _refuse_datasets(arguments)
-        _remove_unfinished_checkpoints(Path(arguments["output_dir"]))
     return parsed
+
+
+def _workspace(arguments: Mapping[str, Any]) -> str:
+    """The folder of the workspace whose validation users are asked, around the corpus that is trained."""
+    shared_out = is_deepspeed_zero3_enabled() or arguments["fsdp"] or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if arguments["stage"] != "sft" or shared_out:
+        raise GreamError(
+            "gream_validate_users asks the whole model in every process: it needs stage: sft, and neither fsdp nor "
+            "ZeRO-3"
+        )
+    workspace = Workspace(Path(str(arguments["dataset_dir"])).resolve().parent)
+    for path in (workspace.interactions, workspace.item_index):
+        if not path.exists():
+            raise GreamError(f"gream_validate_users: dataset_dir is not the corpus of a workspace: no {path}")
+    return str(workspace.root)
 
 
 def _refuse_datasets(arguments: Mapping[str, Any]) -> None:
@@ -62,29 +83,3 @@ def _refuse_datasets(arguments: Mapping[str, Any]) -> None:
     except ValueError:  # no such file, no such data set: LLaMA-Factory says so itself, or reads tokenized_path
         return
     dataset_kinds(dict(zip(names, map(vars, entries), strict=True)), arguments["gream_general_share"])
-
-
-def _remove_unfinished_checkpoints(output_dir: Path) -> None:
-    """Remove checkpoints that a kill left half written; LLaMA-Factory would resume from the newest of them.
-
-    The trainer writes its state last. Renaming is atomic, so every process of this run sees them gone.
-    """
-    for checkpoint in output_dir.glob("checkpoint-*"):
-        if not checkpoint.name.removeprefix("checkpoint-").isdigit() or _finished(checkpoint):
-            continue
-        aside = checkpoint.with_name(f".unfinished-{checkpoint.name}-{os.getpid()}")
-        try:
-            checkpoint.rename(aside)
-        except FileNotFoundError:  # another process of this run was faster
-            continue
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _finished(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_bytes())
-    except FileNotFoundError:
-        return not checkpoint.exists()
-    except ValueError:
-        return False
-    return True

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from gream_ext.curriculum import FILLED, Curriculum
-from gream_ext.pipeline.shipped import find_recipe
 from gream_ext.plugins.llamafactory import export, plan
 from gream_ext.plugins.llamafactory.recipe import read_order
 from gream_ext.plugins.llamafactory.shares import drawn
 from gream_ext.plugins.llamafactory.stages import CHOSEN, PlanSettings
+from gream_ext.plugins.recipes import find_recipe
 from gream_ext.workspace import Workspace, write_json
 
 

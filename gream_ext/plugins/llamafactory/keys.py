@@ -7,7 +7,7 @@ LLaMA-Factory's arguments (`arguments`), the reader of recipes (`recipe`) and th
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from gream_ext.curriculum import ALIGN, REASON, CurriculumSettings
 from gream_ext.errors import GreamError
@@ -24,7 +24,7 @@ WHOLE: Rule = ("a whole number, 0 or more", is_whole)
 NUMBER: Rule = ("a number, 0 or more", is_number)
 PART: Rule = ("a number above 0 and at most 1", lambda value: is_number(value) and 0 < value <= 1)
 BELOW_ONE: Rule = ("a number, 0 or more and below 1", lambda value: is_number(value) and value < 1)
-SEED: Rule = (WHOLE[0], lambda value: value is None or is_whole(value))
+OPTIONAL: Rule = (WHOLE[0], lambda value: value is None or is_whole(value))
 
 
 def _either(*values: str) -> Rule:
@@ -63,11 +63,24 @@ class CurriculumKeys:
     gream_sort_rows: Annotated[bool, SWITCH] = _key(
         True, "Sort the rows of a step from short to long: less padding, the same gradient."
     )
-    gream_seed: Annotated[int | None, SEED] = _key(None, "Seed of the order; by default data_seed, or else seed.")
+    gream_seed: Annotated[int | None, OPTIONAL] = _key(None, "Seed of the order; by default data_seed, or else seed.")
+    gream_validate_users: Annotated[int, WHOLE] = _key(
+        0, "Measure Recall@10 in direct mode on so many validation users, and keep the best model. 0: do not."
+    )
+    gream_validate_steps: Annotated[int | None, OPTIONAL] = _key(
+        None, "Steps between two measurements; by default a tenth of all. The last step is always measured."
+    )
+    gream_validate_patience: Annotated[int, WHOLE] = _key(
+        0, "End the training after so many measurements in a row without a better one. 0: never."
+    )
+
+    gream_workspace: ClassVar[str] = ""
+    """No key: `arguments` says here whose validation users are asked."""
 
     def __post_init__(self) -> None:
-        for key, hint in get_type_hints(CurriculumKeys, include_extras=True).items():
-            wanted, right = hint.__metadata__[0]
+        hints = get_type_hints(CurriculumKeys, include_extras=True)
+        for key in (one.name for one in fields(CurriculumKeys)):
+            wanted, right = hints[key].__metadata__[0]
             demand(key, getattr(self, key), right(getattr(self, key)), wanted)
 
     def order(

@@ -10,7 +10,10 @@ rows are what was really trained, over all processes; ``loss`` is what the train
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,10 @@ from gream_ext.workspace import whole
 
 LOG_NAME = "curriculum_log.jsonl"
 PLAN_NAME = "curriculum.json"
+BEST = "gream_best/trained.safetensors"
+"""Within the output folder: the weights of the best measurement on validation users, its figures as metadata."""
+MEASURED = ("gream/recall_at_10", "gream/ndcg_at_10")
+"""What the trainer's log calls them."""
 
 
 def read_log(output_dir: Path) -> list[dict[str, Any]]:
@@ -46,6 +53,21 @@ def append_log(output_dir: Path, records: Iterable[Mapping[str, Any]]) -> None:
         log.write("".join(map(_line, records)))
 
 
+def remove_unfinished_checkpoints(output_dir: Path) -> None:
+    """Remove checkpoints that a kill left half written; LLaMA-Factory would resume from the newest of them.
+
+    The trainer writes its state last. Renaming is atomic, so every process of this run sees them gone.
+    """
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            aside = checkpoint.with_name(f".unfinished-{checkpoint.name}-{os.getpid()}")
+            with suppress(FileNotFoundError):  # another process of this run was faster
+                checkpoint.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
+
+
 def tracked(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What trackers are told of some steps: means of what there is, the share of reasoning rows, the epoch.
 
@@ -65,6 +87,11 @@ def tracked(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "gream/reason_share": reason / max(1, reason + sum(one["align_rows"] for one in records)),
         "gream/epoch": records[-1]["epoch"],
     }
+
+
+def measured(entry: Mapping[str, float]) -> str:
+    """``recall@10 0.1234, ndcg@10 0.0567``."""
+    return ", ".join(f"{name.removeprefix('gream/').replace('_at_', '@')} {entry[name]:.4f}" for name in MEASURED)
 
 
 def _line(record: Mapping[str, Any]) -> str:

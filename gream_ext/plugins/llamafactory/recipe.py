@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gream_ext.curriculum import CurriculumSettings
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory.keys import PREFIX, CurriculumKeys, refuse, refuse_unknown
+from gream_ext.plugins.recipes import recipe_keys
 
 DEFAULTS: Mapping[str, Any] = {
     "dataset": "align,reason",
@@ -34,13 +33,7 @@ class Order:
 
 def read_order(recipe: Path, overrides: Mapping[str, Any], processes: int) -> Order:
     """The order that ``recipe`` with ``overrides`` trains in on so many processes; `GreamError` for a broken one."""
-    try:
-        read = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise GreamError(f"{recipe} is no readable YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(read, dict):
-        raise GreamError(f"{recipe} is no YAML mapping")
-    given = {**DEFAULTS, **read, **overrides}
+    given = {**DEFAULTS, **recipe_keys(recipe, overrides)}
     try:
         refuse_unknown(given)
         keys = CurriculumKeys(**{key: value for key, value in given.items() if str(key).startswith(PREFIX)})

@@ -14,7 +14,8 @@ from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory.log import PLAN_NAME, append_log, start_log, tracked
 from gream_ext.plugins.llamafactory.rows import COUNTS, EPOCH, KIND, LENGTH, row_tags
 from gream_ext.plugins.llamafactory.shares import drawn
-from gream_ext.workspace import read_json, write_json
+from gream_ext.plugins.llamafactory.validation import Validation
+from gream_ext.workspace import Workspace, read_json, write_json
 
 FLUSH_STEPS = 50
 """So many steps are gathered over the processes at once, to spare a synchronisation in each."""
@@ -24,6 +25,11 @@ class CurriculumTrainer(CustomSeq2SeqTrainer):
     """Trains as its parent does, in the order of the curriculum if ``gream_curriculum`` is on."""
 
     curriculum_run: "CurriculumRun | None" = None
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.args.do_train and getattr(self.finetuning_args, "gream_validate_users", 0):
+            self.add_callback(Validation(self, Workspace(self.finetuning_args.gream_workspace)))
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         if not getattr(self.finetuning_args, "gream_curriculum", False):

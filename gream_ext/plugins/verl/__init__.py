@@ -3,7 +3,7 @@
 `gream_ext.plugins.verl.entry` is what verl loads; importing this package alone does nothing.
 """
 
-from gream_ext.plugins.recipes_path import recipes_folder
+from gream_ext.plugins.recipes import recipes_folder
 from gream_ext.plugins.verl import internals, logs
 
 failures: dict[str, str] = {}
