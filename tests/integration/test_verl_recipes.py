@@ -317,6 +317,8 @@ def test_recipes_about_the_members_of_a_group(composed, tmp_path):
         recipe.check(config)
     with pytest.raises(GreamError, match=r"needs algorithm\.adv_estimator=srpo, which counts anchors apart"):
         recipe.check(composed("grpo_residual", "cpu", "anchored"))
+    with pytest.raises(GreamError, match=r"rollout\.n must be .* from 3 on \(a group and its anchor\), not 2"):
+        recipe.check(composed("srpo", "cpu", "anchored", **{"actor_rollout_ref.rollout.n": 2}))
     write_prompts(tmp_path / "rl" / "train.parquet", "reason")
     recipe.check(composed("srpo", "cpu", "anchored"))
     with pytest.raises(GreamError, match=r"data\.train_files: no prompt is of the mode direct; `gream corpus rl"):
