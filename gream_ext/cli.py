@@ -6,7 +6,6 @@ Naming the stages imports none of them; a sub-command imports its own module.
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import io
 import logging
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gream_ext import __version__
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, did_you_mean
 from gream_ext.pipeline.settings import Kind, build, default_of, is_required, kinds
 from gream_ext.pipeline.table import TABLE
 from gream_ext.stage import Stage
@@ -98,9 +97,7 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
         raise SystemExit(0)
     if group:
         raise GreamError(f"`gream {words[0]}` needs one of: {', '.join(name.split()[1] for name in group)}")
-    near = difflib.get_close_matches(words[0], TABLE, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "`gream --help` lists what there is"
-    raise GreamError(f"unknown command {words[0]!r}: {hint}")
+    raise GreamError(f"unknown command {words[0]!r}: {did_you_mean(words[0], TABLE)}")
 
 
 def overview(group: str = "") -> str:

@@ -1,4 +1,8 @@
-"""The one exception that is meant for the user's eyes."""
+"""The error that users see."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
 
 
 class GreamError(Exception):
@@ -6,3 +10,10 @@ class GreamError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """What to say of a word that is not known: the nearest that is, or all that are."""
+    names = list(known)
+    near = difflib.get_close_matches(str(word), names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"

@@ -66,8 +66,32 @@ REVIEWS = Schema(
 ITEM_INDEX = Schema("item_index", 1, {"item_id": "String", "codes": "List(Int32)"})
 
 
+class _File:
+    """A file of a run by its parts below the workspace's folder."""
+
+    def __init__(self, *parts: str):
+        self.parts = parts
+
+    def __get__(self, workspace: "Workspace", owner: type) -> Path:
+        return workspace.root.joinpath(*self.parts)
+
+
 class Workspace:
     """Paths of one run. Makes no folder until something is written."""
+
+    interactions = _File("interactions.parquet")
+    items = _File("items.parquet")
+    reviews = _File("reviews.parquet")  # those that stand in the composite texts, where the source has reviews
+    statistics = _File("statistics.json")
+    enriched = _File("enriched.jsonl")  # the ledger of the enrichment: one JSON line an item
+    embeddings = _File("embeddings.npy")  # float32 [items, width], rows in the order of `items`
+    item_index = _File("item_index.parquet")
+    codebooks = _File("codebooks.safetensors")
+    corpus = _File("corpus")  # the folder that LLaMA-Factory gets as ``dataset_dir``
+    align = _File("corpus", "align.jsonl")
+    reason = _File("corpus", "reason.jsonl")
+    rl_train = _File("rl", "train.parquet")
+    rl_valid = _File("rl", "valid.parquet")
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -77,62 +101,6 @@ class Workspace:
 
     def path(self, *parts: str) -> Path:
         return self.root.joinpath(*parts)
-
-    @property
-    def interactions(self) -> Path:
-        return self.path("interactions.parquet")
-
-    @property
-    def items(self) -> Path:
-        return self.path("items.parquet")
-
-    @property
-    def reviews(self) -> Path:
-        """The reviews that stand in the composite texts, where the source has reviews."""
-        return self.path("reviews.parquet")
-
-    @property
-    def statistics(self) -> Path:
-        return self.path("statistics.json")
-
-    @property
-    def enriched(self) -> Path:
-        """The ledger of the enrichment: one JSON line an item."""
-        return self.path("enriched.jsonl")
-
-    @property
-    def embeddings(self) -> Path:
-        """float32 [items, width], rows in the order of `items`."""
-        return self.path("embeddings.npy")
-
-    @property
-    def item_index(self) -> Path:
-        return self.path("item_index.parquet")
-
-    @property
-    def codebooks(self) -> Path:
-        return self.path("codebooks.safetensors")
-
-    @property
-    def corpus(self) -> Path:
-        """The folder that LLaMA-Factory gets as ``dataset_dir``."""
-        return self.path("corpus")
-
-    @property
-    def align(self) -> Path:
-        return self.corpus / "align.jsonl"
-
-    @property
-    def reason(self) -> Path:
-        return self.corpus / "reason.jsonl"
-
-    @property
-    def rl_train(self) -> Path:
-        return self.path("rl", "train.parquet")
-
-    @property
-    def rl_valid(self) -> Path:
-        return self.path("rl", "valid.parquet")
 
     def model(self, name: str) -> Path:
         """The folder of a model: ``base_model``, ``sft``, ``srpo``."""

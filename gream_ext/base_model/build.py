@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from gream_ext import __version__
 from gream_ext.base_model.chat_format import can_compare, compare
@@ -50,6 +51,7 @@ def write_base_model(
     ``settings`` are told in the record; ``template`` is LLaMA-Factory's that is to train the model, None the one that
     fits; ``dtype`` the number format on disk.
     """
+    logging.disable_progress_bar()
     index = ItemIndex.load(workspace.item_index)
     texts = item_texts(workspace, index)
     counts = extend(model, tokenizer, index, texts, new.how, new.seed, new.equal_length)

@@ -39,8 +39,8 @@ def read_format(folder: Path) -> ModelFormat:
         raise GreamError(f"{folder} is no model folder (it has no config.json): train or name a model first")
     if not path.exists():
         raise GreamError(
-            f"{path} is missing, which says how the model is asked: `gream upgrade` writes it for a workspace of an "
-            "earlier version, and for a model that LLaMA-Factory or Verl trained without `gream`"
+            f"{path} is missing, which says how the model is asked: `gream upgrade` writes it for a model that "
+            "LLaMA-Factory or Verl trained without `gream`"
         )
     found = read_json(path, "upgrade")
     if found.get("kind") != KIND or found.get("version") != VERSION:

@@ -51,7 +51,7 @@ class LanguageModel:
     def __init__(self, model: "PreTrainedModel", traits: Traits | None = None):
         given: Any = model
         # LoRA layers stand inside the model they adapt.
-        whole = given.get_base_model() if hasattr(given, "peft_config") else given
+        whole = given.get_base_model() if hasattr(given, "get_base_model") else given
         self.model: PreTrainedModel = whole
         self.head: Any = whole.get_output_embeddings()
         self.device = self.model.device

@@ -1,6 +1,6 @@
-"""What a model is compared with: most popular, first-order Markov, and a model of another workspace.
+"""What a model is compared with: most popular, first-order Markov, co-occurrence, and a model of another workspace.
 
-The first two are fitted on training interactions and nothing else. All leave the files that `evaluate` leaves.
+The first three are fitted on training interactions and nothing else. All leave the files that `evaluate` leaves.
 """
 
 from collections import Counter, defaultdict
@@ -9,13 +9,16 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from gream_ext.data.co_occurrence import pair_counts
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import files, ranked_rows, read_evaluation, stem, write_evaluation
 from gream_ext.evaluation.protocol import impossible_targets, summarise, summary_line
 from gream_ext.evaluation.stages import BaselinesSettings, BringSettings
+from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, read_json
 
@@ -65,16 +68,34 @@ def markov_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str
     return rank
 
 
+def co_occurrence_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> Ranker:
+    """What stood near the history's latest items in training, as `CoOccurrence` counts it; ties by popularity."""
+    order = list(popularity(histories, item_ids))
+    row = {item: number for number, item in enumerate(order)}
+
+    def rows(history: Iterable[str]) -> list[int]:
+        return [row[item] for item in history if item in row]
+
+    counted = CoOccurrence(pair_counts(map(rows, histories.values()), len(row)), weight=1.0)
+
+    def rank(history: Sequence[str], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
+        mass = counted.prior([rows(history)]).masses[0]
+        best = np.argsort(-mass, kind="stable")
+        return _first(((order[number], float(mass[number])) for number in best), excluded, count)
+
+    return rank
+
+
 def _first(scored: Iterable[tuple[str, float]], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
     excluded = frozenset(excluded)
     return list(islice((one for one in scored if one[0] not in excluded), count))
 
 
-RANKERS = {"popular": popular_ranker, "markov": markov_ranker}
+RANKERS = {"popular": popular_ranker, "markov": markov_ranker, "co-occurrence": co_occurrence_ranker}
 
 
 def measure_simple(workspace: Workspace, settings: BaselinesSettings) -> None:
-    """Fit, ask and measure most popular and Markov, with seen items allowed and excluded."""
+    """Fit, ask and measure `RANKERS`, with seen items allowed and excluded."""
     item_ids = ItemIndex.load(workspace.item_index).item_ids
     histories, cases = training_histories(workspace), evaluation_cases(workspace, settings.split)
     popular = popular_items(histories, item_ids)

@@ -16,7 +16,7 @@ from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
 
 BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
-SIMPLE = ("popular", "markov")
+SIMPLE = ("popular", "markov", "co-occurrence")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from gream_ext.base_model.model_format import ModelFormat, read_format, write_format
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.errors import GreamError
@@ -58,30 +60,26 @@ def run(workspace: Workspace, settings: RlSettings) -> None:
     for key in settings.overrides:
         if key.lstrip("+~") in OURS:
             raise GreamError(f"rl: {key!r} cannot be overridden: it belongs to the workspace")
-    for path, command in (
-        (workspace.rl_train, "corpus rl"),
-        (workspace.rl_valid, "corpus rl"),
-        (workspace.model("sft"), "sft"),
-    ):
+    prompts = workspace.rl_train, workspace.rl_valid
+    for path in (*prompts, workspace.model("sft")):
         if not path.exists():
-            raise GreamError(f"{path} is missing: run `gream {command}` first")
+            raise GreamError(f"{path} is missing: run `gream {'corpus rl' if path in prompts else 'sft'}` first")
     how = read_format(workspace.model("sft"))
-    check_prompts(workspace.rl_train, how)
-    check_prompts(workspace.rl_valid, how)
+    for path in prompts:
+        check_prompts(path, how)
     folder = workspace.path("rl", "checkpoints")
     if not open_attempt(folder, identity(settings, _reads(workspace, settings))):
         words = training_command(workspace, settings)
         launch(words, name="rl", workspace=workspace, progress=read_progress, phase="starting Ray and Verl")
         mark_trained(folder)
     merge(workspace, folder, how)
-    join_metrics(_metrics(workspace))
+    rl_metrics.join(_metrics(workspace))
     shutil.rmtree(folder)
+    print(f"rl: the model is {workspace.model('srpo')}")
 
 
 def check_prompts(path: Path, how: ModelFormat) -> None:
     """`GreamError` where the prompts ask in another way than the start model was trained with."""
-    import polars as pl
-
     written = json.loads(pl.read_parquet_metadata(path).get("gream", "{}")).get("prompts")
     if written is None:
         return  # prompts of somebody else's
@@ -148,14 +146,6 @@ def merge(workspace: Workspace, folder: Path, how: ModelFormat) -> None:
         merger = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", *places]
         launch(merger, name="rl-merge", workspace=workspace)
         write_format(draft, replace(how, versions=versions()))
-
-
-def join_metrics(path: Path) -> None:
-    """The metrics of all attempts in one file: Verl's logger begins its file anew each time it starts."""
-    rows = rl_metrics.read(path)
-    with whole(path) as draft:
-        draft.write_text("".join(json.dumps({"step": row.pop("step"), "data": row}) + "\n" for row in rows))
-    rl_metrics.earlier(path).unlink(missing_ok=True)
 
 
 def _metrics(workspace: Workspace) -> Path:

@@ -5,7 +5,6 @@ The type of a field says what it accepts: ``str``, ``int``, ``float``, ``bool``,
 """
 
 import dataclasses
-import difflib
 import math
 import re
 import types
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, did_you_mean
 from gream_ext.stage import Bounds
 
 WORDS: dict[Any, str] = {
@@ -171,9 +170,7 @@ def build(settings: type, values: Mapping[str, Any], where: str) -> Any:
     fields = kinds(settings)
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(fields) or 'none'}"
-            raise GreamError(f"{where}: unknown setting {key!r}; {hint}")
+            raise GreamError(f"{where}: unknown setting {key!r}; {did_you_mean(key, fields)}")
     for name, (field, _) in fields.items():
         if is_required(field) and name not in values:
             raise GreamError(f"{where}: {name!r} must be given ({field.metadata.get('help', '')})")

@@ -13,7 +13,7 @@ from gream_ext.corpus.prompt_settings import read_prompt_settings
 from gream_ext.errors import GreamError
 from gream_ext.pipeline.launch import launch
 from gream_ext.pipeline.record import ATTEMPT, TRAINED, versions
-from gream_ext.plugins.llamafactory.log import BEST, MEASURED, measured
+from gream_ext.plugins.llamafactory.log import BEST, MEASURED, measured, remove_unfinished_checkpoints
 from gream_ext.workspace import Workspace, whole
 
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
@@ -48,9 +48,7 @@ def how_to_ask(workspace: Workspace, keys: Mapping[str, Any]) -> Callable[[Path]
 
 def drop_unfinished(folder: Path) -> None:
     """Remove checkpoints that were being written when the last attempt was killed, and a model without its end."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / "trainer_state.json").exists():  # the last file of a checkpoint
-            shutil.rmtree(checkpoint)
+    remove_unfinished_checkpoints(folder)
     for weights in (*folder.glob("*.safetensors"), *folder.glob("*.bin")):
         weights.unlink()
 

@@ -1,10 +1,9 @@
 """Which module declares which stage: a static table, so that naming the stages imports none of them."""
 
-import difflib
 import importlib
 from dataclasses import dataclass
 
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, did_you_mean
 from gream_ext.stage import Stage
 
 
@@ -30,10 +29,10 @@ TABLE = {
     "embed": Entry("gream_ext.items.stages:EMBED", "turn item texts into vectors"),
     "index build": Entry("gream_ext.items.stages:BUILD", "cluster the vectors into item identifiers"),
     "index add": Entry("gream_ext.items.stages:ADD", "give new items identifiers; the old ones keep theirs"),
-    "index report": Entry("gream_ext.extras.report.index_report", "measure how good the item index is"),
+    "index report": Entry("gream_ext.extras.report.stages:INDEX", "measure how good the item index is"),
     "base-model": Entry("gream_ext.base_model.stages", "make the model that knows the identifier tokens"),
     "base-model compare": Entry(
-        "gream_ext.extras.inspect.initialisations", "measure how soon each initialisation of the new tokens learns"
+        "gream_ext.extras.inspect.stages:COMPARE", "measure how soon each initialisation of the new tokens learns"
     ),
     "corpus preferences": Entry(
         "gream_ext.extras.ask.stages:PREFERENCES", "let an LLM tell users' preferences and write search queries"
@@ -62,7 +61,7 @@ TABLE = {
     "serve": Entry("gream_ext.extras.serve.stages", "recommend over HTTP"),
     "export": Entry("gream_ext.inference.stages:EXPORT", "write a folder that works on another machine"),
     "doctor": Entry("gream_ext.plugins.doctor", "check the frameworks and our registrations in them"),
-    "upgrade": Entry("gream_ext.pipeline.upgrade", "bring a workspace of an earlier version up to date"),
+    "upgrade": Entry("gream_ext.pipeline.upgrade", "say how models are asked that were trained without gream"),
     "run": Entry("gream_ext.pipeline.run", "run the stages of a pipeline file"),
 }
 
@@ -74,7 +73,5 @@ def find(name: str) -> Entry:
         GreamError: if there is none; the message names the nearest.
     """
     if name not in TABLE:
-        near = difflib.get_close_matches(name, TABLE, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(TABLE)}"
-        raise GreamError(f"unknown stage {name!r}: {hint}")
+        raise GreamError(f"unknown stage {name!r}: {did_you_mean(name, TABLE)}")
     return TABLE[name]

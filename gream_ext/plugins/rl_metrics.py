@@ -6,9 +6,10 @@ run starts. `keep_earlier` puts the lines aside before that, `read` puts those o
 
 import itertools
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from gream_ext.drafts import whole
 
 
 def earlier(path: Path) -> Path:
@@ -22,7 +23,7 @@ def keep_earlier(path: Path, resuming: bool) -> None:
     Where it begins anew, what another run left goes into ``metrics.N.jsonl``, N counted from 1: nothing is lost by
     starting, and what is there already is not kept twice.
     """
-    lines = "".join(json.dumps({"step": row.pop("step"), "data": row}) + "\n" for row in read(path))
+    lines = _text(path)
     target = earlier(path)
     if not resuming:
         free = next(number for number in itertools.count(1) if not _of_run(path, number).exists())
@@ -30,11 +31,21 @@ def keep_earlier(path: Path, resuming: bool) -> None:
         if free > 1 and _of_run(path, free - 1).read_text(encoding="utf-8") == lines:
             return
     if lines:
-        draft = path.with_name(f".{path.name}.part")
-        draft.write_text(lines, encoding="utf-8")
-        os.replace(draft, target)
+        with whole(target) as draft:
+            draft.write_text(lines, encoding="utf-8")
     if not resuming:
         earlier(path).unlink(missing_ok=True)  # its lines are in the new file
+
+
+def join(path: Path) -> None:
+    """After a run: the metrics of all its attempts in one file."""
+    with whole(path) as draft:
+        draft.write_text(_text(path), encoding="utf-8")
+    earlier(path).unlink(missing_ok=True)
+
+
+def _text(path: Path) -> str:
+    return "".join(json.dumps({"step": row.pop("step"), "data": row}) + "\n" for row in read(path))
 
 
 def _of_run(path: Path, number: int) -> Path:

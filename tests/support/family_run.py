@@ -1,4 +1,4 @@
-"""One family through base-model, a few steps of gream sft and both modes: the table of docs/base_models.md.
+"""One family through base-model, a few steps of gream sft and both modes: the table of docs/base_models_measured.md.
 
     python -m tests.support.family_run [FAMILY …]
 

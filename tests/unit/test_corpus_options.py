@@ -65,7 +65,7 @@ REASON_OPTIONS = {
 }  # fmt: skip
 RL_OPTIONS = {
     "prompts": 7, "reason_share": 0.1, "valid_users": 3, "system_prompt": "short", "window": 2, "domain": "film",
-    "min_history": 9, "latest": 1, "seed": 1,
+    "min_history": 9, "seed": 1, "latest": 1,
 }  # fmt: skip
 
 

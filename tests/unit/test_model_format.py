@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from gream_ext.base_model.model_format import FILE, ModelFormat, read_format, read_prompts, write_format
-from gream_ext.corpus.prompt_settings import PromptSettings, sidecar
+from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.errors import GreamError
 from gream_ext.hub import model_folder
-from gream_ext.pipeline import rl, sft, upgrade
-from gream_ext.pipeline.record import read_record, record_path, run_stage, why_run
-from gream_ext.workspace import Workspace, read_json, write_json
+from gream_ext.pipeline import rl, upgrade
+from gream_ext.pipeline.record import run_stage
+from gream_ext.workspace import Workspace, write_json
 from tests.support.synthetic import make_workspace
 
 ALIGNED = AlignSettings(max_rows=6, epochs=1, window=7)
@@ -58,89 +58,26 @@ def test_reinforcement_asks_as_the_start_model_was_trained(workspace: Workspace)
         rl.check_prompts(workspace.rl_train, other)
 
 
-def before_version_2(workspace: Workspace) -> None:
-    """The files as an earlier version left them, records included."""
+def test_models_that_were_trained_without_gream_learn_how_they_are_asked(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(upgrade, "can_compare", lambda: False)
+    run_stage(ALIGN, workspace, ALIGNED)
+    run_stage(REASON, workspace, ReasonSettings(rows=8, epochs=1, window=9, system_prompt="short"))
     for name in ("base_model", "sft"):
         workspace.model(name).mkdir()
         (workspace.model(name) / "config.json").write_text("{}")
-    for kind, path in (("align", workspace.align), ("reason", workspace.reason)):
-        sidecar(path).unlink()
-        record = read_json(record_path(workspace, f"corpus {kind}"), "")
-        del record["outputs"][f"corpus/{sidecar(path).name}"], record["settings"]["domain"]
-        write_json(record_path(workspace, f"corpus {kind}"), record)
-
-
-def test_a_workspace_of_an_earlier_version(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from gream_ext.pipeline.record import fingerprint
-
-    monkeypatch.setattr(upgrade, "can_compare", lambda: False)
-    reasoned = ReasonSettings(rows=8, epochs=1, window=9, system_prompt="short")
-    run_stage(ALIGN, workspace, ALIGNED)
-    run_stage(REASON, workspace, reasoned)
-    before_version_2(workspace)
-    trained = {"stage": "sft", "settings": {"recipe": "sft_curriculum", "overrides": {"template": "gemma"}},
-               "versions": {"python": "3.11"}, "seconds": 9.0,
-               "inputs": {name: fingerprint(workspace.path(name)) for name in ("base_model", "corpus/align.jsonl")},
-               "outputs": {"sft": fingerprint(workspace.model("sft"))}}  # fmt: skip
-    write_json(record_path(workspace, "sft"), trained)
+    write_format(workspace.model("base_model"), ModelFormat(template="gemma"))
     with pytest.raises(GreamError, match="is missing, which says how the model is asked: `gream upgrade`"):
         read_format(workspace.model("sft"))
-
     upgrade.run(workspace, upgrade.UpgradeSettings())
-    found = read_format(workspace.model("sft"))
-    assert found == ModelFormat(PromptSettings(7, 9, "short"), "gemma", {"python": "3.11"})
-    assert capsys.readouterr().out.count("upgrade: wrote") == 4
-    assert why_run(ALIGN, workspace, ALIGNED) is None and why_run(REASON, workspace, reasoned) is None
-    record = read_record(workspace, "sft")
-    assert record is not None and record["outputs"]["sft"] == fingerprint(workspace.model("sft")), "not trained again"
-    assert record["inputs"]["base_model"] == fingerprint(workspace.model("base_model"))
+    assert read_format(workspace.model("sft")) == ModelFormat(PromptSettings(7, 9, "short"), "gemma")
+    assert capsys.readouterr().out == f"upgrade: wrote {workspace.model('sft') / FILE}\n"
     upgrade.run(workspace, upgrade.UpgradeSettings())
     assert "needs nothing" in capsys.readouterr().out
-
-    record_path(workspace, "corpus align").unlink()
-    sidecar(workspace.align).unlink()
-    with pytest.raises(GreamError, match=r"nothing else says how align\.jsonl asks: run `gream corpus align` again"):
-        upgrade.run(workspace, upgrade.UpgradeSettings())
-
-
-@pytest.mark.parametrize("changed", [False, True])
-def test_nothing_of_an_earlier_version_is_trained_again(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, changed: bool
-) -> None:
-    """Its records lack the settings that are new, and SFT's has the whole corpus for an input."""
-    from gream_ext.pipeline.record import fingerprint, fingerprints
-
-    monkeypatch.setattr(upgrade, "can_compare", lambda: False)
-    run_stage(ALIGN, workspace, ALIGNED)
-    run_stage(REASON, workspace, ReasonSettings(rows=8, epochs=1))
-    run_stage(RL, workspace, RlSettings(prompts=5, valid_users=2))
-    before_version_2(workspace)
-    prompts = read_json(record_path(workspace, "corpus rl"), "")
-    prompts["inputs"] = {name: one for name, one in prompts["inputs"].items() if not name.startswith("corpus/")}
-    del prompts["settings"]["domain"]
-    write_json(record_path(workspace, "corpus rl"), prompts)
-    settings = sft.SftSettings(overrides={"template": "gemma"})
-    inputs = fingerprints(sft.STAGE.reads(workspace, settings), workspace, {})
-    inputs = {name: one for name, one in inputs.items() if not name.startswith("corpus/")}
-    trained = {"stage": "sft", "settings": {"recipe": settings.recipe, "overrides": settings.overrides},
-               "inputs": {**inputs, "corpus": fingerprint(workspace.corpus)}, "seconds": 9.0,
-               "outputs": {"sft": fingerprint(workspace.model("sft"))}}  # fmt: skip
-    write_json(record_path(workspace, "sft"), trained)
-    if changed:
-        workspace.align.write_bytes(workspace.align.read_bytes() + b"\n")
-
-    upgrade.run(workspace, upgrade.UpgradeSettings())
-    reasons = [
-        why_run(sft.STAGE, workspace, settings),
-        why_run(ALIGN, workspace, ALIGNED),
-        why_run(RL, workspace, RlSettings(prompts=5, valid_users=2)),
-    ]
-    if changed:
-        assert reasons == ["corpus/align.jsonl is new or changed"] * 2 + [None]
-    else:
-        assert reasons == [None] * 3
+    (workspace.model("sft") / FILE).unlink()
+    upgrade.run(workspace, upgrade.UpgradeSettings(template="llama3"))
+    assert read_format(workspace.model("sft")).template == "llama3"
 
 
 def test_a_name_on_the_hub(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ class Some:
     [
         ({}, r"file: step 2: 'source' must be given \(where from\)"),
         ({"source": "a", "sise": 5}, "file: step 2: unknown setting 'sise'; did you mean 'size'"),
-        ({"source": "a", "zzz": 5}, "it has: source, size, seed"),
+        ({"source": "a", "zzz": 5}, "there are: source, size, seed"),
         ({"source": "a", "size": 7}, "'size' must be one of 5, 6, not 7"),
         ({"source": "a", "seed": -1}, "'seed' must be at least 0, not -1"),
         ({"source": "a", "seeds": [0, -1]}, r"'seeds' must be at least 0, not -1"),

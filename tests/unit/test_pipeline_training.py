@@ -19,6 +19,7 @@ from gream_ext.pipeline.record import identity, mark_trained, open_attempt
 from gream_ext.pipeline.rl import RlSettings, hydra_word
 from gream_ext.pipeline.sft import SftSettings, multiplies_bfloat16, training_command, yaml_word
 from gream_ext.plugins.recipes import find_recipe
+from gream_ext.plugins.rl_metrics import join
 from gream_ext.workspace import Workspace
 
 
@@ -205,7 +206,7 @@ def test_half_written_checkpoints_are_dropped(tmp_path: Path) -> None:
         "log.jsonl",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("{}")
     sft_model.drop_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-5", "log.jsonl"]
 
@@ -251,7 +252,7 @@ def test_metrics_of_all_attempts_become_one_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     (tmp_path / "metrics.earlier.jsonl").write_text('{"step": 1, "data": {"a": 1}}\n{"step": 2, "data": {"a": 2}}\n')
     path.write_text('{"step": 2, "data": {"a": 3}}\n{"step": 3, "data": {"a": 4}}\n{"step": 4, "da')
-    rl.join_metrics(path)
+    join(path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows == [{"step": step, "data": {"a": value}} for step, value in ((1, 1), (2, 3), (3, 4))]
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -1,8 +1,6 @@
 """LLaMA-Factory's arguments with our keys among them, checked together before any work."""
 
-import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory import internals
 from gream_ext.plugins.llamafactory.keys import CurriculumKeys, dataset_kinds, refuse, refuse_unknown
+from gream_ext.plugins.llamafactory.log import remove_unfinished_checkpoints
 from gream_ext.workspace import Workspace
 
 
@@ -49,7 +48,7 @@ def _checked(parsed: tuple[Any, ...]) -> tuple[Any, ...]:
     if arguments.get("do_train") and (curriculum or validation):
         for problem in internals.problems():
             raise GreamError(problem)
-        _remove_unfinished_checkpoints(Path(arguments["output_dir"]))
+        remove_unfinished_checkpoints(Path(arguments["output_dir"]))
     if arguments.get("do_train") and validation:
         keys = next(one for one in parsed if isinstance(one, CurriculumKeys))
         vars(keys)["gream_workspace"] = _workspace(arguments)
@@ -63,7 +62,8 @@ def _checked(parsed: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _workspace(arguments: Mapping[str, Any]) -> str:
     """The folder of the workspace whose validation users are asked, around the corpus that is trained."""
-    if arguments["stage"] != "sft" or is_deepspeed_zero3_enabled() or arguments["fsdp"]:
+    shared_out = is_deepspeed_zero3_enabled() or arguments["fsdp"] or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if arguments["stage"] != "sft" or shared_out:
         raise GreamError(
             "gream_validate_users asks the whole model in every process: it needs stage: sft, and neither fsdp nor "
             "ZeRO-3"
@@ -83,29 +83,3 @@ def _refuse_datasets(arguments: Mapping[str, Any]) -> None:
     except ValueError:  # no such file, no such data set: LLaMA-Factory says so itself, or reads tokenized_path
         return
     dataset_kinds(dict(zip(names, map(vars, entries), strict=True)), arguments["gream_general_share"])
-
-
-def _remove_unfinished_checkpoints(output_dir: Path) -> None:
-    """Remove checkpoints that a kill left half written; LLaMA-Factory would resume from the newest of them.
-
-    The trainer writes its state last. Renaming is atomic, so every process of this run sees them gone.
-    """
-    for checkpoint in output_dir.glob("checkpoint-*"):
-        if not checkpoint.name.removeprefix("checkpoint-").isdigit() or _finished(checkpoint):
-            continue
-        aside = checkpoint.with_name(f".unfinished-{checkpoint.name}-{os.getpid()}")
-        try:
-            checkpoint.rename(aside)
-        except FileNotFoundError:  # another process of this run was faster
-            continue
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _finished(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_bytes())
-    except FileNotFoundError:
-        return not checkpoint.exists()
-    except ValueError:
-        return False
-    return True

@@ -8,8 +8,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from gream_ext.plugins.llamafactory import internals
 
-def jinja_of(template: Any, tokenizer: Any, module: Any) -> str:
+WITHIN_USER = internals.find("templates", "llamafactory.data.template", "Llama2Template")
+"""The kind of template that puts the system prompt into the first turn of the user."""
+
+
+def jinja_of(template: Any, tokenizer: Any) -> str:
     """A chat template that writes what LLaMA-Factory's ``template`` does, what precedes the answer included."""
 
     def words(slots: Sequence[Any], **variables: str) -> str:
@@ -26,7 +31,7 @@ def jinja_of(template: Any, tokenizer: Any, module: Any) -> str:
                 parts.append(_quoted(token or ""))
         return " ~ ".join(part for part in parts if part != "''") or "''"
 
-    within_user = isinstance(template, module.Llama2Template)
+    within_user = isinstance(template, WITHIN_USER)
     system = words(template.format_system.slots, content="system.text")
     answer = template.format_assistant.slots
     lead = answer[0].partition("{{content}}")[0] if answer and isinstance(answer[0], str) else ""

@@ -10,7 +10,10 @@ rows are what was really trained, over all processes; ``loss`` is what the train
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,21 @@ def start_log(output_dir: Path, trained_steps: int) -> None:
 def append_log(output_dir: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with (output_dir / LOG_NAME).open("a", encoding="utf-8") as log:
         log.write("".join(map(_line, records)))
+
+
+def remove_unfinished_checkpoints(output_dir: Path) -> None:
+    """Remove checkpoints that a kill left half written; LLaMA-Factory would resume from the newest of them.
+
+    The trainer writes its state last. Renaming is atomic, so every process of this run sees them gone.
+    """
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            aside = checkpoint.with_name(f".unfinished-{checkpoint.name}-{os.getpid()}")
+            with suppress(FileNotFoundError):  # another process of this run was faster
+                checkpoint.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def tracked(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

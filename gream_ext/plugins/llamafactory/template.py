@@ -15,16 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from gream_ext.base_model.model_format import DEFAULT_TEMPLATE
 from gream_ext.corpus.prompts import Message, direct_messages, reason_messages
+from gream_ext.errors import GreamError
 from gream_ext.plugins.llamafactory import internals
 from gream_ext.plugins.llamafactory.chat_jinja import jinja_of
 
+TEMPLATES: dict[str, Any] = internals.find("templates", "llamafactory.data.template", "TEMPLATES")
 MARKER = re.compile(r"<\|[\w\-]+\|>|<[a-z]+_of_turn>")
 """What a template writes to mark turns; a base model without a chat template gets these as tokens."""
 
 
-class Unfit(Exception):
+class Unfit(GreamError):
     """Why a template does not do for these prompts, as the end of a sentence."""
 
 
@@ -93,14 +97,14 @@ def asked(tokenizer: Any, probe: Probe, jinja: str | None = None, folded: bool =
     return list(rendered)
 
 
-def fit(module: Any, tokenizer: Any, name: str, keys: dict[str, Any], add: bool) -> dict[str, Any]:
+def fit(tokenizer: Any, name: str, keys: dict[str, Any], add: bool) -> dict[str, Any]:
     """How a model is asked that is trained with the template ``name``; changes ``tokenizer`` as the training would.
 
     ``add`` lets tokens that the template needs be new ones, whose rows the caller makes. `Unfit` says why not.
     """
-    if name not in module.TEMPLATES:
+    if name not in TEMPLATES:
         raise Unfit(f"LLaMA-Factory {internals.version()} has no such template")
-    template = copy.deepcopy(module.TEMPLATES[name])
+    template = copy.deepcopy(TEMPLATES[name])
     for key in ("default_system", "enable_thinking", "preserve_thinking"):
         if keys.get(key) is not None:
             setattr(template, key, keys[key])
@@ -120,7 +124,7 @@ def fit(module: Any, tokenizer: Any, name: str, keys: dict[str, Any], add: bool)
     wanted = [[*prompt, *lead] for prompt, lead, _ in rows]
     written = None
     if own != wanted:
-        written = jinja_of(template, tokenizer, module)
+        written = jinja_of(template, tokenizer)
         if [asked(tokenizer, probe, written) for probe in found] != wanted:
             raise Unfit("its tokens cannot be written by a chat template")
     return {
@@ -130,7 +134,7 @@ def fit(module: Any, tokenizer: Any, name: str, keys: dict[str, Any], add: bool)
     }  # fmt: skip
 
 
-def likely(module: Any, tokenizer: Any) -> Iterator[str]:
+def likely(tokenizer: Any) -> Iterator[str]:
     """Templates that write what the tokenizer's own does, the best first.
 
     Where that takes no system message, the system prompt in the user's turn counts; where it adds a block of its own (a
@@ -140,7 +144,7 @@ def likely(module: Any, tokenizer: Any) -> Iterator[str]:
     own = [asked(tokenizer, probe) for probe in found]
     folded = [asked(tokenizer, probe, folded=True) for probe in found]
     ranked: list[tuple[int, bool, bool, int, str]] = []
-    for number, (name, template) in enumerate(module.TEMPLATES.items()):
+    for number, (name, template) in enumerate(TEMPLATES.items()):
         try:
             wanted = [trained(template, tokenizer, probe)[0] for probe in found]
         except Exception:  # whatever that template makes of tokens that this tokenizer lacks
@@ -168,12 +172,12 @@ def within(some: Sequence[int], more: Sequence[int]) -> bool:
     return len(more) >= len(some) and (not left or list(some[first:]) == list(more[-left:]))
 
 
-def nearest(module: Any, tokenizer: Any) -> list[str]:
+def nearest(tokenizer: Any) -> list[str]:
     """Three templates whose direct prompt is most like the tokenizer's own."""
     probe = probes(tokenizer)[0]
     own = asked(tokenizer, probe) or []
     scores: list[tuple[float, int, str]] = []
-    for name, template in module.TEMPLATES.items():
+    for name, template in TEMPLATES.items():
         try:
             wanted = trained(dataclasses.replace(template, default_system=""), tokenizer, probe)[0]
         except Exception:
@@ -184,9 +188,6 @@ def nearest(module: Any, tokenizer: Any) -> list[str]:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The reply to a request: ``folder`` of a tokenizer, ``template`` or None, ``keys`` of the recipe, ``add``."""
-    from llamafactory.data import template as module
-    from transformers import AutoTokenizer
-
     internals.check("templates")
     folder, keys, add = request["folder"], request.get("keys", {}), request.get("add", False)
     kinds = internals.find("curriculum", "llamafactory.hparams.parser", "_TRAIN_ARGS")
@@ -201,16 +202,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     tokenizer = opened()
     if (name := request.get("template")) is None and not tokenizer.chat_template:
         name, add = DEFAULT_TEMPLATE, True
-    candidates = [name] if name else list(likely(module, tokenizer))
+    candidates = [name] if name else list(likely(tokenizer))
     reasons: dict[str, str] = {}
     for candidate in candidates:
         try:
-            return fit(module, opened(), candidate, keys, add and name is not None)
+            return fit(opened(), candidate, keys, add and name is not None)
         except Unfit as error:
             reasons[candidate] = str(error)
-    others = likely(module, tokenizer) if tokenizer.chat_template and name else iter(())
+    others = likely(tokenizer) if tokenizer.chat_template and name else iter(())
     return {
-        "refused": reasons, "nearest": nearest(module, tokenizer) if not candidates else [],
+        "refused": reasons, "nearest": nearest(tokenizer) if not candidates else [],
         "instead": next((one for one in others if one != name), None),
     }  # fmt: skip
 
