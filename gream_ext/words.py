@@ -7,6 +7,7 @@ cut apart; where a word really ends is not known.
 
 import re
 import unicodedata
+from itertools import islice, takewhile
 
 _HAN = (
     r"\u3005-\u3007\u3040-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
@@ -45,12 +46,8 @@ def beginning(text: str, count: int) -> str:
     >>> beginning("one  two three", 2), beginning("我喜欢这部电影。", 2)
     ('one  two', '我喜欢这')
     """
-    end = 0
-    for number, found in enumerate(_WORD.finditer(text)):
-        if number == count:
-            break
-        end = found.end()
-    return text[:end]
+    ends = [found.end() for found in islice(_WORD.finditer(text), count)]
+    return text[: ends[-1]] if ends else ""
 
 
 def within(text: str, characters: int) -> str:
@@ -61,12 +58,8 @@ def within(text: str, characters: int) -> str:
     """
     if len(text) <= characters:
         return text
-    end = 0
-    for found in _WORD.finditer(text):
-        if found.end() > characters:
-            break
-        end = found.end()
-    return text[: end or characters].rstrip()
+    ends = takewhile(lambda end: end <= characters, (found.end() for found in _WORD.finditer(text)))
+    return text[: max(ends, default=characters)].rstrip()
 
 
 def terms(text: str) -> set[str]:

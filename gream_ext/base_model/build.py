@@ -3,7 +3,6 @@
 import hashlib
 import json
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, whole
 
 
-@dataclass(frozen=True)
-class New:
-    """What stands in the rows of new tokens at first, see `gream_ext.base_model.embeddings.initial_rows`."""
-
-    how: Initialisation
-    seed: int = 0
-    equal_length: bool = False
-
-
 def item_texts(workspace: Workspace, index: ItemIndex) -> list[str]:
     """The words of each item, in the order of the index."""
     catalogue = Catalogue.load(workspace)
@@ -42,20 +32,23 @@ def write_base_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     settings: dict[str, Any],
-    new: New,
-    template: str | None = None,
-    dtype: str = "keep",
+    how: Initialisation,
+    seed: int,
+    equal_length: bool,
+    template: str | None,
+    dtype: str,
 ) -> None:
     """Extend ``model`` and ``tokenizer``, which are changed, and write them whole.
 
-    ``settings`` are told in the record; ``template`` is LLaMA-Factory's that is to train the model, None the one that
-    fits; ``dtype`` the number format on disk.
+    ``settings`` are told in the record; ``how``, ``seed`` and ``equal_length`` say what stands in the rows of new
+    tokens (`gream_ext.base_model.embeddings.initial_rows`); ``template`` is LLaMA-Factory's that is to train the
+    model, None the one that fits; ``dtype`` the number format on disk.
     """
     logging.disable_progress_bar()
     index = ItemIndex.load(workspace.item_index)
     texts = item_texts(workspace, index)
-    counts = extend(model, tokenizer, index, texts, new.how, new.seed, new.equal_length)
-    template, told = set_chat_format(model, tokenizer, template, new.seed)
+    counts = extend(model, tokenizer, index, texts, how, seed, equal_length)
+    template, told = set_chat_format(model, tokenizer, template, seed)
     if dtype != "keep":
         model = model.to(getattr(torch, dtype))
     record = {
@@ -75,7 +68,7 @@ def write_base_model(
         (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(
         f"base-model: {record['parameters']:,} parameters, {record['tokens']:,} tokens, of which {counts['new']:,} "
-        f"identifier tokens and markers are new ({new.how}); LLaMA-Factory trains it with template {template}"
+        f"identifier tokens and markers are new ({how}); LLaMA-Factory trains it with template {template}"
     )
     if told:
         print(f"base-model: {told}")

@@ -74,8 +74,7 @@ def compare(
             raise GreamError(f"LLaMA-Factory's templates cannot be compared with those of {name}: {last}")
         found = json.loads(reply.read_text(encoding="utf-8"))
     if "unknown" in found:
-        hint = "".join(f": did you mean {near}?" for near in found["near"])
-        raise GreamError(f"LLaMA-Factory {found['version']} has no key {found['unknown']}{hint}")
+        raise GreamError(found["unknown"])
     if "refused" not in found:
         return ChatFormat(**found)
     if template is not None:

@@ -99,9 +99,9 @@ def test_new_tokens_are_trained_beside_lora_and_come_apart_where_they_were_tied(
 
 def test_a_wrong_key_of_the_curriculum_is_one_clear_sentence(prepared: Workspace) -> None:
     for own in (SftSettings(recipe=recipe(prepared, gream_gama=2.0)), SftSettings(overrides={"gream_gama": 2.0})):
-        with pytest.raises(GreamError, match=r"^LLaMA-Factory .* has no key gream_gama: did you mean gream_gamma\?$"):
+        with pytest.raises(GreamError, match=r"^LLaMA-Factory .* has no key gream_gama: did you mean 'gream_gamma'\?$"):
             run_sft(prepared, own)
-    with pytest.raises(GreamError, match=r"has no key learning_rat: did you mean learning_rate\?$"):
+    with pytest.raises(GreamError, match=r"has no key learning_rat: did you mean 'learning_rate'\?$"):
         run_sft(prepared, SftSettings(overrides={"learning_rat": 1e-3}))
     assert not prepared.path("sft.training").exists(), "found before LLaMA-Factory was started"
 

@@ -63,7 +63,7 @@ def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
         ({"gream_general_share": 1}, "gream_general_share must be a number, 0 or more and below 1, not 1"),
         ({"gream_sort_rows": 1}, "gream_sort_rows must be true or false, not 1"),
         ({"gream_seed": True}, "gream_seed must be a whole number, 0 or more, not True"),
-        ({"gream_gama": 2.0}, "unknown key gream_gama: did you mean gream_gamma?"),
+        ({"gream_gama": 2.0}, "unknown key gream_gama: did you mean 'gream_gamma'?"),
         ({"packing": True, "cutoff_len": 100}, "packing needs a cutoff_len that is a multiple of 8"),
     ],
 )

@@ -11,7 +11,10 @@ import torch
 
 from gream_ext.curriculum import ALIGN, KINDS, PHASES, REASON, Curriculum, CurriculumSettings
 from gream_ext.errors import GreamError
-from gream_ext.plugins.llamafactory.log import read_log
+from gream_ext.items.index import ItemIndex
+from gream_ext.plugins.llamafactory.log import BEST, MEASURED, read_log
+from tests.support.synthetic import make_workspace
+from tests.support.tiny_models import tiny_chat_model
 
 KINDS_OF_ROWS = np.repeat([ALIGN, REASON], [20, 9])
 
@@ -114,3 +117,52 @@ def test_a_resumed_run_goes_on_with_the_share_that_it_was_in(tmp_path: Path) -> 
     assert about["steps"] == 45 and about["sorted_rows"] is False and about["rows"][0] == {"align": 20, "reason": 9}
     with pytest.raises(GreamError, match=r"cannot resume in .* at step 20: settings of the curriculum differ"):
         start(tmp_path, CurriculumSettings(3, 2, curriculum_epochs=1, seed=5), step=20)
+
+
+def test_an_interrupted_training_goes_on_with_the_best_model_so_far(tmp_path: Path) -> None:
+    """Measured, then worse weights in a new process: what is left at the end are the measured ones."""
+    from llamafactory.data.template import TEMPLATES
+
+    from gream_ext.plugins.llamafactory.validation import Validation
+
+    workspace = make_workspace(tmp_path / "run", users=12, items=20)
+    model, tokenizer = tiny_chat_model(ItemIndex.load(workspace.item_index))
+    entries: list[dict[str, float]] = []
+    trainer = SimpleNamespace(
+        model=model,
+        processing_class=tokenizer,
+        data_collator=SimpleNamespace(template=TEMPLATES["qwen3_nothink"]),
+        args=SimpleNamespace(output_dir=str(tmp_path), process_index=0, world_size=1),
+        finetuning_args=SimpleNamespace(gream_validate_users=99, gream_validate_steps=None, gream_validate_patience=2),
+        accelerator=SimpleNamespace(reduce=lambda values, how: values),
+        log=entries.append,
+    )
+
+    def at(step: int) -> Any:
+        return SimpleNamespace(global_step=step, max_steps=40, is_world_process_zero=True, log_history=entries)
+
+    def step_of(run: Any, step: int) -> bool:
+        control = SimpleNamespace(should_training_stop=False)
+        run.on_step_end(trainer.args, at(step), control)
+        return control.should_training_stop
+
+    before = {name: one.clone() for name, one in model.named_parameters()}
+    run = Validation(trainer, workspace)
+    run.on_train_begin(trainer.args, at(0), CONTROL)  # type: ignore[arg-type]
+    model.train()
+    step_of(run, 3)
+    assert not entries, "every fourth step is a tenth of forty"
+    assert not step_of(run, 4) and all(0 <= entries[0][name] <= 1 for name in MEASURED)
+    assert all(module.training for module in model.modules()) and (tmp_path / BEST).exists()
+
+    with torch.no_grad():
+        for one in model.parameters():
+            one.zero_()
+    again = Validation(trainer, workspace)
+    again.on_train_begin(trainer.args, at(4), CONTROL)  # type: ignore[arg-type]
+    assert again.best == {**entries[0], "step": 4}
+    again.best[MEASURED[0]] = 2.0  # nothing is better than that
+    entries[0][MEASURED[0]] = 2.0
+    assert not step_of(again, 8) and step_of(again, 40), "two in a row without a better one are enough"
+    again.on_train_end(trainer.args, at(40), CONTROL)  # type: ignore[arg-type]
+    assert all(torch.equal(one, before[name]) for name, one in model.named_parameters())

@@ -26,7 +26,7 @@ def test_the_recipes_reader_has_each_key_with_its_default_and_its_rule(key: str,
     assert getattr(read_order(tmp_path / "recipe.yaml", {}, 1).keys, key) == getattr(CurriculumKeys(), key)
     with pytest.raises(GreamError, match=rf"recipe.yaml: {key} must be .*, not \[\]"):
         read_order(tmp_path / "recipe.yaml", {key: []}, 1)
-    with pytest.raises(GreamError, match=rf"unknown key {key}x: did you mean {key}\?"):
+    with pytest.raises(GreamError, match=rf"unknown key {key}x: did you mean '{key}'\?"):
         read_order(tmp_path / "recipe.yaml", {f"{key}x": 1}, 1)
 
 

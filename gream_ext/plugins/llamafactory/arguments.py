@@ -1,5 +1,6 @@
 """LLaMA-Factory's arguments with our keys among them, checked together before any work."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ def _checked(parsed: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _workspace(arguments: Mapping[str, Any]) -> str:
     """The folder of the workspace whose validation users are asked, around the corpus that is trained."""
-    if arguments["stage"] != "sft" or is_deepspeed_zero3_enabled() or arguments["fsdp"]:
+    shared_out = is_deepspeed_zero3_enabled() or arguments["fsdp"] or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if arguments["stage"] != "sft" or shared_out:
         raise GreamError(
             "gream_validate_users asks the whole model in every process: it needs stage: sft, and neither fsdp nor "
             "ZeRO-3"

@@ -24,7 +24,10 @@ NAMES: Names = {
             "PackedSupervisedDatasetProcessor.preprocess_dataset": ("self", "examples"),
         },
         "llamafactory.data.loader": {"SupervisedDatasetProcessor": (), "PackedSupervisedDatasetProcessor": ()},
-        "llamafactory.data.collator": {"SFTDataCollatorWith4DAttentionMask.__call__": ("self", "features")},
+        "llamafactory.data.collator": {
+            "SFTDataCollatorWith4DAttentionMask.__call__": ("self", "features"),
+            "SFTDataCollatorWith4DAttentionMask.template": (),
+        },
         "llamafactory.train.sft.trainer": {
             "CustomSeq2SeqTrainer._get_train_sampler": (),
             "CustomSeq2SeqTrainer.training_step": (),

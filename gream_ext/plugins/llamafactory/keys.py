@@ -4,13 +4,12 @@ LLaMA-Factory's arguments (`arguments`), the reader of recipes (`recipe`) and th
 ``python -m gream_ext.plugins.llamafactory.keys`` prints, all follow from this file. It imports no framework.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from gream_ext.curriculum import ALIGN, REASON, CurriculumSettings
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, did_you_mean
 from gream_ext.plugins.demand import demand, is_number, is_whole
 
 PREFIX = "gream_"
@@ -123,8 +122,7 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
     ours = [one.name for one in fields(CurriculumKeys)]
     for key in given:
         if str(key).startswith(PREFIX) and key not in ours:
-            near = difflib.get_close_matches(key, ours, n=1)
-            raise GreamError(f"unknown key {key}: " + (f"did you mean {near[0]}?" if near else f"there are {ours}"))
+            raise GreamError(f"unknown key {key}: {did_you_mean(key, ours)}")
 
 
 def refuse(arguments: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from gream_ext.base_model.model_format import DEFAULT_TEMPLATE
 from gream_ext.corpus.prompts import Message, direct_messages, reason_messages
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, did_you_mean
 from gream_ext.plugins.llamafactory import internals
 from gream_ext.plugins.llamafactory.chat_jinja import jinja_of
 
@@ -194,7 +194,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     known = [one.name for kind in kinds for one in dataclasses.fields(kind)]
     for key in (key.partition(".")[0] for key in keys):
         if key not in known:
-            return {"unknown": key, "version": internals.version(), "near": difflib.get_close_matches(key, known, 1)}
+            return {"unknown": f"LLaMA-Factory {internals.version()} has no key {key}: {did_you_mean(key, known)}"}
 
     def opened() -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -22,9 +22,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from gream_ext.corpus.prompt_settings import read_prompt_settings
 from gream_ext.corpus.prompts import direct_messages, history_text
 from gream_ext.data.histories import evaluation_cases
+from gream_ext.decoding.beam import search
+from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.evaluation.metrics import MISSED, ndcg_at, recall_at
-from gream_ext.inference.engines.transformers import TransformersEngine
+from gream_ext.inference.engines.transformers import TOKENS_AT_ONCE, batches
 from gream_ext.items.index import ItemIndex
 from gream_ext.plugins.llamafactory.log import BEST, MEASURED, measured
 from gream_ext.plugins.llamafactory.template import Probe, trained
@@ -89,12 +91,16 @@ class Validation(TrainerCallback):
 
     def measure(self) -> dict[str, float]:
         """Mean Recall@10 and NDCG@10 of all users, over all processes."""
+        places = np.full(len(self.prompts), MISSED)
         with as_it_was(self.trainer.model) as model:
-            engine = TransformersEngine(model, self.trainer.processing_class, self.trie)
-            rankings = engine.recommend(self.prompts, BEAMS)
-        rows = [ranking.rows.tolist() for ranking in rankings]
-        pairs = zip(self.targets, rows, strict=True)
-        places = np.array([own.index(target) if target in own else MISSED for target, own in pairs])
+            asked = LanguageModel(model)
+            steps = BEAMS * (self.trie.levels - 1)
+            for some in batches(list(map(len, self.prompts)), steps, TOKENS_AT_ONCE):
+                # Not static: no CUDA graph is captured beside what the processes of the training send each other.
+                found = search(asked, self.trie, [self.prompts[number] for number in some], BEAMS, static=False)
+                for number, ranking in zip(some, found, strict=True):
+                    at = np.flatnonzero(ranking.rows == self.targets[number])
+                    places[number] = at[0] if len(at) else MISSED
         sums = [recall_at(places, CUTOFF).sum(), ndcg_at(places, CUTOFF).sum()]
         every = self.trainer.accelerator.reduce(torch.tensor(sums, dtype=torch.float64, device=model.device), "sum")
         return dict(zip(MEASURED, (every / self.users).tolist(), strict=True))
