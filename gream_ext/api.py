@@ -12,12 +12,13 @@ Item ids are strings, as in items.parquet; whole numbers are taken for the same 
 
 import secrets
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from gream_ext.errors import GreamError
 from gream_ext.inference import model as inference
-from gream_ext.inference.device import check_device
 from gream_ext.inference.export_format import MANIFEST
+from gream_ext.inference.loading import check_device
 from gream_ext.inference.questions import Answer, Question, Recommendation
 from gream_ext.inference.sharing import means_hub
 from gream_ext.inference.source import Source, find_source, known_items
@@ -73,14 +74,15 @@ class Recommender:
         self,
         history: Iterable[ItemId],
         k: int = 10,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         only: Collection[ItemId] | None = None,
         exclude: Collection[ItemId] = (),
     ) -> list[Recommendation]:
         """Direct mode: the ``k`` likeliest next items after ``history`` (oldest first; empty: a new user), best first.
 
-        ``only`` limits what may be recommended, ``exclude`` leaves items out, ``exclude_seen`` those of the history.
-        Fewer than ``k`` where fewer may be recommended. `GreamError` for an unknown item, and when none may.
+        ``only`` limits what may be recommended, ``exclude`` leaves items out, ``exclude_seen`` those of the history;
+        None, as the command: if nobody in the data has an item twice. Fewer than ``k`` where fewer may be recommended.
+        `GreamError` for an unknown item, and when none may.
         """
         return self.recommend_many([history], k, exclude_seen, only, exclude)[0]
 
@@ -88,7 +90,7 @@ class Recommender:
         self,
         histories: Iterable[Iterable[ItemId]],
         k: int = 10,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         only: Collection[ItemId] | None = None,
         exclude: Collection[ItemId] = (),
     ) -> list[list[Recommendation]]:
@@ -101,14 +103,21 @@ class Recommender:
         self,
         history: Iterable[ItemId],
         seed: int | None = None,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         only: Collection[ItemId] | None = None,
+        k: int | None = None,
+        reasonings: int = 1,
     ) -> Answer:
         """Reasoning mode: a recommended ``item``, None where the model names none, and the reasoning, ``text``.
 
-        The same for the same ``seed``; None draws a fresh one.
+        With ``k`` also ``ranked``, the ``k`` likeliest items after ``reasonings`` of which ``text`` is the first
+        (docs/decoding.md, think, then rank). The same for the same ``seed``; None draws a fresh one.
         """
-        asked = self._question(history, 1, exclude_seen, only, (), secrets.randbits(32) if seed is None else seed)
+        if k is not None and reasonings < 1:
+            raise GreamError(f"reasonings must be at least 1, not {reasonings}")
+        seed = secrets.randbits(32) if seed is None else seed
+        asked = self._question(history, 1 if k is None else k, exclude_seen, only, ())
+        asked = replace(asked, seed=seed, reasonings=0 if k is None else reasonings)
         *_, last = self._recommender.reason(asked)
         assert isinstance(last, Answer)
         return last
@@ -121,16 +130,16 @@ class Recommender:
         self,
         history: Iterable[ItemId],
         k: int,
-        exclude_seen: bool,
+        exclude_seen: bool | None,
         only: Collection[ItemId] | None,
         exclude: Collection[ItemId],
-        seed: int | None = None,
     ) -> Question:
         if k < 1:
             raise GreamError(f"k must be at least 1, not {k}")
         seen = self._ids(history)
-        left_out = frozenset(self._ids(exclude)) | (frozenset(seen) if exclude_seen else frozenset())
-        return Question(seen, k, left_out, None if only is None else frozenset(self._ids(only)), seed)
+        leave_out = not self._source.repeats if exclude_seen is None else exclude_seen
+        left_out = frozenset(self._ids(exclude)) | frozenset(seen if leave_out else ())
+        return Question(seen, k, left_out, None if only is None else frozenset(self._ids(only)))
 
     def _ids(self, items: Iterable[ItemId]) -> tuple[str, ...]:
         if isinstance(items, str):

@@ -1,4 +1,4 @@
-"""The error that users see."""
+"""The errors that users see."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class GreamError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class ModelFault(GreamError):
+    """The model computes what cannot be right: no mistake of whoever asks it, but of whoever made it."""
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:

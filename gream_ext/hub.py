@@ -18,9 +18,8 @@ def model_folder(name: str, code: bool = False) -> Path:
     ``code`` fetches Python files too. What is in the cache needs no network (``HF_HUB_OFFLINE=1`` uses none).
     `GreamError` for what can be neither found nor fetched. A name that cannot be of the hub comes back as a path.
     """
-    path = Path(name).expanduser()
-    if path.exists() or not NAME.fullmatch(name) or name.startswith("."):
-        return path
+    if not is_of_hub(name):
+        return Path(name).expanduser()
     from huggingface_hub import snapshot_download
 
     try:
@@ -30,6 +29,11 @@ def model_folder(name: str, code: bool = False) -> Path:
             f"{name} is no folder here, and the Hugging Face hub gives no such model ({why(error)}): give a folder, or "
             "fetch it once where there is a network, with HF_HOME on a disk that this machine sees"
         ) from None
+
+
+def is_of_hub(name: str) -> bool:
+    """Whether ``name`` is no path here and can be of the hub."""
+    return NAME.fullmatch(name) is not None and not name.startswith(".") and not Path(name).expanduser().exists()
 
 
 def hub_errors() -> tuple[type[Exception], ...]:

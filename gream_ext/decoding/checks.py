@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, ModelFault
 
 NOTHING_ALLOWED = "the sub-catalogue of this request holds no item: allow at least one"
 
@@ -24,6 +24,6 @@ def check_ranges(temperature: float, top_p: float, max_new_tokens: int) -> None:
 
 
 def check_numbers(sound: bool) -> None:
-    """`GreamError` unless what a model computed is ``sound``."""
+    """`ModelFault` unless what a model computed is ``sound``."""
     if not sound:
-        raise GreamError("the model's logits are no numbers: its training diverged or its weights are damaged")
+        raise ModelFault("the model's logits are no numbers: its training diverged or its weights are damaged")

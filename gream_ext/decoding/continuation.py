@@ -8,7 +8,7 @@ and uses the model's own attention. Both give the same hidden states.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -47,28 +47,16 @@ class Prompts:
         return len(self.ids)
 
 
-class Continuation(Protocol):
-    """``first`` [prompts, …] are the hidden states after each prompt, before any row goes on."""
-
-    first: Tensor
-
-    def advance(self, tokens: Tensor) -> Tensor:
-        """Append one token to each row (int64 [rows]); the hidden states after it, [rows, …]."""
-
-    def select(self, rows: Tensor, width: int | None = None) -> None:
-        """Let the rows be these of the present ones (int64 [new rows]): reorder, repeat, drop.
-
-        With ``width`` so many of each prompt, prompt by prompt: then nothing is read back to the host.
-        """
-
-
-def start(model: "LanguageModel", prompts: Prompts, capacity: int = CAPACITY) -> Continuation:
+def start(model: "LanguageModel", prompts: Prompts, capacity: int = CAPACITY) -> "Shared | Copied":
     """Compute ``prompts`` and stand ready to continue them, by ``capacity`` tokens at first."""
     return Shared(model, prompts, capacity) if model.traits.shares_prompts else Copied(model, prompts)
 
 
 class Shared:
-    """A continuation whose rows attend to one copy of their prompt."""
+    """A continuation whose rows attend to one copy of their prompt.
+
+    ``first`` [prompts, …] are the hidden states after each prompt, before any row goes on.
+    """
 
     def __init__(self, model: "LanguageModel", prompts: Prompts, capacity: int = CAPACITY):
         self._model = model
@@ -87,6 +75,7 @@ class Shared:
         self.first = hidden[0] if len(hidden) == 1 else torch.cat(hidden)
 
     def advance(self, tokens: Tensor) -> Tensor:
+        """Append one token to each row (int64 [rows]); the hidden states after it, [rows, …]."""
         cache = self._cache
         position = (cache.lengths[cache.prompt_of_row] + cache.steps)[:, None]
         hidden, _ = self._model.run(
@@ -96,6 +85,7 @@ class Shared:
         return hidden
 
     def select(self, rows: Tensor, width: int | None = None) -> None:
+        """Let the rows be these of the present ones, see `SharedPromptCache.select`."""
         self._cache.select(rows, width)
 
 

@@ -7,17 +7,15 @@ sub-sequence of the real history: only items of it, in order. All other text sta
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.identifiers import IDENTIFIER_TOKENS
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 THINKING, REWRITING, ANSWERING = range(3)
 
@@ -45,7 +43,7 @@ class Rewriting:
     identifiers: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Rewriting | None":
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Rewriting | None":
         """As this tokenizer writes it; None where a marker is no token of its own, so that the place cannot be told."""
         markers = [tokenizer.encode(marker, add_special_tokens=False) for marker in ("</think>", "<answer>")]
         if any(len(ids) != 1 for ids in markers):
@@ -122,7 +120,7 @@ class HistoryProcessor:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         rows = range(len(scores)) if self._rows is None else self._rows.tolist()
-        limits: list[tuple[int, Limit]] = []
+        limited = scores
         for place, (row, token) in enumerate(zip(rows, input_ids[:, -1].tolist(), strict=True)):
             grammar = self._histories[row]
             if grammar is None:
@@ -130,18 +128,9 @@ class HistoryProcessor:
             before = self._states.get(row)
             # At the first call the last token is the prompt's.
             state = self._states[row] = State() if before is None else grammar.after(before, token)
-            if (limit := grammar.limit(state)) is not None:
-                limits.append((place, limit))
-        return _limited(scores, limits) if limits else scores
-
-
-def _limited(scores: Tensor, limits: Sequence[tuple[int, Limit]]) -> Tensor:
-    limited = scores.clone()
-    for place, (among, allowed) in limits:
-        row, kept = limited[place], scores[place, allowed]
-        if among is None:
-            row.fill_(float("-inf"))
-        else:
-            row[list(among)] = float("-inf")
-        row[allowed] = kept
-    return limited
+            if (limit := grammar.limit(state)) is None:
+                continue
+            limited = scores.clone() if limited is scores else limited
+            limited[place, slice(None) if limit.among is None else list(limit.among)] = float("-inf")
+            limited[place, limit.allowed] = scores[place, limit.allowed]
+        return limited

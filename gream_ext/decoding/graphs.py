@@ -9,12 +9,13 @@ where capturing fails.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gream_ext.decoding.beam import Asked, decode
+from gream_ext.decoding.beam_step import Asked, decode
 from gream_ext.decoding.continuation import Prompts
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.restriction import Restrictions
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 GRAPHS = 24
 """Buckets that are kept for a model, the last ones used."""
+SEEN_ONCE, FAILS = "seen once", "fails"
+"""In place of a graph."""
 
 Found = tuple[Tensor, Tensor]
 
@@ -53,7 +56,7 @@ Capture = Callable[[Callable[[], Found]], tuple[Found, Callable[[], Any]]]
 
 
 def captured_search(model: LanguageModel, trie: ItemTrie, asked: Asked, capture: Capture | None = None) -> Found:
-    """What `gream_ext.decoding.beam.decode` finds, nodes and scores [requests, beams], by a graph if there is one."""
+    """What `beam_step.decode` finds, nodes and scores [requests, beams], by a graph if there is one."""
     requests = len(asked.prompts)
     prompts, restrictions = bucketed(asked, trie)
     named = 0 if restrictions.keys is None else len(restrictions.keys)
@@ -63,17 +66,14 @@ def captured_search(model: LanguageModel, trie: ItemTrie, asked: Asked, capture:
         return decode(model, trie, prompts, restrictions, asked.beams, asked.normalisation, static=True)
 
     held = model.graphs.pop(key, None)
-    if held is None:
-        model.graphs[key] = "seen once"
-        found = eager()
-    elif held == "fails":
-        model.graphs[key] = held
-        found = eager()
-    else:
-        if not isinstance(held, Captured):
-            held = _captured(eager, prompts, restrictions, trie, capture or capture_graph)
-        model.graphs[key] = held or "fails"
-        found = held.run(prompts, restrictions) if held else eager()
+    if held == SEEN_ONCE:
+        try:
+            held = Captured(prompts, restrictions, *(capture or capture_graph)(eager), trie)
+        except Exception as error:  # whatever cannot be captured can still be computed
+            logger.warning("gream_ext: a search of %s tokens runs without a CUDA graph: %s", prompts.ids.shape, error)
+            held = FAILS
+    model.graphs[key] = held or SEEN_ONCE
+    found = held.run(prompts, restrictions) if isinstance(held, Captured) else eager()
     while len(model.graphs) > GRAPHS:
         del model.graphs[next(iter(model.graphs))]
     return found[0][:requests], found[1][:requests]
@@ -94,19 +94,6 @@ def _multiple(number: int, of: int) -> int:
     return -(-number // of) * of
 
 
-def _captured(
-    search: Callable[[], Found], prompts: Prompts, restrictions: Restrictions, trie: ItemTrie, capture: Capture
-) -> Captured | None:
-    try:
-        found, replay = capture(search)
-    except Exception as error:  # whatever cannot be captured can still be computed
-        logger.warning(
-            "gream_ext: a search of %s prompt tokens runs without a CUDA graph: %s", prompts.ids.shape, error
-        )
-        return None
-    return Captured(prompts, restrictions, found, replay, trie)
-
-
 def capture_graph(search: Callable[[], Found]) -> tuple[Found, Callable[[], Any]]:
     """A search as a CUDA graph; all graphs share one pool, for never two run at once."""
     stream = torch.cuda.Stream()
@@ -120,7 +107,6 @@ def capture_graph(search: Callable[[], Found]) -> tuple[Found, Callable[[], Any]
     return found, graph.replay
 
 
+@cache
 def _pool() -> Any:
-    if not hasattr(_pool, "handle"):
-        _pool.handle = torch.cuda.graph_pool_handle()  # type: ignore[attr-defined]
-    return _pool.handle  # type: ignore[attr-defined]
+    return torch.cuda.graph_pool_handle()

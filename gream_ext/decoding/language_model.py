@@ -8,16 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from gream_ext.decoding.continuation import Prompts, Shared
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from gream_ext.decoding.shared_prompt import SharedPromptCache
 
 LOGITS_AT_ONCE = {"cpu": 64}
@@ -48,7 +47,7 @@ class LanguageModel:
     One thread at a time runs it. Without ``traits`` they are found out by `probe`.
     """
 
-    def __init__(self, model: "PreTrainedModel", traits: Traits | None = None):
+    def __init__(self, model: PreTrainedModel, traits: Traits | None = None):
         given: Any = model
         # LoRA layers stand inside the model they adapt.
         whole = given.get_base_model() if hasattr(given, "get_base_model") else given
@@ -62,10 +61,6 @@ class LanguageModel:
         if traits is None:
             self.traits = probe(self)
 
-    @classmethod
-    def of(cls, model: Union["PreTrainedModel", "LanguageModel"]) -> "LanguageModel":
-        return model if isinstance(model, cls) else cls(cast("PreTrainedModel", model))
-
     def run(
         self, shared_prompt: "SharedPromptCache | None" = None, read_at: Tensor | None = None, **inputs: Any
     ) -> tuple[Tensor, Any]:
@@ -73,10 +68,11 @@ class LanguageModel:
 
         The position is ``read_at``, int64 [batch], or the last.
         """
-        runs = self.model.base_model if self.traits.plain_head else self.model
+        whole: Any = self.model.base_model
+        runs = whole if self.traits.plain_head else self.model
         with self._lock, ExitStack() as within:
             if read_at is not None and self.traits.narrow_end:
-                within.enter_context(_computed_only_at(self._last_feed_forward(), read_at))
+                within.enter_context(_computed_only_at(whole.layers[-1].mlp, read_at))
             if shared_prompt is not None:
                 within.enter_context(shared_prompt.attending(self.model))
                 inputs["shared_prompt"] = shared_prompt
@@ -85,10 +81,6 @@ class LanguageModel:
         if read_at is None:
             return hidden[:, -1], output.past_key_values
         return hidden[torch.arange(len(hidden), device=hidden.device), read_at], output.past_key_values
-
-    def _last_feed_forward(self) -> Any:
-        layers = getattr(self.model.base_model, "layers", None)
-        return getattr(layers[-1], "mlp", None) if layers else None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 [rows, vocabulary]."""
@@ -120,23 +112,19 @@ def _computed_only_at(module: Any, places: Tensor) -> Iterator[None]:
 
     In the last layer no key or value depends on what it gives.
     """
-    rows = torch.arange(len(places), device=places.device)
+    rows, shapes = torch.arange(len(places), device=places.device), []
 
     def narrow(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        narrow.shape = inputs[0].shape  # type: ignore[attr-defined]
+        shapes.append(inputs[0].shape)
         return (inputs[0][rows, places][:, None], *inputs[1:])
 
     def spread(_: Any, inputs: Any, output: Tensor) -> Tensor:
-        whole = output.new_zeros(narrow.shape)  # type: ignore[attr-defined]
+        whole = output.new_zeros(shapes.pop())
         whole[rows, places] = output[:, 0]
         return whole
 
-    hooks = module.register_forward_pre_hook(narrow), module.register_forward_hook(spread)
-    try:
+    with module.register_forward_pre_hook(narrow), module.register_forward_hook(spread):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @torch.inference_mode()

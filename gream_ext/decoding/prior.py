@@ -40,7 +40,9 @@ class Prior:
         for row, part in zip(left, parts, strict=True):
             if part is not None:
                 row[part.rows if part.excludes else np.delete(np.arange(len(row)), part.rows)] = 0.0
-        by_rank = torch.from_numpy(left).to(trie.device)[:, trie.rows.long()]
+        # Differences of sums need float64, which an Apple GPU lacks: there the sums stay on the host.
+        device = torch.device("cpu") if trie.device.type == "mps" else trie.device
+        by_rank = torch.from_numpy(left).to(device)[:, trie.rows.to(device).long()]
         return NodePrior(trie, torch.nn.functional.pad(by_rank.cumsum(1), (1, 0)), self.weight)
 
 
@@ -54,5 +56,8 @@ class NodePrior:
 
     def of(self, requests: Tensor, nodes: Tensor) -> Tensor:
         """The weighted logarithm of the mass below ``nodes`` (not `NOWHERE`) for ``requests``: float32, broadcast."""
-        mass = self.before[requests, self.trie.end[nodes].long()] - self.before[requests, self.trie.begin[nodes].long()]
-        return (self.weight * mass.clamp(min=LEAST).log()).float()
+        requests, begin, end = (
+            ranks.to(self.before.device).long() for ranks in (requests, self.trie.begin[nodes], self.trie.end[nodes])
+        )
+        mass = self.before[requests, end] - self.before[requests, begin]
+        return (self.weight * mass.clamp(min=LEAST).log()).float().to(nodes.device)

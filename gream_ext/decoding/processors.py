@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ROOT, ItemTrie
 from gream_ext.errors import GreamError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 ANSWER = ("<answer>", "</answer>")
 
@@ -47,14 +43,15 @@ class _Constraint(LogitsProcessor):
     def _only(self, scores: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
         """``scores`` [rows, vocabulary] with nothing possible but what leads on to an item of the row's request.
 
-        Where nothing does, as after a complete identifier and on no node at all, that is the end token.
+        After a complete identifier and on no node at all that is the end token. Where an identifier has begun that no
+        item of the request ends, nothing is possible.
         """
         trie = self.trie
         below, real = trie.children_of(nodes, max(trie.fanout))
         requests = (rows // self.rows_per_request)[:, None]
         allowed = real & (self._restrictions.left(requests, trie.begin[below], trie.end[below]) > 0)
         ends = torch.zeros_like(allowed)
-        ends[:, 0] = ~allowed.any(1)
+        ends[:, 0] = trie.is_complete(nodes) | (nodes == NOWHERE)
         tokens = trie.tokens[below].long().masked_fill(~allowed, self.end_token_id)
         kept = scores.gather(1, tokens).masked_fill(~(allowed | ends), float("-inf"))
         return torch.full_like(scores, float("-inf")).scatter_reduce_(1, tokens, kept, "amax")
@@ -106,7 +103,7 @@ class AnswerProcessor(_Constraint):
     def for_tokenizer(
         cls,
         trie: ItemTrie,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: PreTrainedTokenizerBase,
         parts: Sequence[SubCatalogue | None] | None = None,
         rows_per_request: int = 1,
     ) -> "AnswerProcessor":
@@ -180,13 +177,13 @@ class GivenAnswers:
         return limited
 
 
-def answer_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, int]:
+def answer_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """Token ids of ``<answer>`` and ``</answer>``; `GreamError` unless each is a token of its own."""
     begin, end = (single_token(tokenizer, token) for token in ANSWER)
     return begin, end
 
 
-def single_token(tokenizer: "PreTrainedTokenizerBase", token: str) -> int:
+def single_token(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """The id of a marker; `GreamError` unless it is a token of its own."""
     ids = tokenizer.encode(token, add_special_tokens=False)
     if len(ids) != 1:

@@ -45,7 +45,7 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: np.ndarray, st
 
     ``logits`` float32 [rows, vocabulary]; ``seeds`` uint64 [rows]. The log-probability is that of
     the whole distribution, not of the nucleus. Temperature 0 takes the likeliest token, with
-    its log-probability at temperature 1. Returns int64 [rows] and float32 [rows]. `GreamError`
+    its log-probability at temperature 1. Returns int64 [rows] and float32 [rows]. `ModelFault`
     where the logits are no numbers.
     """
     probabilities = torch.softmax(_warm(logits, temperature), dim=-1)
@@ -66,8 +66,6 @@ def _warm(logits: Tensor, temperature: float) -> Tensor:
 def _draw_from(probabilities: Tensor, top_p: float, seeds: np.ndarray, step: int) -> Tensor:
     cumulative = probabilities.cumsum(-1)
     tokens = _invert(cumulative, uniforms(seeds, step))
-    if top_p >= 1.0:
-        return tokens
     outside = torch.nonzero(~_in_nucleus(probabilities, tokens, top_p))[:, 0]
     attempt = 0
     # At least the share top_p of all draws is kept, so this ends soon.
@@ -88,6 +86,11 @@ def _invert(cumulative: Tensor, uniform: np.ndarray) -> Tensor:
 
 
 def _in_nucleus(probabilities: Tensor, tokens: Tensor, top_p: float) -> Tensor:
-    """Whether the tokens more probable than this one have less than ``top_p`` together: bool [rows]."""
+    """Whether the tokens more probable than this one have less than ``top_p`` together: bool [rows].
+
+    A token of no probability is outside at any ``top_p``: rounded sums, as a GPU's, may rise where it stands.
+    """
     own = probabilities.gather(1, tokens[:, None])
+    if top_p >= 1.0:
+        return own[:, 0] > 0
     return (probabilities * (probabilities > own)).sum(-1) < top_p

@@ -7,19 +7,17 @@ samples, rows that have ended are dropped, and a step costs a fraction of one of
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from gream_ext.decoding.checks import check_prompts, check_ranges
 from gream_ext.decoding.continuation import Prompts, start
 from gream_ext.decoding.language_model import LanguageModel
 from gream_ext.decoding.rng import draw, logprobs_of, row_seeds
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 """``(input_ids, scores) -> scores`` as transformers' logits processors; rows are padded on the left.
@@ -33,16 +31,6 @@ _DROP_BELOW = 7 / 8
 """Ended rows are dropped when fewer than this share goes on: dropping copies what the others remember."""
 
 
-@dataclass
-class TokenSample:
-    """What was sampled for a prompt: token ids, the end token included, and the log-probability of each."""
-
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    ended: bool = False
-    """False when the sample was cut at ``max_new_tokens``."""
-
-
 class Step(NamedTuple):
     """One token drawn for one row of the call."""
 
@@ -52,51 +40,35 @@ class Step(NamedTuple):
     ended: bool
 
 
+@dataclass
+class TokenSample:
+    """What was sampled for a prompt: token ids, the end token included, and the log-probability of each."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
+    """False when the sample was cut at ``max_new_tokens``."""
+
+    def add(self, step: Step, most: int = 0) -> bool:
+        """Take one more token; whether that was the last of at most ``most``."""
+        self.ids.append(step.token)
+        self.logprobs.append(step.logprob)
+        self.ended = step.ended
+        return self.ended or len(self.ids) == most
+
+
 def sample_tokens(
-    model: Union["PreTrainedModel", LanguageModel],
-    prompts: Sequence[Sequence[int]],
-    *,
-    temperature: float,
-    top_p: float,
-    max_new_tokens: int,
-    eos_token_id: int | Sequence[int],
-    pad_token_id: int,
-    seed: int | Sequence[int] | None = None,
-    logits_processors: Sequence[Processor] = (),
-    rows_at_once: int = ROWS_AT_ONCE,
+    model: PreTrainedModel | LanguageModel, prompts: Sequence[Sequence[int]], **options: Any
 ) -> list[TokenSample]:
-    """One sample a prompt row; equal prompts are computed once.
-
-    ``logprobs`` are ``log_softmax(logits / temperature)`` at the sampled tokens, before top-p and
-    before any logits processor: what verl's actor computes for the same tokens. Temperature 0 takes
-    the likeliest token and gives its log-probability at temperature 1.
-
-    ``seed`` is one number for the call or one for each row; a row's sample depends on its prompt
-    and its seed alone, not on the rows beside it. None draws a fresh one. ``GreamError`` for an
-    empty prompt or an option out of range.
-    """
+    """One sample a prompt row; ``options`` are those of `sample_steps`."""
     samples = [TokenSample() for _ in prompts]
-    for step in sample_steps(
-        model,
-        prompts,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=eos_token_id,
-        pad_token_id=pad_token_id,
-        seed=seed,
-        logits_processors=logits_processors,
-        rows_at_once=rows_at_once,
-    ):
-        sample = samples[step.row]
-        sample.ids.append(step.token)
-        sample.logprobs.append(step.logprob)
-        sample.ended = step.ended
+    for step in sample_steps(model, prompts, **options):
+        samples[step.row].add(step)
     return samples
 
 
 def sample_steps(
-    model: Union["PreTrainedModel", LanguageModel],
+    model: PreTrainedModel | LanguageModel,
     prompts: Sequence[Sequence[int]],
     *,
     temperature: float,
@@ -108,7 +80,16 @@ def sample_steps(
     logits_processors: Sequence[Processor] = (),
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> Iterator[Step]:
-    """`sample_tokens` token by token, as they are drawn."""
+    """The tokens of one sample a prompt row, as they are drawn; equal prompts are computed once.
+
+    ``logprob`` is ``log_softmax(logits / temperature)`` at the sampled token, before top-p and
+    before any logits processor: what verl's actor computes for the same tokens. Temperature 0 takes
+    the likeliest token and gives its log-probability at temperature 1.
+
+    ``seed`` is one number for the call or one for each row; a row's sample depends on its prompt
+    and its seed alone, not on the rows beside it. None draws a fresh one. ``GreamError`` for an
+    empty prompt or an option out of range.
+    """
     check_ranges(temperature, top_p, max_new_tokens)
     check_prompts(prompts)
     if seed is None:
@@ -117,36 +98,28 @@ def sample_steps(
         seeds = row_seeds(seed, len(prompts))
     else:
         seeds = np.concatenate([np.zeros(0, np.uint64), *(row_seeds(each, 1) for each in seed)])
-    model = LanguageModel.of(model)
+    model = model if isinstance(model, LanguageModel) else LanguageModel(model)
     ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
     # Equal prompts stand together, and prompts of about one length.
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), tuple(prompts[row])))
     for begin in range(0, len(order), rows_at_once):
         numbers = order[begin : begin + rows_at_once]
-        batch = _Batch(
-            model, numbers, [prompts[row] for row in numbers], seeds[numbers], pad_token_id, logits_processors
-        )
+        asked = [tuple(prompts[row]) for row in numbers]
+        so_far = padded(asked, pad_token_id).to(model.device) if logits_processors else None
+        batch = _Batch(model, asked, np.array(numbers), seeds[numbers], logits_processors, so_far)
         yield from batch.steps(temperature, top_p, max_new_tokens, ends)
 
 
+@dataclass
 class _Batch:
     """Rows that are sampled together. ``numbers`` are their places in the call."""
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        numbers: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        seeds: np.ndarray,
-        pad_token_id: int,
-        processors: Sequence[Processor],
-    ):
-        self.model = model
-        self.prompts = [tuple(prompt) for prompt in prompts]
-        self.seeds = seeds
-        self.numbers = np.array(numbers)
-        self.processors = processors
-        self.so_far = padded(prompts, pad_token_id).to(model.device) if processors else None
+    model: LanguageModel
+    prompts: Sequence[tuple[int, ...]]
+    numbers: np.ndarray
+    seeds: np.ndarray
+    processors: Sequence[Processor]
+    so_far: Tensor | None
 
     @torch.inference_mode()
     def steps(self, temperature: float, top_p: float, max_new_tokens: int, ends: Sequence[int]) -> Iterator[Step]:

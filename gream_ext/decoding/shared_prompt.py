@@ -9,17 +9,14 @@ It is an attention function of transformers' `AttentionInterface`: the model's c
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from gream_ext.decoding.partial_attention import fused, merged, plain
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 ATTENTION = "gream_shared_prompt"
 """The name under which transformers knows `attention`."""
@@ -159,7 +156,7 @@ class SharedPromptCache(Cache):
         self.row_of_slot[self.slot_of_row] = torch.arange(rows, device=order.device)
 
     @contextmanager
-    def attending(self, model: "PreTrainedModel") -> Iterator[None]:
+    def attending(self, model: PreTrainedModel) -> Iterator[None]:
         """Let ``model`` use `attention` within the block; its forward call needs ``shared_prompt`` then."""
         config = model.config
         usual = config._attn_implementation

@@ -12,21 +12,18 @@ One trie serves direct mode, the logits processors and SGLang's plug-in, on a CP
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from gream_ext.decoding.trie_arrays import trie_arrays
 from gream_ext.errors import GreamError
-from gream_ext.items.index import NO_CODE
+from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.workspace import whole
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from gream_ext.items.index import ItemIndex
 
 KIND, VERSION = "item_trie", "2"
 READABLE = ("1", VERSION)
@@ -52,7 +49,7 @@ class ItemTrie:
     """Tokens of the longest identifier."""
 
     @classmethod
-    def from_index(cls, index: "ItemIndex", tokenizer: "PreTrainedTokenizerBase") -> "ItemTrie":
+    def from_index(cls, index: ItemIndex, tokenizer: PreTrainedTokenizerBase) -> "ItemTrie":
         """The trie of an item index in the token ids of this tokenizer, on the CPU."""
         return cls.build(index.token_ids(tokenizer))
 
@@ -214,8 +211,6 @@ class ItemTrie:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole."""
-        from safetensors.torch import save_file
-
         tensors = {name: getattr(self, name).cpu() for name in _TENSORS}
         with whole(path) as draft:
             save_file(tensors, draft, metadata={"kind": KIND, "version": VERSION, "levels": str(self.levels)})
@@ -223,8 +218,6 @@ class ItemTrie:
     @classmethod
     def load(cls, path: Path) -> "ItemTrie":
         """Read what `save` wrote, onto the CPU."""
-        from safetensors import SafetensorError, safe_open
-
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -17,12 +17,13 @@ def trie_arrays(token_ids: np.ndarray) -> tuple[np.ndarray, ...]:
     if items == 0 or levels == 0 or (ids[:, 0] == NO_CODE).any():
         raise GreamError("item trie: there is no item, or one has no token: build the item index again")
     rows, columns = _sorted(ids)
-    _check_prefix_free(rows, columns)
-    # Ranks at which the identifier differs from the one before in one of its first levels.
-    fresh = np.ones(items, dtype=bool)
-    fresh[1:] = False
+    # Ranks at which the identifier differs from the one before in one of its first levels, and after which it ends
+    # where that one goes on.
+    fresh, clash = np.zeros(items, dtype=bool), np.zeros(items - 1, dtype=bool)
+    fresh[0] = True
     tokens, begins, ends = [np.array([-1])], [np.array([0])], [np.array([items])]
     for column in columns:
+        clash |= ~fresh[1:] & (column[:-1] == NO_CODE)
         fresh[1:] |= column[1:] != column[:-1]
         first = np.flatnonzero(fresh)
         last = np.append(first[1:], items)
@@ -30,6 +31,12 @@ def trie_arrays(token_ids: np.ndarray) -> tuple[np.ndarray, ...]:
         tokens.append(column[first[goes_on]])
         begins.append(first[goes_on])
         ends.append(last[goes_on])
+    crowded = np.flatnonzero(clash | ~fresh[1:])
+    if len(crowded):
+        raise GreamError(
+            f"item trie: the identifiers of rows {rows[crowded[0]]} and {rows[crowded[0] + 1]} of the item index "
+            "are equal or one is the prefix of the other: build it with a conflict slot"
+        )
     offsets = np.cumsum([0, *(len(part) for part in tokens)])
     # Every node ends where its own children, the nodes below it, end in the next level.
     children = [offsets[level + 1] + np.searchsorted(begins[level + 1], begins[level]) for level in range(levels)]
@@ -56,18 +63,3 @@ def _sorted(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for column, low, width, shift in zip(columns, least, widths, shifts, strict=True):
         column[:] = ((numbers >> shift) & ((1 << width) - 1)) + low
     return rows, columns
-
-
-def _check_prefix_free(rows: np.ndarray, columns: np.ndarray) -> None:
-    """`GreamError` when two of the sorted identifiers are equal, or one stops where the next goes on."""
-    same = np.ones(len(rows) - 1, dtype=bool)
-    clash = np.zeros(len(rows) - 1, dtype=bool)
-    for column in columns:
-        clash |= same & (column[:-1] == NO_CODE)
-        same &= column[1:] == column[:-1]
-    crowded = np.flatnonzero(clash | same)
-    if len(crowded):
-        raise GreamError(
-            f"item trie: the identifiers of rows {rows[crowded[0]]} and {rows[crowded[0] + 1]} of the item index "
-            "are equal or one is the prefix of the other: build it with a conflict slot"
-        )

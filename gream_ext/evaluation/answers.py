@@ -13,19 +13,18 @@ import torch
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.data.histories import Case
 from gream_ext.decoding.trie import ItemTrie
-from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
 from gream_ext.evaluation.stages import EvaluateSettings
 from gream_ext.inference.co_occurrence import CoOccurrence
-from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
-from gream_ext.inference.questions import Recommendation
+from gream_ext.inference.loading import chosen_device
+from gream_ext.inference.modes import Modes, Prepared, Reasoning, votes, written_history
+from gream_ext.inference.questions import Question, Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
 
-NOTHING_LEFT = Reasoning("", None, "nothing_left", False, None, 0)
+NOTHING_LEFT = Reasoning("", None, "nothing_left", None, 0)
 """In place of each sample of a user who has seen the whole catalogue, where seen items are excluded."""
 
 
@@ -62,30 +61,34 @@ def load(task: Task) -> Modes:
     return Modes(engine, index, task.prompts, prior)
 
 
-def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
-    """One row a case, see `gream_ext.evaluation.files.EVALUATION`; no case is left out.
+def asked_of(task: Task, cases: Sequence[Case], items: int) -> list[Case]:
+    """Whoever has seen the whole catalogue, where seen items are excluded, is asked nothing and counts as a miss."""
+    return [case for case in cases if not (task.settings.exclude_seen and len(set(case.history)) == items)]
 
-    Whoever has seen the whole catalogue, where seen items are excluded, is asked nothing and counts as a miss.
-    """
+
+def prepare(modes: Modes, task: Task, cases: Sequence[Case]) -> Prepared:
+    """The prompts of some users, for `answer`; on any thread."""
+    asked, leave_out = asked_of(task, cases, len(modes.index)), task.settings.exclude_seen
+    questions = [Question(case.history, exclude=case.history if leave_out else ()) for case in asked]
+    return modes.prepare(questions, task.settings.mode)
+
+
+def answer(modes: Modes, task: Task, cases: Sequence[Case], prepared: Prepared | None = None) -> pl.DataFrame:
+    """One row a case, see `gream_ext.evaluation.files.EVALUATION`; no case is left out."""
     how = task.settings
-    asked = [case for case in cases if not (how.exclude_seen and len(set(case.history)) == len(modes.index))]
-    requests = [Request(case.history, exclude_seen=how.exclude_seen) for case in asked]
-    users = [case.user_id for case in asked]
+    prepared = prepare(modes, task, cases) if prepared is None else prepared
+    users = [case.user_id for case in asked_of(task, cases, len(modes.index))]
     if how.mode == "direct":
-        rankings = {}
-        for user, ranked in zip(users, modes.direct(requests, how.beams), strict=True):
-            if ranked.error:
-                raise GreamError(f"user {user!r}: {ranked.error}")
-            rankings[user] = [(one.item_id, one.score) for one in ranked.items]
-        return ranked_rows(cases, [rankings.get(case.user_id, []) for case in cases])
-    seeds = [user_seed(how.seed, user) for user in users] if modes.engine.capabilities.seeds else None
+        ranked = dict(zip(users, modes.direct(prepared, how.beams), strict=True))
+        best = [ranked.get(case.user_id, []) for case in cases]
+        return ranked_rows(cases, [[(one.item_id, one.score) for one in own] for own in best])
+    seeds = [user_seed(how.seed, user) for user in users] if modes.engine.seeds else None
     held = how.constrained and how.faithful
     sampling = Sampling(how.n, how.temperature, how.top_p, how.max_new_tokens, how.constrained, held)
     if how.rank:
-        both = modes.reason_and_rank(requests, sampling, seeds, how.beams)
-        answered = [(samples, list(ranked.items)) for samples, ranked in both]
+        answered = modes.reason_and_rank(prepared, sampling, seeds, how.beams)
     else:
-        answered = [(samples, votes(samples)) for samples in modes.reason(requests, sampling, seeds)]
+        answered = [(samples, votes(samples)) for samples in modes.reason(prepared, sampling, seeds)]
     by_user = dict(zip(users, answered, strict=True))
     nothing: tuple[list[Reasoning], list[Recommendation]] = [NOTHING_LEFT] * how.n, []
     rows = [reasoned_row(modes.index, case, *by_user.get(case.user_id, nothing), how.beta) for case in cases]

@@ -14,13 +14,15 @@ from gream_ext.evaluation.files import model_folder, model_hash, write_evaluatio
 from gream_ext.evaluation.protocol import impossible_targets, summarise, summary_line
 from gream_ext.evaluation.shards import Shards, answer_all, identity
 from gream_ext.evaluation.stages import EvaluateSettings, evaluate_label, evaluated
-from gream_ext.inference.device import check_device
+from gream_ext.inference.loading import check_device
 from gream_ext.items.index import ItemIndex
 from gream_ext.progress import progress
 from gream_ext.workspace import Workspace
 
-DIRECT_AT_ONCE = 128
-"""Users of one piece of work in direct mode; after each piece an interruption costs nothing."""
+LEAST_AT_ONCE = 128
+"""Users of one piece of work in direct mode, at least; after each piece an interruption costs nothing."""
+LEAST_TOKENS = 32
+"""Of a prompt and its beams. Pieces are several batches of ``tokens_at_once``, which are sorted by length."""
 DECODING = (
     "mode", "split", "exclude_seen", "beams", "normalisation", "n", "temperature", "top_p", "max_new_tokens",
     "constrained", "faithful", "rank", "beta", "seed", "dtype", "engine", "prior", "prior_weight",
@@ -75,7 +77,7 @@ def evaluate(workspace: Workspace, settings: EvaluateSettings) -> None:
 def ask(task: Task, cases: Sequence[Case], shards: Shards) -> pl.DataFrame:
     """The rows of all cases in their order: pieces of an earlier attempt, and the model's answers to the rest."""
     settings = task.settings
-    size = DIRECT_AT_ONCE if settings.mode == "direct" else max(1, settings.rows_at_once // settings.n)
+    size = piece_size(settings, len(cases))
     pieces = {number: cases[begin : begin + size] for number, begin in enumerate(range(0, len(cases), size))}
     done = {number: rows for number, some in pieces.items() if (rows := shards.read(number, some)) is not None}
     with progress(total=len(cases), initial=sum(map(len, done.values())), unit=" users", desc=settings.mode) as bar:
@@ -84,6 +86,16 @@ def ask(task: Task, cases: Sequence[Case], shards: Shards) -> pl.DataFrame:
             done[number] = shards.write(number, rows)
             bar.update(len(rows))
     return pl.concat([done[number] for number in range(len(pieces))])
+
+
+def piece_size(settings: EvaluateSettings, users: int) -> int:
+    """Users that are answered together, cut into batches by the engine."""
+    if settings.mode == "reason":
+        return max(1, settings.rows_at_once // settings.n)
+    if settings.prior:  # a mass of every item for each user
+        return LEAST_AT_ONCE
+    size = max(LEAST_AT_ONCE, settings.tokens_at_once // LEAST_TOKENS)
+    return max(LEAST_AT_ONCE, min(size, users // (4 * settings.processes)))
 
 
 def check_cases(cases: Sequence[Case], index: ItemIndex) -> None:

@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import polars as pl
 
 from gream_ext.data.histories import Case
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.answers import Task, answer, load
+from gream_ext.evaluation.answers import Task, answer, load, prepare
 from gream_ext.evaluation.files import EVALUATION
 from gream_ext.inference.export_format import sha256
 from gream_ext.inference.modes import Modes
@@ -69,8 +70,9 @@ def answer_all(task: Task, pieces: Mapping[int, Sequence[Case]]) -> Iterator[tup
     processes = min(task.settings.processes, len(pieces))
     if processes == 1:
         modes = load(task)
-        for number, cases in pieces.items():
-            yield number, answer(modes, task, cases)
+        ready = ahead(lambda number: (number, prepare(modes, task, pieces[number])), pieces)
+        for number, prepared in ready:
+            yield number, answer(modes, task, pieces[number], prepared)
         return
     before = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
@@ -92,6 +94,17 @@ def answer_all(task: Task, pieces: Mapping[int, Sequence[Case]]) -> Iterator[tup
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def ahead(make: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
+    """``make`` of each number, the next one on another thread while the caller works with this one."""
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        waiting: deque[Future[Any]] = deque()
+        for number in numbers:
+            waiting.append(thread.submit(make, number))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        yield from (one.result() for one in waiting)
 
 
 _worker: tuple[Modes, Task] | None = None

@@ -10,8 +10,16 @@ from gream_ext.data.histories import Split
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import OWN_MODELS, files, foreign_name, model_folder, model_name, stem, with_prior
 from gream_ext.evaluation.protocol import check_cutoffs
-from gream_ext.inference.engines.names import ENGINE_HELP, SERVER_HELP, EngineName, check_engine
-from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
+from gream_ext.inference.engines.names import (
+    ENGINE_HELP,
+    PRIOR_HELP,
+    SERVER_HELP,
+    WEIGHT,
+    WEIGHT_HELP,
+    EngineName,
+    PriorName,
+    check_engine,
+)
 from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as package_files
-from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -30,13 +29,13 @@ class Said:
 
 
 def origin(workspace: Workspace, said: Said) -> dict[str, str]:
-    """``base_model``, ``license`` and ``dataset`` as far as they are known; a base model's folder here is not named."""
+    """``base_model``, ``license`` and ``dataset`` as far as they are known; of a folder here the record has no path."""
     record = workspace.model("base_model") / RECORD
     settings = read_json(record, "base-model").get("settings", {}) if record.exists() else {}
     base = str(settings.get("base_model") or "") if isinstance(settings, dict) else ""
     name, known = WHEELS.get(base) or (base, license_of(base) if base else None)
     found = {
-        "base_model": name if NAME.fullmatch(name) and not Path(name).exists() else None,
+        "base_model": name if NAME.fullmatch(name) else None,
         "license": said.license or known,
         "dataset": said.dataset,
     }

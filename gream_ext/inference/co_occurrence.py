@@ -6,16 +6,13 @@ the beam by it.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from gream_ext.data.co_occurrence import pair_counts
 from gream_ext.decoding.prior import Prior
-
-if TYPE_CHECKING:
-    from gream_ext.items.index import ItemIndex
+from gream_ext.items.index import ItemIndex
 
 LATEST, RECENCY, SMOOTHING = 10, 0.8, 1.0
 """Items of a history that count; how much less each counts than the one after it; what every item has beside its
@@ -30,7 +27,7 @@ class CoOccurrence:
     weight: float
 
     @classmethod
-    def fitted(cls, index: "ItemIndex", histories: Iterable[Sequence[str]], weight: float) -> "CoOccurrence":
+    def fitted(cls, index: ItemIndex, histories: Iterable[Sequence[str]], weight: float) -> "CoOccurrence":
         """On training histories (item ids, oldest first) and nothing else. Items that the index lacks are left out."""
         rows = [[index.position[item] for item in history if item in index.position] for history in histories]
         return cls(pair_counts(rows, len(index)), weight)

@@ -20,6 +20,7 @@ from gream_ext.inference.card import Said, model_card, origin
 from gream_ext.inference.export_format import (
     KIND,
     MANIFEST,
+    NEEDED,
     TRIE,
     VERSION,
     describe_files,
@@ -28,8 +29,7 @@ from gream_ext.inference.export_format import (
     sha256,
 )
 from gream_ext.inference.loading import load_tokenizer
-from gream_ext.inference.model import ModelRecommender, load
-from gream_ext.inference.source import Source, export_source, workspace_source
+from gream_ext.inference.source import Source, workspace_source
 from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, whole, write_json, write_table
 
 NOTHING_SAID = Said()
@@ -51,14 +51,6 @@ def export(workspace: Workspace, model: str | None, folder: Path, new: bool, sai
     print(f"export: {folder}, {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB")
 
 
-def load_export(folder: Path, device: str = "cpu") -> ModelRecommender:
-    """The recommender of a folder that `export` wrote; `GreamError` names a file that is missing, damaged or unknown.
-
-    Every file is read for its hash first, the weights too; no code of the folder is run.
-    """
-    return load(export_source(folder), device)
-
-
 def write_export(workspace: Workspace, source: Source, folder: Path, said: Said = NOTHING_SAID) -> None:
     """Write the folder whole."""
     chosen = model_files(source.model)
@@ -70,6 +62,9 @@ def write_export(workspace: Workspace, source: Source, folder: Path, said: Said 
         write_catalogue(workspace, source, draft)
         ItemTrie.from_index(source.index, tokenizer).save(draft / TRIE)
         files = describe_files(draft)
+        for name in NEEDED:
+            if name not in files:
+                raise GreamError(f"{source.model} has no {Path(name).name}, which an export needs: train it again")
         facts = gather_facts(workspace, source, said)
         (draft / "README.md").write_text(
             model_card(source, facts, [*files, MANIFEST], said.repository), encoding="utf-8"

@@ -10,14 +10,14 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
 from gream_ext.inference.co_occurrence import CoOccurrence
-from gream_ext.inference.device import chosen_device
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
 from gream_ext.inference.engines.names import EngineName
-from gream_ext.inference.modes import TRUNCATED, UNKNOWN_ITEM, Modes, Reasoning, Request
+from gream_ext.inference.loading import chosen_device
+from gream_ext.inference.modes import TRUNCATED, UNKNOWN_ITEM, Modes, Reasoning
 from gream_ext.inference.pieces import Pieces
 from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
-from gream_ext.inference.source import Source, known_items
+from gream_ext.inference.source import Source
 from gream_ext.inference.titles import Titles
 from gream_ext.rewards import STATUSES
 
@@ -80,20 +80,27 @@ class ModelRecommender:
         widths = [max(BEAMS, question.n) for question in questions]
         for width in sorted(set(widths)):
             places = [place for place, own in enumerate(widths) if own == width]
-            answers = self.modes.direct([self._request(questions[place]) for place in places], width)
-            for place, answer in zip(places, answers, strict=True):
-                if answer.error:
-                    raise GreamError(answer.error)
-                best = answer.items[: questions[place].n]
-                found[place] = [replace(one, title=self.titles.title(one.item_id)) for one in best]
+            answers = self.modes.direct([questions[place] for place in places], width)
+            for place, ranked in zip(places, answers, strict=True):
+                found[place] = self._titled(ranked, questions[place].n)
         return found
 
     def reason(self, question: Question) -> Generator[Piece | None, None, None]:
-        """Reasoning mode: one sample, its identifiers as items, the recommended item at the end."""
+        """Reasoning mode: one sample, its identifiers as items, at the end what is recommended.
+
+        Where a question asks for several ``reasonings``, the others are drawn beside the one that is shown.
+        """
         pieces = Pieces(self._item, self.modes.index.length)
         last: Reasoning | None = None
+        ranked: list[Recommendation] = []
         said: list[str] = []
-        for last in self.modes.stream(self._request(question), self.sampling, question.seed):
+        sampling = replace(self.sampling, n=max(1, question.reasonings))
+        beams = max(BEAMS, question.n) if question.reasonings else 0
+        for one in self.modes.stream(question, sampling, question.seed, beams):
+            if isinstance(one, list):
+                ranked = self._titled(one, question.n)
+                continue
+            last = one
             grown = list(pieces.grow(last.text, ended=last.finish is not None))
             said += [piece.text if isinstance(piece, Text) else piece.title for piece in grown]
             yield from grown
@@ -104,10 +111,10 @@ class ModelRecommender:
         item = Item(last.item_id, self.titles.title(last.item_id)) if last.item_id else None
         cut = f"the reasoning was cut at {last.tokens} tokens"
         status = cut if last.status == TRUNCATED else WHY.get(last.status, last.status)
-        yield Answer(item, status, last.tokens, without_markers("".join(said)).strip())
+        yield Answer(item, status, last.tokens, without_markers("".join(said)).strip(), tuple(ranked))
 
-    def _request(self, question: Question) -> Request:
-        return Request(known_items(self.titles, question.history), question.among, question.exclude)
+    def _titled(self, ranked: Sequence[Recommendation], n: int) -> list[Recommendation]:
+        return [replace(one, title=self.titles.title(one.item_id)) for one in ranked[:n]]
 
     def _item(self, identifier: Identifier) -> Item | None:
         item = self.modes.index.item(identifier)

@@ -1,46 +1,37 @@
 """Direct and reasoning mode on items: histories of item ids in, items out."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from gream_ext.corpus.prompt_settings import PromptSettings
 from gream_ext.corpus.prompts import Message, direct_messages, history_text, reason_messages
+from gream_ext.decoding.prior import Prior
 from gream_ext.decoding.processors import answer_tokens
+from gream_ext.decoding.ranking import Ranking
+from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import find_all
-from gream_ext.inference.co_occurrence import LATEST, CoOccurrence
-from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Ranking, Sample, Sampling, SubCatalogue, require
-from gream_ext.inference.questions import Recommendation
+from gream_ext.inference.co_occurrence import CoOccurrence
+from gream_ext.inference.engines.base import PAPER_SAMPLING, Engine, Sample, Sampling
+from gream_ext.inference.questions import Question, Recommendation
+from gream_ext.items.index import ItemIndex
 from gream_ext.response import DEFAULT_FORMAT
 from gream_ext.rewards import compute_score, extract_identifier
-
-if TYPE_CHECKING:
-    from gream_ext.items.index import ItemIndex
 
 ANSWERED, TRUNCATED, UNKNOWN_ITEM = "answered", "truncated", "unknown_item"
 """Statuses of a `Reasoning` beside those of `gream_ext.rewards.STATUSES`."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked: the items so far, oldest first, and which items may be recommended."""
+class Prepared:
+    """Questions as an engine takes them; `Modes.prepare` makes them on any thread, while the model answers others."""
 
-    history: Sequence[str]
-    only: Collection[str] | None = None
-    """Item ids; None: the whole catalogue."""
-    without: Collection[str] = ()
-    exclude_seen: bool = False
-    """Also leave out what stands in the history, all of it."""
-
-
-@dataclass(frozen=True)
-class RankedItems:
-    """The answer of direct mode, best first. Fewer than asked where the catalogue left to the request is smaller."""
-
-    items: tuple[Recommendation, ...]
-    error: str | None = None
-    """Why there is none: an unknown item in the history, or nothing allowed."""
+    prompts: list[list[int]]
+    parts: list[SubCatalogue | None]
+    histories: list[list[int]]
+    """Rows of the item index, oldest first."""
+    prior: Prior | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,6 @@ class Reasoning:
     text: str
     item_id: str | None
     status: str
-    well_formed: bool
     finish: str | None
     tokens: int
 
@@ -64,7 +54,7 @@ class Modes:
     """The two modes on one engine. A model is asked with the prompts that it was trained with."""
 
     engine: Engine
-    index: "ItemIndex"
+    index: ItemIndex
     prompts: PromptSettings = field(default_factory=PromptSettings)
     prior: CoOccurrence | None = None
     """What guides the beam of direct mode beside the model."""
@@ -87,89 +77,73 @@ class Modes:
         asked = reason_messages(text, system_prompt=self.prompts.system_prompt, words=self.prompts.words)
         return self.prompt(asked)
 
-    def direct(self, requests: Sequence[Request], beams: int = 20) -> list[RankedItems]:
-        """The ``beams`` likeliest items for each request; one that cannot be answered has an ``error``."""
-        require(
-            self.engine,
-            "sub_catalogues",
-            any(map(_is_restricted, requests)),
-            "direct mode within a part of the catalogue",
+    def prepare(self, questions: Sequence[Question], mode: Literal["direct", "reason"]) -> Prepared:
+        """`GreamError` for an unknown item, and where nothing is left that may be recommended."""
+        write = self.direct_prompt if mode == "direct" else self.reason_prompt
+        histories = [self._rows(question.history) for question in questions]
+        return Prepared(
+            [write(question.history) for question in questions],
+            [self.part(question) for question in questions],
+            histories,
+            self.prior.prior(histories) if self.prior and mode == "direct" else None,
         )
-        answers: dict[int, RankedItems] = {}
-        prompts, parts, latest = {}, {}, {}
-        for number, request in enumerate(requests):
-            try:
-                prompts[number], parts[number], latest[number] = (
-                    self.direct_prompt(request.history),
-                    self.part(request),
-                    self._rows(request.history[-LATEST:] if self.prior else ()),
-                )
-            except GreamError as error:
-                answers[number] = RankedItems((), str(error))
-        prior = self.prior.prior(list(latest.values())) if self.prior else None
-        found = self.engine.recommend(list(prompts.values()), beams, list(parts.values()), prior)
-        for number, ranking in zip(prompts, found, strict=True):
-            answers[number] = self._ranked(ranking)
-        return [answers[number] for number in range(len(requests))]
+
+    def direct(self, questions: Sequence[Question] | Prepared, beams: int = 20) -> list[list[Recommendation]]:
+        """The ``beams`` likeliest items for each question, best first; fewer where fewer may be recommended.
+
+        `GreamError` as in `prepare`, and when the engine cannot answer one of them.
+        """
+        asked = questions if isinstance(questions, Prepared) else self.prepare(questions, "direct")
+        return [self._ranked(one) for one in self.engine.recommend(asked.prompts, beams, asked.parts, asked.prior)]
 
     def reason(
         self,
-        requests: Sequence[Request],
+        questions: Sequence[Question] | Prepared,
         sampling: Sampling = PAPER_SAMPLING,
         seeds: Sequence[int] | None = None,
     ) -> list[list[Reasoning]]:
-        """``sampling.n`` reasonings for each request.
-
-        `GreamError` for an unknown item in a history or a sub-catalogue that holds nothing.
-        """
-        _, _, sampled = self._sampled(requests, sampling, seeds)
+        """``sampling.n`` reasonings for each question; `GreamError` as in `prepare`."""
+        _, sampled = self._sampled(questions, sampling, seeds)
         return [[self.reasoning(sample) for sample in samples] for samples in sampled]
-
-    def stream(
-        self, request: Request, sampling: Sampling = PAPER_SAMPLING, seed: int | None = None
-    ) -> Iterator[Reasoning]:
-        """One reasoning as it grows, token by token; ``finish`` is None until the last."""
-        self._check_reasoning(sampling, [request])
-        require(self.engine, "streams", True, "streaming")
-        prompt, [shown] = self.reason_prompt(request.history), self._shown([request])
-        for sample in self.engine.stream(prompt, sampling, seed, self.part(request), shown):
-            yield self.reasoning(sample)
 
     def reason_and_rank(
         self,
-        requests: Sequence[Request],
+        questions: Sequence[Question] | Prepared,
         sampling: Sampling = PAPER_SAMPLING,
         seeds: Sequence[int] | None = None,
         beams: int = 20,
-    ) -> list[tuple[list[Reasoning], RankedItems]]:
-        """``sampling.n`` reasonings for each request, and the items that they lead to together, best first.
+    ) -> list[tuple[list[Reasoning], list[Recommendation]]]:
+        """``sampling.n`` reasonings for each question, and the items that they lead to together, best first.
 
         After each reasoning's ``<answer>`` a beam search of ``beams`` goes over the items that may be recommended; an
         item's score is the logarithm of its mean probability over the reasonings that came to an answer.
         """
-        prompts, parts, sampled = self._sampled(requests, sampling, seeds)
-        begin, _ = answer_tokens(self.engine.tokenizer)
-        owners, begun = [], []
-        for number, samples in enumerate(sampled):
-            for ids in (list(sample.ids) for sample in samples if begin in sample.ids):
-                owners.append(number)
-                begun.append(prompts[number] + ids[: ids.index(begin) + 1])
-        rankings: list[list[Ranking]] = [[] for _ in requests]
-        found = self.engine.recommend(begun, beams, [parts[owner] for owner in owners]) if begun else []
-        for owner, ranking in zip(owners, found, strict=True):
-            rankings[owner].append(ranking)
-        return [
-            ([self.reasoning(sample) for sample in samples], self._ranked(Ranking.merged(own, beams)))
-            for samples, own in zip(sampled, rankings, strict=True)
-        ]
+        asked, sampled = self._sampled(questions, sampling, seeds)
+        ranked = self._rank(asked, sampled, beams)
+        return [([self.reasoning(one) for one in own], best) for own, best in zip(sampled, ranked, strict=True)]
 
-    def part(self, request: Request) -> SubCatalogue | None:
+    def stream(
+        self, question: Question, sampling: Sampling = PAPER_SAMPLING, seed: int | None = None, beams: int = 0
+    ) -> Iterator[Reasoning | list[Recommendation]]:
+        """One reasoning as it grows, token by token; ``finish`` is None until its end.
+
+        With ``beams`` as many more as ``sampling.n`` says grow beside it, and last comes what `reason_and_rank` ranks.
+        """
+        asked = self.prepare([question], "reason")
+        [prompt], [part], [shown] = asked.prompts, asked.parts, self._shown(asked)
+        samples: list[Sample] = []
+        sampling = sampling if beams else replace(sampling, n=1)
+        for samples in self.engine.stream(prompt, sampling, seed, part, shown):
+            yield self.reasoning(samples[0])
+        if beams:
+            yield self._rank(asked, [samples], beams)[0]
+
+    def part(self, question: Question) -> SubCatalogue | None:
         """What may be recommended of the catalogue; `GreamError` for an unknown item, and when nothing is left."""
-        only = None if request.only is None else SubCatalogue.only(self._rows(request.only))
-        left_out = self._rows([*request.without, *(request.history if request.exclude_seen else ())])
-        if not left_out:
+        only = None if question.among is None else SubCatalogue.only(self._rows(question.among))
+        if not question.exclude:
             return only
-        part = SubCatalogue.without(left_out).within(only, len(self.index))
+        part = SubCatalogue.without(self._rows(question.exclude)).within(only, len(self.index))
         if len(part.rows) == (len(self.index) if part.excludes else 0):
             raise GreamError("nothing is left to recommend: all items that may be are excluded or in the history")
         return part
@@ -186,47 +160,46 @@ class Modes:
             status = TRUNCATED
         else:
             status = compute_score("gream", sample.text, self.index.text(self.index.item_ids[0]))["status"]
-        return Reasoning(sample.text, item, status, item is not None, sample.finish, len(sample.ids))
+        return Reasoning(sample.text, item, status, sample.finish, len(sample.ids))
 
     def _sampled(
-        self, requests: Sequence[Request], sampling: Sampling, seeds: Sequence[int] | None
-    ) -> tuple[list[list[int]], list[SubCatalogue | None], list[list[Sample]]]:
-        """The prompt, the sub-catalogue and the samples of each request."""
-        self._check_reasoning(sampling, requests)
-        prompts = [self.reason_prompt(request.history) for request in requests]
-        parts = [self.part(request) for request in requests]
-        return prompts, parts, self.engine.sample(prompts, sampling, seeds, parts, self._shown(requests))
+        self, questions: Sequence[Question] | Prepared, sampling: Sampling, seeds: Sequence[int] | None
+    ) -> tuple[Prepared, list[list[Sample]]]:
+        asked = questions if isinstance(questions, Prepared) else self.prepare(questions, "reason")
+        return asked, self.engine.sample(asked.prompts, sampling, seeds, asked.parts, self._shown(asked))
 
-    def _shown(self, requests: Sequence[Request]) -> list[list[int]]:
-        """The items that each reasoning prompt shows, as rows of the item index."""
-        return [self._rows(request.history[-self.prompts.reason_window :]) for request in requests]
+    def _shown(self, asked: Prepared) -> list[list[int]]:
+        """The items that each reasoning prompt shows."""
+        return [rows[-self.prompts.reason_window :] for rows in asked.histories]
 
-    def _ranked(self, ranking: Ranking) -> RankedItems:
+    def _rank(self, asked: Prepared, sampled: Sequence[Sequence[Sample]], beams: int) -> list[list[Recommendation]]:
+        """The items that the reasonings of each question lead to together."""
+        begin, _ = answer_tokens(self.engine.tokenizer)
+        begun = [
+            (number, asked.prompts[number] + list(sample.ids[: sample.ids.index(begin) + 1]))
+            for number, samples in enumerate(sampled)
+            for sample in samples
+            if begin in sample.ids
+        ]
+        parts = [asked.parts[number] for number, _ in begun]
+        found = self.engine.recommend([prompt for _, prompt in begun], beams, parts) if begun else []
+        own: list[list[Ranking]] = [[] for _ in sampled]
+        for (number, _), ranking in zip(begun, found, strict=True):
+            own[number].append(ranking)
+        return [self._ranked(Ranking.merged(rankings, beams)) for rankings in own]
+
+    def _ranked(self, ranking: Ranking) -> list[Recommendation]:
+        if ranking.error:
+            raise GreamError(ranking.error)
+        if not ((ranking.rows >= 0) & (ranking.rows < len(self.index))).all():
+            raise RuntimeError(f"the {self.engine.name} engine recommended what is no item: rows {ranking.rows}")
         scored = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
-        return RankedItems(tuple(Recommendation(self._real_item(row), score) for row, score in scored), ranking.error)
-
-    def _real_item(self, row: int) -> str:
-        if not 0 <= row < len(self.index):
-            raise RuntimeError(f"the {self.engine.name} engine recommended row {row}, which is no item")
-        return self.index.item_ids[row]
+        return [Recommendation(self.index.item_ids[row], score) for row, score in scored]
 
     def _rows(self, item_ids: Collection[str]) -> list[int]:
         for item in item_ids:
             self.index.identifier(item)
         return [self.index.position[item] for item in item_ids]
-
-    def _check_reasoning(self, sampling: Sampling, requests: Sequence[Request]) -> None:
-        require(self.engine, "constrained_answers", sampling.constrained, "constrained answers")
-        require(
-            self.engine,
-            "answer_sub_catalogues",
-            any(map(_is_restricted, requests)),
-            "reasoning mode within a part of the catalogue",
-        )
-
-
-def _is_restricted(request: Request) -> bool:
-    return request.only is not None or bool(request.without) or request.exclude_seen
 
 
 def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
@@ -239,7 +212,7 @@ def votes(reasonings: Sequence[Reasoning]) -> list[Recommendation]:
     return [Recommendation(item, named.count(item) / len(reasonings)) for item in order]
 
 
-def written_history(index: "ItemIndex", text: str) -> list[str | None]:
+def written_history(index: ItemIndex, text: str) -> list[str | None]:
     """The items that a response names between its thinking and its answer, in order; None for what is no item.
 
     Beside the user's history they say how faithful it was. An identifier that was cut short is left out.

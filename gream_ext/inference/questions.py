@@ -1,6 +1,6 @@
 """What is asked of a recommender and what it says; no model needed to talk about it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,14 +9,16 @@ from typing import Protocol
 class Question:
     """Recommend to a user with this history (item ids, oldest first; empty: a new user)."""
 
-    history: tuple[str, ...]
+    history: Sequence[str]
     n: int = 10
-    exclude: frozenset[str] = frozenset()
+    exclude: Collection[str] = ()
     """Items that may not be recommended."""
-    among: frozenset[str] | None = None
+    among: Collection[str] | None = None
     """Only these items may be recommended; None: the whole catalogue."""
     seed: int | None = None
     """Of the reasoning; None draws a fresh one."""
+    reasonings: int = 0
+    """Think, then rank: ``n`` items after so many reasonings. 0: one reasoning, and the item that it names."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Recommendation:
 
     item_id: str
     score: float
-    """Of direct mode the log-probability of the item's identifier, of votes (`modes.votes`) the share."""
+    """The log-probability of the item's identifier; of votes (`modes.votes`) the share."""
     title: str = ""
     """Empty where nobody asked for titles."""
 
@@ -54,6 +56,8 @@ class Answer:
     tokens: int = 0
     text: str = ""
     """The whole reasoning, with titles in the place of identifiers and without markers."""
+    ranked: tuple[Recommendation, ...] = ()
+    """The items that all reasonings lead to, best first, where a question asks for several."""
 
 
 Piece = Text | Item | Answer

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import MODES, stem
@@ -10,19 +9,19 @@ from gream_ext.evaluation.files import files as files_of
 from gream_ext.inference.engines.names import (
     ENGINE_HELP,
     NORMALISATION_HELP,
+    PRIOR_HELP,
     SERVER_HELP,
+    WEIGHT,
+    WEIGHT_HELP,
     EngineName,
     Normalisation,
+    PriorName,
     check_engine,
 )
-from gream_ext.inference.prior_options import PRIOR_HELP, WEIGHT, WEIGHT_HELP, PriorName
 from gream_ext.inference.sharing import EXPORT_HELP, is_hub_name
 from gream_ext.inference.source import latest_model
 from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,10 @@ class RecommendSettings:
     search: str | None = option(None, help="only list the items whose titles hold these words, with their ids")
     n: int = option(10, least=1, most=1000, help="how many items")
     explain: bool = option(False, help="let the model reason first, and show it")
+    k: int | None = option(
+        None, least=1, most=1000, help="with --explain: so many items after the reasoning, in place of direct mode's"
+    )
+    reasonings: int = option(1, least=1, most=64, help="with --k: reasonings to merge; the first of them is shown")
     exclude_seen: bool | None = option(
         None,
         help="leave out what is in the history; the default if nobody in the data has an item twice",
@@ -57,6 +60,10 @@ class RecommendSettings:
         check_engine(self.engine, self.server)
         if self.prior and self.engine == "sglang":
             raise GreamError("prior needs the transformers engine: leave one of them out")
+        if self.k is not None and not self.explain:
+            raise GreamError("--k ranks items after a reasoning: add --explain, or say --n for direct mode")
+        if self.prior and self.k is not None:
+            raise GreamError("prior guides direct mode, which --k leaves out: leave one of them out")
         if self.seed is not None and self.engine == "sglang":
             raise GreamError("--seed: the sglang engine cannot repeat a sample from its seed: leave it out")
 

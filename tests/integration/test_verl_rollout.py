@@ -69,7 +69,7 @@ class Case:
 def case(tmp_path_factory):
     import verl
 
-    from gream_ext.inference.engines.transformers import load_model
+    from gream_ext.inference.loading import load_model
 
     workspace = make_reasoner_workspace(tmp_path_factory.mktemp("reasoner") / "w", slot="colliding")
     model, tokenizer = load_model(workspace.model("sft"))

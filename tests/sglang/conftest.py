@@ -21,7 +21,8 @@ from gream_ext.decoding.trie import ItemTrie
 from gream_ext.inference.engines.sglang import SGLangEngine
 from gream_ext.inference.engines.sglang_offline import CPU_ARGUMENTS
 from gream_ext.inference.engines.sglang_request import TRIE_VARIABLE
-from gream_ext.inference.engines.transformers import TransformersEngine, load_model
+from gream_ext.inference.engines.transformers import TransformersEngine
+from gream_ext.inference.loading import load_model
 from gream_ext.inference.modes import Modes
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace

@@ -10,7 +10,6 @@ from gream_ext.cli import main
 from gream_ext.errors import GreamError
 from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.model import load
-from gream_ext.inference.modes import Request
 from gream_ext.inference.questions import Answer, Question
 from gream_ext.inference.source import workspace_source
 from tests.support.tiny_reasoner import CONTEXT
@@ -56,7 +55,7 @@ def test_requests_of_all_kinds_at_once(server):
     greedy = Sampling(n=1, temperature=0.0, top_p=1.0, max_new_tokens=40)
     chance = random.Random(0)
     asked = [
-        Request(chance.sample(items, 3), only=chance.sample(items, 9) if number % 3 else None) for number in range(48)
+        Question(chance.sample(items, 3), among=chance.sample(items, 9) if number % 3 else None) for number in range(48)
     ]
     kinds = [("direct", "direct", "reason", "bad")[number % 4] for number in range(48)]
     expected = [
@@ -70,7 +69,7 @@ def test_requests_of_all_kinds_at_once(server):
                 ours.engine.sample([[5] * (CONTEXT + 10)], greedy)
         elif kinds[number] == "direct":
             [mine] = ours.direct([asked[number]], beams=6)
-            assert [one.item_id for one in mine.items] == [one.item_id for one in expected[number].items]
+            assert [one.item_id for one in mine] == [one.item_id for one in expected[number]]
         else:
             assert ours.reason([asked[number]], greedy) == [expected[number]]
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from inspect import unwrap
 from operator import attrgetter
 
@@ -24,7 +25,7 @@ from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import TRIE_VARIABLE, AnswerTag, fingerprint
 from gream_ext.plugins import relied_on
 from gream_ext.plugins.sglang import internals, problems
-from gream_ext.plugins.sglang.answers import AnswerGrammar, Answers
+from gream_ext.plugins.sglang.answers import AnswerGrammar, grammar
 from gream_ext.plugins.sglang.beams import FRONTIER, Beams, Rows
 from gream_ext.plugins.sglang.catalogue import Catalogue
 
@@ -143,15 +144,15 @@ def test_what_is_written_of_the_history_keeps_to_it(catalogue):
 
 
 def test_tags_of_others_are_left_alone(catalogue):
-    answers = Answers(catalogue)
+    answer = partial(grammar, catalogue)
     theirs = json.dumps({"type": "structural_tag", "format": {"type": "any_text"}})
     for key in (("json", "{}"), ("structural_tag", theirs)):
-        assert answers.grammar(lambda backend, key, reasoning: key, None, key, False) == key
+        assert answer(lambda backend, key, reasoning: key, None, key, False) == key
     ours = AnswerTag("another", BEGIN, END, None, None).text()
-    refused, cached = answers.grammar(None, None, ("structural_tag", ours), False)
+    refused, cached = answer(None, None, ("structural_tag", ours), False)
     assert cached and "serves the catalogue" in refused.error_message
     wrong = ours.replace('"begin"', '"began"')
-    refused, _ = answers.grammar(None, None, ("structural_tag", wrong), False)
+    refused, _ = answer(None, None, ("structural_tag", wrong), False)
     assert "misshapen" in refused.error_message
 
 

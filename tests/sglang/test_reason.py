@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from gream_ext.decoding.processors import answer_tokens
+from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Sampling, SubCatalogue
-from gream_ext.inference.modes import ANSWERED, TRUNCATED, Request
+from gream_ext.inference.engines.base import Sampling
+from gream_ext.inference.modes import ANSWERED, TRUNCATED
+from gream_ext.inference.questions import Question
 from tests.sglang.conftest import Both
 
 HISTORIES = [("i1", "i2", "i3"), ("i9",), (), tuple(f"i{number}" for number in range(24))]
@@ -51,7 +53,7 @@ def test_every_answer_is_an_item(both: Both):
 
 
 def test_a_short_response_is_reported_as_cut(both: Both):
-    [[one]] = both.sglang.reason([Request(("i1",))], Sampling(n=1, temperature=0.0, max_new_tokens=3))
+    [[one]] = both.sglang.reason([Question(("i1",))], Sampling(n=1, temperature=0.0, max_new_tokens=3))
     assert one.status == TRUNCATED and one.item_id is None and one.finish == "length" and one.tokens == 3
 
 
@@ -74,7 +76,7 @@ def test_the_same_distribution(both: Both):
 
 
 def test_a_stream_grows_to_the_same_response(both: Both):
-    request = Request(HISTORIES[0], exclude_seen=True)
+    request = Question(HISTORIES[0], exclude=HISTORIES[0])
     [[whole]] = both.sglang.reason([request], GREEDY)
     *growing, last = both.sglang.stream(request, GREEDY)
     assert last == whole and len(growing) > 3
@@ -88,12 +90,12 @@ def test_a_stream_grows_to_the_same_response(both: Both):
 
 def test_what_sglang_cannot_do_is_refused(both: Both):
     with pytest.raises(GreamError, match="from its seed"):
-        both.sglang.reason([Request(("i1",))], GREEDY, seeds=[1])
+        both.sglang.reason([Question(("i1",))], GREEDY, seeds=[1])
     with pytest.raises(GreamError, match="from its seed"):
-        list(both.sglang.stream(Request(("i1",)), GREEDY, seed=1))
+        list(both.sglang.stream(Question(("i1",)), GREEDY, seed=1))
     with pytest.raises(GreamError, match="constrained answers"):
-        both.sglang.reason([Request(("i1",), only=["i2"])], Sampling(constrained=False))
+        both.sglang.reason([Question(("i1",), among=["i2"])], Sampling(constrained=False))
     with pytest.raises(GreamError, match="holds no item"):
-        both.sglang.reason([Request(("i1",), only=[])], GREEDY)
+        both.sglang.reason([Question(("i1",), among=[])], GREEDY)
     with pytest.raises(GreamError, match="temperature"):
-        both.sglang.reason([Request(("i1",))], Sampling(temperature=-1.0))
+        both.sglang.reason([Question(("i1",))], Sampling(temperature=-1.0))

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, ModelFault
 from gream_ext.inference.engines.names import Unavailable
 from gream_ext.inference.questions import Answer, Item, Piece, Question, Recommendation, Text
 from gream_ext.inference.titles import Titles
@@ -39,6 +39,8 @@ class FakeRecommender:
             raise Unavailable("no answer from the SGLang server at http://10.0.0.7:30000")
         if any(question.history == ("i4", "i4") for question in questions):
             raise GreamError("this history cannot be answered")
+        if any(question.history == ("i2", "i2") for question in questions):
+            raise ModelFault("the model's logits are no numbers")
         if any(question.history == ("i3", "i3") for question in questions):
             raise RuntimeError("secret inside")
         return [
@@ -61,6 +63,7 @@ class FakeRecommender:
                 yield None
             if question.history == ("i3",):
                 raise RuntimeError("secret inside")
-            yield Answer(Item("i2", "Stamé Lu"), "exact", self.tokens)
+            ranked = self.direct([question])[0] if question.reasonings else []
+            yield Answer(Item("i2", "Stamé Lu"), "exact", self.tokens, ranked=tuple(ranked))
         finally:
             self.closed.set()

@@ -26,15 +26,16 @@ def model(workspace: Workspace) -> gream_ext.Recommender:
 
 
 def test_recommending(model: gream_ext.Recommender) -> None:
-    found = model.recommend(["i1", "i2"], k=5)
+    found = model.recommend(["i1", "i2"], k=5, exclude_seen=True)
     assert len(found) == 5 and not {"i1", "i2"} & {one.item_id for one in found}
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     assert all(one.title == model.items[one.item_id] for one in found)
     assert len(model.recommend([], k=40)) == 40, "a new user, the whole catalogue"
     assert {"i1", "i2"} <= {one.item_id for one in model.recommend(["i1", "i2"], 40, exclude_seen=False)}
-    some = {one.item_id for one in model.recommend(["i1"], only=["i1", "i5", "i6"], exclude=["i6"])}
+    some = {one.item_id for one in model.recommend(["i1"], 10, True, ["i1", "i5", "i6"], ["i6"])}
     assert some == {"i5"}
-    together = model.recommend_many([["i1", "i2"], []], k=5)
+    assert {"i1", "i2"} <= {one.item_id for one in model.recommend(["i1", "i2"], 40)}, "these data have items twice"
+    together = model.recommend_many([["i1", "i2"], []], k=5, exclude_seen=True)
     assert [one.item_id for one in together[0]] == [one.item_id for one in found]
 
 
@@ -43,6 +44,8 @@ def test_explaining(model: gream_ext.Recommender) -> None:
     assert told == model.explain(["i1", "i2"], seed=3) and told != model.explain(["i1", "i2"], seed=4)
     assert told.tokens <= 12 and told.status and "<think>" not in told.text
     assert told.item is None or told.item.title == model.items[told.item.item_id]
+    ranked = model.explain(["i1", "i2"], seed=3, k=5, reasonings=2)
+    assert (ranked.text, ranked.item) == (told.text, told.item), "the first reasoning is the one that is shown"
 
 
 def test_mistakes_have_a_sentence(model: gream_ext.Recommender, workspace: Workspace, tmp_path: Path) -> None:
@@ -52,7 +55,8 @@ def test_mistakes_have_a_sentence(model: gream_ext.Recommender, workspace: Works
         "k must be at least 1": lambda: model.recommend(["i1"], k=0),
         "has no trained model": lambda: gream_ext.load(tmp_path),
         "torch finds no such device": lambda: gream_ext.load(workspace.root, device="cuda:99"),
-        "nothing is left to recommend": lambda: model.recommend(list(model.items)),
+        "nothing is left to recommend": lambda: model.recommend(list(model.items), exclude_seen=True),
+        "reasonings must be at least 1": lambda: model.explain(["i1"], k=3, reasonings=0),
     }.items():
         with pytest.raises(GreamError, match=said):
             ask()

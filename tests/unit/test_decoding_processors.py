@@ -80,3 +80,13 @@ def test_sampled_answers_are_real_items():
     named = [items[tuple(sample.ids[:-1])] for sample in samples]
     assert all(sample.ids[-1] == END and sample.ended for sample in samples)
     assert set(named[::2]) == {0, 1, 2, 3} and set(named[1::2]) == {0, 1, 2}
+
+
+def test_an_identifier_that_nothing_allowed_ends_is_not_ended():
+    """As where a prompt ends within an answer, and the request may not be given what begins so."""
+    trie = ItemTrie.build(np.array([[20, 30], [20, 31], [21, 30]]))
+    scores = torch.zeros(1, 60)
+    begun = torch.tensor([[5, 50, 20]])
+    for part, allowed in ((None, [30, 31]), (SubCatalogue.only([1]), [31]), (SubCatalogue.only([2]), [])):
+        limited = AnswerProcessor(trie, 50, 51, parts=[part])(begun, scores)
+        assert limited[0].isfinite().nonzero()[:, 0].tolist() == allowed

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from gream_ext.decoding import rng
 from gream_ext.decoding.processors import GivenAnswers
 from gream_ext.decoding.rng import _in_nucleus, draw, row_seeds, uniforms
 from gream_ext.decoding.sampler import sample_tokens
@@ -204,3 +205,17 @@ def test_a_given_answer_has_the_models_log_probs(model):
         logits = model(input_ids=torch.tensor([prompt + sample.ids])).logits[0, len(prompt) - 1 : -1] / 0.7
         expected = logits.log_softmax(-1).gather(1, torch.tensor(sample.ids)[:, None])[:, 0]
         np.testing.assert_allclose(sample.logprobs, expected.detach(), atol=1e-3)
+
+
+def test_a_token_of_no_probability_is_drawn_again(monkeypatch):
+    """On a GPU the cumulative sum may rise by rounding where a probability is 0."""
+    logits = torch.tensor([[0.0, float("-inf"), 1.0]]).repeat(4, 1)
+    real, asked = rng._invert, []
+
+    def rounded(cumulative, uniform):
+        asked.append(len(uniform))
+        return torch.ones(4, dtype=torch.int64) if len(asked) == 1 else real(cumulative, uniform)
+
+    monkeypatch.setattr(rng, "_invert", rounded)
+    tokens, logprobs = draw(logits, 1.0, 1.0, row_seeds(3, 4), 0)
+    assert asked[:2] == [4, 4] and 1 not in tokens and torch.isfinite(logprobs).all()

@@ -125,11 +125,11 @@ def test_it_goes_on_where_it_was_interrupted(workspace, monkeypatch):
         path.unlink()
     answer, answered = shards.answer, []
 
-    def interrupted(modes, task, cases):
+    def interrupted(modes, task, cases, *ready):
         if len(answered) == 3:
             raise KeyboardInterrupt
         answered.append([case.user_id for case in cases])
-        return answer(modes, task, cases)
+        return answer(modes, task, cases, *ready)
 
     monkeypatch.setattr(shards, "answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -164,9 +164,9 @@ def test_a_sample_is_scored_as_rl_scores_it():
     target, near = "i9", "i17"
     texts = [f"<think>so</think> <answer>{index.text(item)}</answer>" for item in (target, near)]
     samples = [
-        Reasoning(texts[0], target, "answered", True, "answer", 9),
-        Reasoning(texts[1], near, "answered", True, "answer", 9),
-        Reasoning("<think>so", None, "truncated", False, "length", 2),
+        Reasoning(texts[0], target, "answered", "answer", 9),
+        Reasoning(texts[1], near, "answered", "answer", 9),
+        Reasoning("<think>so", None, "truncated", "length", 2),
     ]
     row = reasoned_row(index, Case("u", ("i1",), target), samples, votes(samples), beta=0.5)
     assert row["status"] == ["exact", "partial", "unfinished_reasoning"]
@@ -214,7 +214,7 @@ def test_an_identifier_without_a_slot_is_an_answer_where_there_are_such(slot, be
     for item in index.item_ids:
         text = f"<think>so</think> <answer>{index.text(item)}</answer>"
         cut = f"<think>so</think> <answer>{''.join(index.identifier(item)[:-1])}</answer>"
-        samples = [Reasoning(one, None, "answered", True, "answer", 9) for one in (text, cut)]
+        samples = [Reasoning(one, None, "answered", "answer", 9) for one in (text, cut)]
         row = reasoned_row(index, Case("u", (), target), samples, votes(samples), beta)
         assert row["well_formed"][0] and (row["status"][0] == "exact") == (item == target)
         assert row["reward"][0] == pytest.approx((row["matched_levels"][0] / index.length) ** beta)

@@ -20,9 +20,9 @@ from gream_ext.evaluation.files import model_hash
 from gream_ext.evaluation.stages import EVALUATE, EvaluateSettings
 from gream_ext.inference.commands import run_export as run
 from gream_ext.inference.commands import run_recommend as recommend
-from gream_ext.inference.export import load_export
+from gream_ext.inference.export import write_export
 from gream_ext.inference.export_format import MODEL_FILES, sha256
-from gream_ext.inference.model import load
+from gream_ext.inference.model import ModelRecommender, load
 from gream_ext.inference.questions import Question
 from gream_ext.inference.source import export_source, workspace_source
 from gream_ext.inference.stages import EXPORT as STAGE
@@ -32,6 +32,10 @@ from gream_ext.workspace import ITEMS, Workspace, read_json, read_table, write_j
 from tests.support.tiny_workspace import make_model_workspace
 
 QUESTIONS = [Question(("i1", "i2")), Question((), 5), Question(("i3",), exclude=frozenset({"i3"}))]
+
+
+def load_export(folder: Path) -> ModelRecommender:
+    return load(export_source(folder))
 
 
 @pytest.fixture(scope="module")
@@ -332,3 +336,12 @@ def test_the_files_of_a_model() -> None:
         assert MODEL_FILES.fullmatch(name)
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "trainer_state.json", "modeling_custom.py"):
         assert not MODEL_FILES.fullmatch(name)
+
+
+def test_a_model_that_lacks_a_file_is_not_exported(tmp_path: Path) -> None:
+    workspace = make_model_workspace(tmp_path)
+    source = workspace_source(workspace)
+    (workspace.model("sft") / "gream_model.json").unlink()
+    with pytest.raises(GreamError, match=r"has no gream_model\.json, which an export needs"):
+        write_export(workspace, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

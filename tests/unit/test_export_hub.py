@@ -153,4 +153,7 @@ def test_the_licence_of_a_base_model(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "runs")
     write_json(workspace.model("base_model") / RECORD, {"settings": {"base_model": str(tmp_path)}})
     assert origin(workspace, Said()) == {"license": "mit"}, "a folder of this machine is nobody's business"
+    write_json(workspace.model("base_model") / RECORD, {"settings": {"base_model": "maker/tiny"}})
+    assert origin(workspace, Said()) == {"base_model": "maker/tiny"}
+    write_json(workspace.model("base_model") / RECORD, {"settings": {"base_model": str(tmp_path)}})
     assert origin(workspace, Said("cc-by-4.0", "shop")) == {"license": "cc-by-4.0", "dataset": "shop"}

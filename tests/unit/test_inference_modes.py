@@ -15,9 +15,11 @@ from gream_ext.decoding.processors import answer_tokens
 from gream_ext.decoding.sampler import sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Sample, Sampling
-from gream_ext.inference.engines.transformers import TransformersEngine, batches, load_model
-from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
+from gream_ext.inference.engines.base import Sample, Sampling
+from gream_ext.inference.engines.transformers import TransformersEngine, batches
+from gream_ext.inference.loading import load_model
+from gream_ext.inference.modes import Modes, Reasoning, votes, written_history
+from gream_ext.inference.questions import Question
 from tests.support.synthetic import synthetic_index
 from tests.support.tiny_models import tiny_chat_model
 
@@ -46,11 +48,11 @@ def primed(modes):
 
 
 def test_every_history_is_answered_with_real_items(modes):
-    answers = modes.direct([Request(history) for history in HISTORIES], beams=10)
+    answers = modes.direct([Question(history) for history in HISTORIES], beams=10)
     for answer in answers:
-        named = [one.item_id for one in answer.items]
-        assert answer.error is None and len(named) == 10 == len(set(named)) and set(named) <= set(ITEMS)
-        scores = [one.score for one in answer.items]
+        named = [one.item_id for one in answer]
+        assert len(named) == 10 == len(set(named)) and set(named) <= set(ITEMS)
+        scores = [one.score for one in answer]
         assert scores == sorted(scores, reverse=True)
 
 
@@ -63,29 +65,29 @@ def test_a_prompt_shows_the_last_items_of_the_window(modes):
 
 def test_what_is_excluded_is_not_recommended(modes):
     requests = [
-        Request(HISTORIES[0], exclude_seen=True),
-        Request(HISTORIES[0], only=["i1", "i2", "i7"], without=["i2"]),
-        Request(HISTORIES[3], exclude_seen=True, only=ITEMS[:35]),
+        Question(HISTORIES[0], exclude=HISTORIES[0]),
+        Question(HISTORIES[0], among=["i1", "i2", "i7"], exclude=["i2"]),
+        Question(HISTORIES[3], exclude=HISTORIES[3], among=ITEMS[:35]),
     ]
     first, second, third = modes.direct(requests, beams=40)
-    assert {one.item_id for one in first.items} == set(ITEMS) - set(HISTORIES[0])
-    assert {one.item_id for one in second.items} == {"i1", "i7"}
-    assert {one.item_id for one in third.items} == set(ITEMS[30:35])
+    assert {one.item_id for one in first} == set(ITEMS) - set(HISTORIES[0])
+    assert {one.item_id for one in second} == {"i1", "i7"}
+    assert {one.item_id for one in third} == set(ITEMS[30:35])
 
 
-def test_a_request_that_cannot_be_answered_fails_alone(modes):
-    answers = modes.direct([Request(["i1", "nonsense"]), Request(["i1"]), Request(["i1"], only=[])], beams=5)
-    assert "nonsense" in answers[0].error and not answers[0].items
-    assert answers[1].error is None and len(answers[1].items) == 5
-    assert "holds no item" in answers[2].error
+def test_a_question_that_cannot_be_answered_says_why(modes):
     with pytest.raises(GreamError, match="nonsense"):
-        modes.reason([Request(["nonsense"])], SAMPLING)
+        modes.direct([Question(["i1", "nonsense"]), Question(["i1"])], beams=5)
     with pytest.raises(GreamError, match="holds no item"):
-        modes.reason([Request(["i1"], only=[])], SAMPLING)
+        modes.direct([Question(["i1"]), Question(["i1"], among=[])], beams=5)
+    with pytest.raises(GreamError, match="nonsense"):
+        modes.reason([Question(["nonsense"])], SAMPLING)
+    with pytest.raises(GreamError, match="holds no item"):
+        modes.reason([Question(["i1"], among=[])], SAMPLING)
 
 
 def test_answers_of_reasoning_mode_are_real_items(modes):
-    requests = [Request(history) for history in HISTORIES] + [Request(["i1"], only=["i5", "i6"])]
+    requests = [Question(history) for history in HISTORIES] + [Question(["i1"], among=["i5", "i6"])]
     # An answer within reasoning that never ended is none: the prompt's marker is not part of the response.
     samples = primed(modes).reason(requests, SAMPLING, seeds=range(5))
     tokenizer = modes.engine.tokenizer
@@ -94,14 +96,14 @@ def test_answers_of_reasoning_mode_are_real_items(modes):
         assert len(own) == 3
         for one in own:
             assert one.finish == "answer" and one.text in texts
-            assert request.only is None or texts[one.text] in request.only
+            assert request.among is None or texts[one.text] in request.among
             assert one.tokens == len(tokenizer.encode(one.text))
 
 
 def test_reasoning_is_the_same_for_the_same_seed_and_streams_the_same(modes):
     free = Sampling(n=3, max_new_tokens=6, constrained=False)
     for asked, sampling in ((primed(modes), SAMPLING), (modes, free)):
-        requests = [Request(history) for history in HISTORIES]
+        requests = [Question(history) for history in HISTORIES]
         together = asked.reason(requests, sampling, seeds=[1, 2, 3, 4])
         assert asked.reason(requests[2:3], sampling, seeds=[3]) == together[2:3]
         assert asked.reason(requests, sampling, seeds=[5, 6, 7, 8]) != together
@@ -127,12 +129,12 @@ def test_reasoning_is_the_same_for_the_same_seed_and_streams_the_same(modes):
 def test_what_a_response_says(modes, text, finish, item, status):
     written = text.format(modes.index.text("i4"))
     read = modes.reasoning(Sample((1, 2), (), written, finish))
-    assert read == Reasoning(written, item, status, item is not None, finish, 2)
+    assert read == Reasoning(written, item, status, finish, 2)
 
 
 def test_votes_count_and_keep_the_first_named_first():
     def named(*items):
-        return [Reasoning("", item, "", item is not None, "end", 0) for item in items]
+        return [Reasoning("", item, "", "end", 0) for item in items]
 
     assert [(one.item_id, one.score) for one in votes(named("b", None, "a", "c", "c"))] == [
         ("c", 0.4),
@@ -143,24 +145,14 @@ def test_votes_count_and_keep_the_first_named_first():
 
 
 def test_what_an_engine_cannot_do_is_refused(modes):
-    class Lesser:
-        name = "lesser"
-        tokenizer = modes.engine.tokenizer
-        capabilities = Capabilities(False, ("vocabulary",), False, False, False, False, False, False)
-
-    lesser = Modes(Lesser(), modes.index)
-    with pytest.raises(GreamError, match="the lesser engine cannot do direct mode within a part"):
-        lesser.direct([Request(["i1"], exclude_seen=True)])
-    with pytest.raises(GreamError, match="the lesser engine cannot do constrained answers"):
-        lesser.reason([Request(["i1"])])
     with pytest.raises(GreamError, match="needs constrained answers"):
-        modes.reason([Request(["i1"], only=["i2"])], Sampling(constrained=False))
+        modes.reason([Question(["i1"], among=["i2"])], Sampling(constrained=False))
     with pytest.raises(GreamError, match="n must be at least 1"):
-        modes.reason([Request(["i1"])], Sampling(n=0))
+        modes.reason([Question(["i1"])], Sampling(n=0))
     with pytest.raises(GreamError, match="beams must be at least 1"):
-        modes.direct([Request(["i1"])], beams=0)
+        modes.direct([Question(["i1"])], beams=0)
     with pytest.raises(GreamError, match="1 seeds for 2 prompts"):
-        modes.reason([Request(["i1"])] * 2, SAMPLING, seeds=[1])
+        modes.reason([Question(["i1"])] * 2, SAMPLING, seeds=[1])
 
 
 def test_a_model_from_its_folder(modes, tmp_path):
@@ -168,7 +160,7 @@ def test_a_model_from_its_folder(modes, tmp_path):
     modes.engine.tokenizer.save_pretrained(tmp_path / "model")
     model, tokenizer = load_model(tmp_path / "model")
     again = Modes(TransformersEngine(model, tokenizer, modes.engine.trie), modes.index)
-    requests = [Request(history) for history in HISTORIES]
+    requests = [Question(history) for history in HISTORIES]
     assert again.direct(requests, 5) == modes.direct(requests, 5)
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -230,15 +222,15 @@ def test_the_written_history_is_the_users_own(modes, history):
 def test_the_option_reaches_the_sampler(modes):
     seen = []
 
-    def watched(rows, sampling, seeds, allowed, histories, rows_per_request):
+    def watched(prompts, sampling, seeds, allowed, histories):
         seen.append((sampling.faithful, histories))
         return iter(())
 
     engine = copy(modes.engine)
     engine._steps = watched
     asked = Modes(engine, modes.index, modes.prompts)
-    asked.reason([Request(HISTORIES[0]), Request(HISTORIES[3])], SAMPLING)
-    list(asked.stream(Request(HISTORIES[1]), SAMPLING))
+    asked.reason([Question(HISTORIES[0]), Question(HISTORIES[3])], SAMPLING)
+    list(asked.stream(Question(HISTORIES[1]), SAMPLING))
     rows = [[modes.index.position[item] for item in history[-20:]] for history in HISTORIES]
     assert seen == [(True, [rows[0], rows[3]]), (True, [rows[1]])]
 
@@ -246,7 +238,7 @@ def test_the_option_reaches_the_sampler(modes):
 def test_thinking_then_ranking(modes):
     """Every item after every reasoning, scored one by one, and their probabilities averaged."""
     asked, sampling = primed_to_think(modes), Sampling(n=2, max_new_tokens=12)
-    requests = [Request(HISTORIES[0]), Request(HISTORIES[1], exclude_seen=True)]
+    requests = [Question(HISTORIES[0]), Question(HISTORIES[1], exclude=HISTORIES[1])]
     answers = asked.reason_and_rank(requests, sampling, seeds=[1, 2], beams=len(ITEMS))
     begin, _ = answer_tokens(modes.engine.tokenizer)
     for request, (reasonings, ranked), again in zip(
@@ -265,12 +257,12 @@ def test_thinking_then_ranking(modes):
             for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True):
                 item = modes.index.item_ids[row]
                 expected[item] = expected.get(item, 0) + math.exp(score) / len(begun)
-        assert [one.item_id for one in ranked.items] == sorted(expected, key=lambda item: -expected[item])
-        for one in ranked.items:
+        assert [one.item_id for one in ranked] == sorted(expected, key=lambda item: -expected[item])
+        for one in ranked:
             assert math.exp(one.score) == pytest.approx(expected[one.item_id], rel=1e-3)
-        assert not set(request.history) & set(expected) or not request.exclude_seen
+        assert not set(request.history) & set(expected) or not request.exclude
     [(reasonings, nothing)] = modes.reason_and_rank(requests[:1], Sampling(n=1, max_new_tokens=1), [1])
-    assert reasonings[0].item_id is None and nothing.items == ()
+    assert reasonings[0].item_id is None and nothing == []
 
 
 def primed_to_think(modes):
@@ -284,3 +276,19 @@ def primed_to_think(modes):
     model.lm_head = bias
     trie = ItemTrie.from_index(modes.index, tokenizer)
     return Modes(TransformersEngine(model, tokenizer, trie), modes.index, PromptSettings(system_prompt="short"))
+
+
+def test_a_stream_that_ranks_gives_what_reasoning_and_ranking_gives(modes):
+    asked, sampling = primed_to_think(modes), Sampling(n=3, max_new_tokens=12)
+    question = Question(HISTORIES[0], exclude=HISTORIES[0])
+    [(reasonings, expected)] = asked.reason_and_rank([question], sampling, [4], beams=7)
+    *growing, last, ranked = asked.stream(question, sampling, 4, beams=7)
+    assert ranked == expected and len(ranked) == 7
+    assert last == reasonings[0] and all(isinstance(one, Reasoning) for one in growing)
+
+
+def test_prepared_questions_are_answered_like_others(modes):
+    questions = [Question(history) for history in HISTORIES]
+    assert modes.direct(modes.prepare(questions, "direct"), 5) == modes.direct(questions, 5)
+    ready = modes.prepare(questions, "reason")
+    assert modes.reason(ready, SAMPLING, range(4)) == modes.reason(questions, SAMPLING, range(4))

@@ -73,3 +73,13 @@ def test_titles_are_found_nearest_first() -> None:
     assert TITLES.search("velta ret") == ["i3"]
     assert TITLES.search("  ") == TITLES.search("zzz") == []
     assert TITLES.search("v", limit=1) == ["i0"]
+
+
+def test_reasonings_that_nobody_reads_any_more_keep_no_place_in_the_queue() -> None:
+    thread = ModelThread(FakeRecommender(), Measures(), max_waiting=2)
+    waiting = [thread.reason(Question(()), 60, lambda piece: None) for _ in range(2)]
+    with pytest.raises(Busy):
+        thread.reason(Question(()), 60, lambda piece: None)
+    waiting[0].cancelled = True
+    thread.reason(Question(()), 60, lambda piece: None)
+    assert thread.waiting == 2

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from gream_ext.cli import main
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import Identifier
-from gream_ext.inference.commands import make_question
+from gream_ext.inference.commands import SHOWN_HISTORY, explain, listed, make_question
 from gream_ext.inference.commands import run_recommend as run
 from gream_ext.inference.model import load
 from gream_ext.inference.pieces import Pieces
-from gream_ext.inference.questions import Answer, Item, Question, Text
-from gream_ext.inference.recommend import SHOWN_HISTORY, explain, listed
+from gream_ext.inference.questions import Answer, Item, Question, Recommendation, Text
 from gream_ext.inference.source import latest_model, workspace_source
 from gream_ext.inference.stages import RecommendSettings
 from gream_ext.inference.titles import Titles
@@ -169,6 +168,8 @@ def test_searching_by_title_needs_no_model(tmp_path: Path, capsys: pytest.Captur
         (["--user", "u1", "--model", "zzz"], "zzz is no model folder; give sft or srpo"),
         (["--user", "u1", "--seed", "-1"], "seed"),
         (["--user", "u1", "--seed", str(2**70)], "seed"),
+        (["--user", "u1", "--k", "10"], "--k ranks items after a reasoning: add --explain"),
+        (["--user", "u1", "--explain", "--k", "3", "--prior", "co-occurrence"], "leave one of them out"),
         (["--history", *ALL, "--exclude-seen"], "nothing is left to recommend: all items that may be are excluded"),
         (["--user", "u1", "--export", "./no/folder"], "is no folder that `gream export` wrote"),
     ],
@@ -270,3 +271,31 @@ def test_an_item_added_after_training_is_answered(tmp_path: Path) -> None:
     assert len(after) == 5
     [found] = recommender.direct([Question((), 41)])
     assert len({one.item_id for one in found}) == 41, "nobody yet: what the model finds likely for anybody"
+
+
+def test_ten_items_with_one_explanation(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the command shows of a reasoning after which items were ranked, and of one that came to no answer."""
+    best = (Recommendation("1", -0.5, "Velta (1995)"), Recommendation("4", -1.25, "Velta Returns"))
+
+    class Told:
+        def __init__(self, ranked: tuple[Recommendation, ...]):
+            self.ranked = ranked
+
+        def reason(self, question: Question) -> object:
+            yield Text("liked")
+            yield Answer(None, "cut", 9, "liked", self.ranked)
+
+    for ranked, said in (
+        (best, "After 2 reasonings:\n  1  1  Velta (1995)     -0.500\n  2  4  Velta Returns    -1.250\n"),
+        ((), "After 2 reasonings nothing: none came to an answer\n"),
+    ):
+        explain(Told(ranked), Question(("1",), reasonings=2))  # type: ignore[arg-type]
+        assert capsys.readouterr().out.endswith(said)
+
+
+def test_explaining_with_a_list_leaves_direct_mode_out(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(workspace, RecommendSettings(history=["i1"], explain=True, k=4, reasonings=2, max_tokens=8, seed=2))
+    out = capsys.readouterr().out
+    assert "After 2 reasonings" in out and "Direct mode" not in out

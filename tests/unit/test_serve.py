@@ -117,6 +117,8 @@ def test_bodies_that_are_no_json(client: TestClient) -> None:
 def test_what_goes_wrong_inside_stays_inside(client: TestClient) -> None:
     response = client.post("/recommend", json={"history": ["i3", "i3"]})
     assert (response.status_code, response.json()) == (500, {"error": "internal error, see the service's log"})
+    fault = client.post("/recommend", json={"history": ["i2", "i2"]})
+    assert fault.status_code == 500, "a damaged model is no mistake of whoever asks it"
     refused = client.post("/recommend", json={"history": ["i4", "i4"]})
     assert (refused.status_code, refused.json()) == (422, {"error": "this history cannot be answered"})
     last = events(client.post("/reason", json={"history": ["i3"]}))[-1]
@@ -131,6 +133,14 @@ def test_reasoning_streams(client: TestClient) -> None:
     assert [event["type"] for event in found] == ["text", "item", "answer"]
     assert found[-1]["item"]["title"] == "Stamé Lu"
     assert 'gream_reasonings_total{ended="answer"} 1' in client.get("/metrics").text
+
+
+def test_a_reasoning_with_a_ranked_list(client: TestClient) -> None:
+    for body, ids in (({}, None), ({"n": 2, "reasonings": 3}, ["i0", "i1"])):
+        last = events(client.post("/reason", json={"history": ["i0"], **body}))[-1]
+        assert (last.get("items") and [one["item_id"] for one in last["items"]]) == ids
+    assert last["items"][0].keys() == {"item_id", "title", "categories", "score"}
+    assert client.post("/reason", json={"reasonings": 17}).status_code == 422
 
 
 def test_a_reasoning_that_takes_too_long_ends(fake: FakeRecommender) -> None:

@@ -162,8 +162,8 @@ def test_what_a_stream_says_twice_is_said_once(served):
         {"output_ids": ids, "meta_info": {"finish_reason": reason}}
         for ids, reason in (([5], None), ([5], None), ([5, 6], None), ([5, 6], {"type": "stop"}))
     ]
-    found = list(SGLangEngine(Said(willing(served[1]), *events), *served).stream([5], Sampling()))
-    assert [(one.ids, one.finish) for one in found] == [((5,), None), ((5, 6), None), ((5, 6), "end")]
+    found = list(SGLangEngine(Said(willing(served[1]), *events), *served).stream([5], Sampling(n=1)))
+    assert [(one.ids, one.finish) for [one] in found] == [((5,), None), ((5, 6), None), ((5, 6), "end")]
 
 
 class Unwilling(BaseHTTPRequestHandler):

@@ -114,6 +114,9 @@ class ModelThread:
 
     def _enqueue(self, queue: deque, entry: Direct | Stream) -> None:
         with self._work:
+            if len(queue) >= self.max_waiting:
+                for left in [one for one in queue if isinstance(one, Stream) and one.cancelled]:
+                    queue.remove(left)
             if self._stopped or len(queue) >= self.max_waiting:
                 raise Busy("too many requests wait")
             queue.append(entry)

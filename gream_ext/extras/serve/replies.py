@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,10 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gream_ext.errors import GreamError
+from gream_ext.errors import GreamError, ModelFault
 from gream_ext.extras.serve.model_thread import Busy
 from gream_ext.inference.engines.names import Unavailable
-from gream_ext.inference.questions import Answer, Item, Piece
+from gream_ext.inference.questions import Answer, Item, Piece, Recommendation
 from gream_ext.inference.titles import Titles
 
 AWAY = "the model's engine does not answer"
@@ -26,13 +26,20 @@ def item_json(titles: Titles, item_id: str) -> dict[str, Any]:
     return {"item_id": item_id, "title": titles.title(item_id), "categories": categories}
 
 
+def ranked_json(ranked: Sequence[Recommendation], titles: Titles) -> list[dict[str, Any]]:
+    return [{**item_json(titles, one.item_id), "score": round(one.score, 6)} for one in ranked]
+
+
 def event(piece: Piece | Exception, titles: Titles) -> str:
     """A piece of a reasoning as a server-sent event."""
     if isinstance(piece, Answer):
         item = item_json(titles, piece.item.item_id) if piece.item else None
-        said = {"type": "answer", "item": item, "status": piece.status, "tokens": piece.tokens}
+        said: dict[str, Any] = {"type": "answer", "item": item, "status": piece.status, "tokens": piece.tokens}
+        if piece.ranked:
+            said["items"] = ranked_json(piece.ranked, titles)
     elif isinstance(piece, Exception):
-        plain = str(piece) if isinstance(piece, GreamError | TimeoutError | Busy) else INTERNAL
+        own = isinstance(piece, ModelFault) or not isinstance(piece, GreamError | TimeoutError | Busy)
+        plain = INTERNAL if own else str(piece)
         said = {"type": "error", "error": AWAY if isinstance(piece, Unavailable) else plain}
     elif isinstance(piece, Item):
         said = {"type": "item", "item_id": piece.item_id, "title": piece.title}
@@ -52,6 +59,10 @@ def add_errors(app: FastAPI) -> None:
         place = ".".join(map(str, first["loc"][1:]))
         return say(422, f"{place}: {first['msg']}" if place else str(first["msg"]))
 
+    def fault(error: ModelFault) -> JSONResponse:
+        logging.getLogger("uvicorn.error").error("%s", error)
+        return say(500, INTERNAL)
+
     def away(error: Unavailable) -> JSONResponse:
         logging.getLogger("uvicorn.error").warning("%s", error)
         return say(503, AWAY, **{"Retry-After": "5"})
@@ -65,6 +76,7 @@ def add_errors(app: FastAPI) -> None:
     handle(RequestValidationError, invalid)
     handle(HTTPException, lambda error: say(error.status_code, str(error.detail), **(error.headers or {})))
     handle(GreamError, lambda error: say(422, str(error)))
+    handle(ModelFault, fault)
     handle(Unavailable, away)
     handle(Busy, lambda error: say(503, str(error), **{"Retry-After": "1"}))
     handle(TimeoutError, lambda error: say(504, "no answer in time"))

@@ -9,7 +9,7 @@ from gream_ext.errors import GreamError
 from gream_ext.extras.serve.connections import BACKLOG, bounded_connections
 from gream_ext.extras.serve.service import Shop, create_app
 from gream_ext.extras.serve.stages import ServeSettings
-from gream_ext.inference.device import check_device
+from gream_ext.inference.loading import check_device
 from gream_ext.inference.model import load
 from gream_ext.inference.source import find_source
 from gream_ext.workspace import Workspace

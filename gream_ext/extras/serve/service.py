@@ -19,7 +19,7 @@ from gream_ext.extras.serve.guard import Guard
 from gream_ext.extras.serve.limits import Limits
 from gream_ext.extras.serve.measures import Measures
 from gream_ext.extras.serve.model_thread import ModelThread, Stream
-from gream_ext.extras.serve.replies import AWAY, add_errors, event, item_json
+from gream_ext.extras.serve.replies import AWAY, add_errors, event, item_json, ranked_json
 from gream_ext.inference.questions import Answer, Piece, Question, Recommender
 from gream_ext.inference.titles import Titles
 
@@ -34,6 +34,9 @@ class Ask(BaseModel):
     history: list[str] = Field(default_factory=list, description="item ids, oldest first; empty: a new user")
     user_id: str | None = Field(None, description="a user of the workspace, in place of a history")
     n: int | None = Field(None, ge=1, description="how many items (direct mode); 10 where nothing is said")
+    reasonings: int = Field(
+        0, ge=0, le=16, description="/reason: rank n items after so many reasonings, the first of them shown; 0: none"
+    )
     exclude_history: bool | None = Field(
         None, description="leave out what is in the history; the default if nobody in the data has an item twice"
     )
@@ -81,7 +84,7 @@ def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
     exclude = frozenset(ask.exclude) | (frozenset(seen) if leave_out else frozenset())
     if not among - exclude if among is not None else len(exclude) >= len(shop.titles):
         raise HTTPException(422, "no item is left that may be recommended")
-    return Question(tuple(history), n, exclude, among, ask.seed)
+    return Question(tuple(history), n, exclude, among, ask.seed, ask.reasonings)
 
 
 class Events(StreamingResponse):
@@ -147,8 +150,7 @@ def create_app(recommender: Recommender, shop: Shop, limits: Limits, hosts: froz
         finally:
             gone.cancel()
             answer.cancel()
-        items = [{**item_json(shop.titles, one.item_id), "score": round(one.score, 6)} for one in found]
-        return {"mode": "direct", "items": items}
+        return {"mode": "direct", "items": ranked_json(found, shop.titles)}
 
     @app.post("/reason", summary="Reasoning mode: server-sent events, each a JSON object with a type")
     async def reason(ask: Ask) -> StreamingResponse:

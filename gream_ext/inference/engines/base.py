@@ -6,46 +6,12 @@ from typing import Any, Literal, Protocol
 
 from gream_ext.decoding.checks import check_ranges
 from gream_ext.decoding.prior import Prior
-from gream_ext.decoding.ranking import Normalisation, Ranking
+from gream_ext.decoding.ranking import Ranking
 from gream_ext.decoding.restriction import SubCatalogue
 from gream_ext.errors import GreamError
 
-__all__ = [
-    "PAPER_SAMPLING",
-    "Capabilities",
-    "Engine",
-    "Normalisation",
-    "Ranking",
-    "Sample",
-    "Sampling",
-    "SubCatalogue",
-    "check_sampling",
-    "require",
-]
-
 Finish = Literal["answer", "end", "length"]
 """Why a sample ended: its answer was complete, the model ended its turn, or it was cut."""
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What an engine can do. What it cannot is refused with an error that names the engine, never passed over."""
-
-    sub_catalogues: bool
-    """Direct mode within a part of the catalogue, each request its own."""
-    normalisations: tuple[Normalisation, ...]
-    constrained_answers: bool
-    """Reasoning mode whose answers are real items by construction."""
-    answer_sub_catalogues: bool
-    """The same within a part of the catalogue, each prompt its own."""
-    logprobs: bool
-    seeds: bool
-    """A sample depends on its prompt and its seed alone."""
-    streams: bool
-    faithful_histories: bool
-    """Reasoning mode whose written history keeps to the user's own."""
-    priors: bool = False
-    """Direct mode whose beams a prior guides."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +53,8 @@ class Engine(Protocol):
 
     name: str
     tokenizer: Any
-    capabilities: Capabilities
+    seeds: bool
+    """A sample depends on its prompt and its seed alone; otherwise a seed is refused."""
 
     def recommend(
         self,
@@ -120,15 +87,12 @@ class Engine(Protocol):
         seed: int | None = None,
         allowed: SubCatalogue | None = None,
         history: Sequence[int] | None = None,
-    ) -> Iterator[Sample]:
-        """One response as it grows, token by token; the last one has its ``finish``."""
+    ) -> Iterator[list[Sample]]:
+        """``sampling.n`` responses after each further token; all are there, with their ``finish``, at the end.
+
+        Before, the first is whole each time, and the others may lack their text or be left out.
+        """
         ...
-
-
-def require(engine: Engine, capability: str, wanted: bool, asked: str) -> None:
-    """`GreamError` when ``wanted`` and the engine lacks the capability; ``asked`` names it for the user."""
-    if wanted and not getattr(engine.capabilities, capability):
-        raise GreamError(f"the {engine.name} engine cannot do {asked}: use the transformers engine")
 
 
 def check_sampling(sampling: Sampling, allowed: Sequence[SubCatalogue | None] | None) -> None:

@@ -8,6 +8,8 @@ from gream_ext.decoding.ranking import Normalisation
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.inference.engines.base import Engine
 from gream_ext.inference.engines.names import EngineName, check_engine
+from gream_ext.inference.engines.sglang import SGLangEngine
+from gream_ext.inference.engines.transformers import TransformersEngine
 from gream_ext.inference.loading import load_model, load_tokenizer
 
 
@@ -27,12 +29,8 @@ def open_engine(
     """
     check_engine(engine, server)
     if engine == "transformers":
-        from gream_ext.inference.engines.transformers import TransformersEngine
-
         loaded, tokenizer = load_model(model, device, dtype)
         return TransformersEngine(loaded, tokenizer, make_trie(tokenizer), normalisation, **batches)
-    from gream_ext.inference.engines.sglang import SGLangEngine
-
     tokenizer = load_tokenizer(model)
     if server is not None:
         return SGLangEngine.connect(server, tokenizer, make_trie(tokenizer), normalisation)

@@ -1,4 +1,4 @@
-"""What the engines are called on the command line; imports nothing, so that a stage may name them."""
+"""What engines and their options are called on the command line; imports nothing, so that a stage may name them."""
 
 from typing import Literal
 
@@ -11,6 +11,11 @@ Normalisation = Literal["catalogue", "vocabulary"]
 ENGINE_HELP = "transformers: in this process; sglang: SGLang's offline engine, or the server that --server names"
 SERVER_HELP = "address of a running SGLang server with our plug-in (docs/sglang.md), such as http://127.0.0.1:30000"
 NORMALISATION_HELP = "of scores: over the tokens that continue a real item, or over the vocabulary (eq. 1)"
+
+PriorName = Literal["co-occurrence"]
+PRIOR_HELP = "direct mode: guide the beam by counts of training pairs, too; its figures stand apart from the model's"
+WEIGHT_HELP = "how much the prior counts beside the model; choose it on validation users"
+WEIGHT = 1.0
 
 
 def check_engine(engine: str, server: str | None) -> None:

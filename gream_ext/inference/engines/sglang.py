@@ -4,14 +4,16 @@ Both need our plug-in within SGLang (`gream_ext.plugins.sglang`), which keeps be
 engine asks for it before its first request, and checks every item that comes back against its own trie.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from gream_ext.decoding.checks import NOTHING_ALLOWED, check_prompts
+from gream_ext.decoding.checks import NOTHING_ALLOWED, check_numbers, check_prompts
 from gream_ext.decoding.faithful import Rewriting
 from gream_ext.decoding.prior import Prior
 from gream_ext.decoding.processors import answer_tokens
@@ -19,10 +21,10 @@ from gream_ext.decoding.ranking import Normalisation, Ranking
 from gream_ext.decoding.restriction import Restrictions, SubCatalogue
 from gream_ext.decoding.trie import NOWHERE, ItemTrie
 from gream_ext.errors import GreamError
-from gream_ext.inference.engines.base import Capabilities, Sample, Sampling, check_sampling, require
+from gream_ext.inference.engines.base import Finish, Sample, Sampling, check_sampling
 from gream_ext.inference.engines.sglang_offline import Offline
-from gream_ext.inference.engines.sglang_reply import finish, ranking
 from gream_ext.inference.engines.sglang_request import (
+    IMPOSSIBLE,
     TRIE_VARIABLE,
     AnswerTag,
     BeamRequest,
@@ -39,16 +41,7 @@ class SGLangEngine:
     """Both modes on SGLang. ``trie`` and ``tokenizer`` are those of the model that SGLang serves."""
 
     name = "sglang"
-    capabilities = Capabilities(
-        sub_catalogues=True,
-        normalisations=("catalogue", "vocabulary"),
-        constrained_answers=True,
-        answer_sub_catalogues=True,
-        logprobs=False,
-        seeds=False,
-        streams=True,
-        faithful_histories=True,
-    )
+    seeds = False
 
     def __init__(
         self, transport: Transport, tokenizer: Any, trie: ItemTrie, normalisation: Normalisation = "catalogue"
@@ -90,14 +83,20 @@ class SGLangEngine:
         prior: Prior | None = None,
     ) -> list[Ranking]:
         """The ``beams`` likeliest items after each prompt, by SGLang's own beam search along the trie."""
-        require(self, "priors", prior is not None, "a prior in the beam")
+        if prior is not None:
+            raise GreamError("the sglang engine cannot be guided by a prior: use the transformers engine")
         if beams < 2:
             raise GreamError(f"the sglang engine searches with at least 2 beams, not {beams}")
         check_prompts(prompts)
         parts = list(allowed) if allowed is not None else [None] * len(prompts)
         asked = np.flatnonzero(Restrictions.of(self.trie, parts).sizes > 0).tolist()
         answers = [Ranking.failed(NOTHING_ALLOWED)] * len(prompts)
-        requests = [self._beam_request(prompts[number], beams, parts[number]) for number in asked]
+        requests = [
+            BeamRequest(self._catalogue, self.normalisation, parts[number]).request(
+                prompts[number], beams, self.trie.levels
+            )
+            for number in asked
+        ]
         for number, answer in zip(asked, self.transport.generate(requests), strict=True):
             answers[number] = Ranking.failed(answer) if isinstance(answer, Refusal) else ranking(answer, self.trie)
         return answers
@@ -131,22 +130,20 @@ class SGLangEngine:
         seed: int | None = None,
         allowed: SubCatalogue | None = None,
         history: Sequence[int] | None = None,
-    ) -> Iterator[Sample]:
-        """One response as it grows; what SGLang says twice is said once."""
+    ) -> Iterator[list[Sample]]:
+        """The first response as it grows, then all of them; what SGLang says twice is said once."""
         check_prompts([prompt])
         _check_seed(seed)
         check_sampling(sampling, [allowed])
-        request = self._sample_request(prompt, allowed, history, sampling)
-        request["sampling_params"]["n"] = 1
-        written = 0
-        for answer in self.transport.stream(request):
-            sample = self._sample(answer)
-            if len(sample.ids) > written or sample.finish is not None:
-                yield sample
-            written = len(sample.ids)
-
-    def _beam_request(self, prompt: Sequence[int], beams: int, part: SubCatalogue | None) -> dict[str, Any]:
-        return BeamRequest(self._catalogue, self.normalisation, part).request(prompt, beams, self.trie.levels)
+        grown = Sample((), (), "", None)
+        for answer in self.transport.stream(self._sample_request(prompt, allowed, history, replace(sampling, n=1))):
+            before, grown = len(grown.ids), self._sample(answer)
+            if len(grown.ids) > before or grown.finish is not None:
+                yield [grown]
+        if sampling.n > 1:
+            histories = None if history is None else [history]
+            [others] = self.sample([prompt], replace(sampling, n=sampling.n - 1), None, [allowed], histories)
+            yield [grown, *others]
 
     def _sample_request(
         self, prompt: Sequence[int], part: SubCatalogue | None, history: Sequence[int] | None, sampling: Sampling
@@ -199,3 +196,35 @@ class SGLangEngine:
 def _check_seed(seed: object) -> None:
     if seed is not None:
         raise GreamError("the sglang engine cannot repeat a sample from its seed: leave the seed out")
+
+
+def ranking(answer: dict[str, Any], trie: ItemTrie) -> Ranking:
+    """The items of a beam search, or why it was broken off; `GreamError` for anything that is no item."""
+    found, reason = answer["meta_info"].get("beam_results"), answer["meta_info"].get("finish_reason")
+    if not found and reason and reason["type"] == "abort":
+        return Ranking.failed(f"SGLang ended the search: {reason.get('message')}")
+    if not found:
+        raise GreamError(f"SGLang answered without beams: {reason}")
+    scores = [one["meta_info"]["sequence_score"] for one in found]
+    check_numbers(not any(score is None or math.isnan(score) for score in scores))
+    # SGLang divides by the length; every beam has that of the longest identifier.
+    sums = np.array(scores, dtype=np.float64) * trie.levels
+    real = np.flatnonzero(sums > IMPOSSIBLE / 2)
+    if not len(real):
+        raise GreamError("SGLang found no item, though the catalogue of the request holds some")
+    nodes = trie.walk(torch.tensor([found[place]["output_ids"] for place in real]))
+    if not trie.is_complete(nodes).all():
+        raise GreamError("SGLang answered with what is no item: its plug-in of gream_ext does not take part")
+    return Ranking(trie.row_of(nodes).numpy(), sums[real].astype(np.float32))
+
+
+def finish(answer: dict[str, Any], answer_end: int) -> Finish | None:
+    """Why a response ended, None while it grows; `GreamError` when SGLang broke it off."""
+    reason = answer["meta_info"]["finish_reason"]
+    if reason is None:
+        return None
+    if reason["type"] == "abort":
+        raise GreamError(f"SGLang ended a response: {reason.get('message')}")
+    if reason["type"] == "length":
+        return "length"
+    return "answer" if answer["output_ids"][-1:] == [answer_end] else "end"

@@ -47,49 +47,39 @@ class Server:
         with ThreadPoolExecutor(min(AT_ONCE, max(1, len(requests)))) as pool:
             return list(pool.map(self._one, requests))
 
+    def _one(self, request: dict[str, Any]) -> Any:
+        try:
+            with self._post(request) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return Refusal(said(error.read()))
+        except (OSError, HTTPException, ValueError) as error:
+            raise self._unreachable(error) from None
+
     def stream(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        answer = self._post({**request, "stream": True})
-        if isinstance(answer, Refusal):
-            raise GreamError(answer)
-        with answer:
-            for line in self._lines(answer):
-                if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
-                    continue
-                event = json.loads(line.removeprefix(b"data: "))
-                if "error" in event:
-                    raise GreamError(said(event))
-                yield event
+        try:
+            with self._post({**request, "stream": True}) as answer:
+                for line in answer:
+                    if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
+                        continue
+                    event = json.loads(line.removeprefix(b"data: "))
+                    if "error" in event:
+                        raise GreamError(said(event))
+                    yield event
+        except urllib.error.HTTPError as error:
+            raise GreamError(said(error.read())) from None
+        except (OSError, HTTPException) as error:
+            raise self._unreachable(error) from None
 
     def close(self) -> None:
         """The server is not ours to end."""
 
-    def _one(self, request: dict[str, Any]) -> Any:
-        answer = self._post(request)
-        if isinstance(answer, Refusal):
-            return answer
-        with answer:
-            try:
-                return json.loads(answer.read())
-            except (OSError, HTTPException, ValueError) as error:
-                raise self._unreachable(error) from None
-
-    def _lines(self, answer: HTTPResponse) -> Iterator[bytes]:
-        try:
-            yield from answer
-        except (OSError, HTTPException) as error:
-            raise self._unreachable(error) from None
-
-    def _post(self, request: dict[str, Any]) -> "HTTPResponse | Refusal":
-        body = json.dumps(request).encode()
-        asked = urllib.request.Request(f"{self.url}/generate", body, {"Content-Type": "application/json"})
-        try:
-            return urllib.request.urlopen(asked, timeout=self.seconds)
-        except urllib.error.HTTPError as error:
-            with error:
-                text = error.read()
-            return Refusal(said(text))
-        except (OSError, HTTPException) as error:
-            raise self._unreachable(error) from None
+    def _post(self, request: dict[str, Any]) -> HTTPResponse:
+        asked = urllib.request.Request(
+            f"{self.url}/generate", json.dumps(request).encode(), {"Content-Type": "application/json"}
+        )
+        answer: HTTPResponse = urllib.request.urlopen(asked, timeout=self.seconds)
+        return answer
 
     def _unreachable(self, error: Exception) -> Unavailable:
         why = getattr(error, "reason", None) or error

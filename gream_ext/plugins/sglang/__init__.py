@@ -25,19 +25,15 @@ def register() -> None:
     if not path:
         return
     try:
-        _hook(Path(path))
+        internals.check()
+        from gream_ext.plugins.sglang import answers, beams
+
+        catalogue = Catalogue.load(Path(path))
+        beams.hook(catalogue)
+        answers.hook(catalogue)
     except Exception as error:
         said = str(error) if isinstance(error, GreamError) else repr(error)
         raise SystemExit(f"gream_ext cannot constrain this SGLang to the items of {path}: {said}") from error
-
-
-def _hook(path: Path) -> None:
-    internals.check()
-    from gream_ext.plugins.sglang import answers, beams
-
-    catalogue = Catalogue.load(path)
-    beams.hook(catalogue)
-    answers.hook(catalogue)
 
 
 def problems() -> dict[str, str]:

@@ -6,7 +6,8 @@ SGLang keeps requests with a grammar off its overlap, so each mask is made after
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,8 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from gream_ext.decoding.faithful import FaithfulHistory, Limit, State
 from gream_ext.decoding.restriction import Restrictions
 from gream_ext.decoding.trie import NOWHERE, ROOT
-from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import AnswerTag
-from gream_ext.plugins.sglang.catalogue import Catalogue
+from gream_ext.plugins.sglang.catalogue import Catalogue, sentence
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,9 @@ class AnswerGrammar(BaseGrammarObject):
             limit = Limit(None, [self.tag.end])
         row[:] = 0 if limit is not None and limit.among is None else 0xFFFFFFFF
         if limit is not None:
-            _set(row, limit.among or (), False)
-            _set(row, limit.allowed, True)
+            among, allowed = np.array(limit.among or (), dtype=np.int64), np.array(limit.allowed, dtype=np.int64)
+            np.bitwise_and.at(row, among >> 5, ~(np.uint32(1) << (among & 31).astype(np.uint32)))
+            np.bitwise_or.at(row, allowed >> 5, np.uint32(1) << (allowed & 31).astype(np.uint32))
 
     def allocate_vocab_mask(self, vocab_size: int, batch_size: int, device: Any) -> torch.Tensor:
         return XGrammarGrammar.allocate_vocab_mask(self, vocab_size, batch_size, device)
@@ -118,42 +119,23 @@ class AnswerGrammar(BaseGrammarObject):
         return AnswerGrammar(self.catalogue, self.tag)
 
     def _step(self, node: int, token: int) -> int:
-        if node == NOWHERE:
-            return NOWHERE
         return int(self._trie.step(torch.tensor([node]), torch.tensor([token]))[0])
 
 
-def _set(row: np.ndarray, tokens: Sequence[int], value: bool) -> None:
-    """Set the bits of ``tokens`` in a row of a mask, uint32 [⌈vocabulary / 32⌉]."""
-    ids = np.array(tokens, dtype=np.int64)
-    bits = np.uint32(1) << (ids & 31).astype(np.uint32)
-    if value:
-        np.bitwise_or.at(row, ids >> 5, bits)
-    else:
-        np.bitwise_and.at(row, ids >> 5, ~bits)
-
-
-class Answers:
-    """The hook around the grammars of requests."""
-
-    def __init__(self, catalogue: Catalogue):
-        self.catalogue = catalogue
-
-    def grammar(
-        self, original: Callable[..., Any], backend: Any, key: tuple[str, str], require_reasoning: bool
-    ) -> tuple[Any, bool]:
-        """Our grammar for our tag, made at once and never cached; for everything else what SGLang makes."""
-        try:
-            tag = AnswerTag.read(key[1]) if key[0] == "structural_tag" else None
-            if tag is not None:
-                self.catalogue.admit(tag.catalogue, tag.part)
-                return AnswerGrammar(self.catalogue, tag), True
-        except Exception as error:
-            said = str(error) if isinstance(error, GreamError) else repr(error)
-            return InvalidGrammarObject(f"gream_ext: {said}"), True
-        return original(backend, key, require_reasoning)
+def grammar(
+    catalogue: Catalogue, original: Callable[..., Any], backend: Any, key: tuple[str, str], require_reasoning: bool
+) -> tuple[Any, bool]:
+    """Our grammar for our tag, made at once and never cached; for everything else what SGLang makes."""
+    try:
+        tag = AnswerTag.read(key[1]) if key[0] == "structural_tag" else None
+        if tag is not None:
+            catalogue.admit(tag.catalogue, tag.part)
+            return AnswerGrammar(catalogue, tag), True
+    except Exception as error:
+        return InvalidGrammarObject(sentence(error)), True
+    return original(backend, key, require_reasoning)
 
 
 def hook(catalogue: Catalogue) -> None:
     """Register the hook; SGLang applies it once all plug-ins have been called."""
-    HookRegistry.register(TARGET, Answers(catalogue).grammar, HookType.AROUND)
+    HookRegistry.register(TARGET, partial(grammar, catalogue), HookType.AROUND)

@@ -8,16 +8,15 @@ what it would have got.
 import logging
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sglang.srt.managers.schedule_batch import FINISH_ABORT
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from torch import Tensor
 
-from gream_ext.errors import GreamError
 from gream_ext.inference.engines.sglang_request import IMPOSSIBLE, BeamRequest
-from gream_ext.plugins.sglang.catalogue import Catalogue
+from gream_ext.plugins.sglang.catalogue import Catalogue, sentence
 from gream_ext.plugins.sglang.frontier import Frontier
 
 logger = logging.getLogger(__name__)
@@ -27,19 +26,12 @@ FRONTIER = "gream_frontier"
 """Attribute of SGLang's ``BeamGroup`` under which our requests keep their beams."""
 
 
-class Rows:
-    """The logits of one group, in the pieces that SGLang has them in, not ranked yet."""
+class Rows(NamedTuple):
+    """The logits of one group, [beams, vocabulary] in the pieces that SGLang has them in, not ranked yet."""
 
-    def __init__(self, rank: Callable[..., tuple[Tensor, Tensor]], pieces: Sequence[Tensor], count: int):
-        self.rank, self.pieces, self.count = rank, pieces, count
-
-    def unconstrained(self) -> tuple[Tensor, Tensor]:
-        """What SGLang would have computed."""
-        return self.rank(self.pieces, self.count)
-
-    def logits(self) -> Tensor:
-        """[beams, vocabulary]."""
-        return torch.cat([piece for piece in self.pieces if len(piece)])
+    rank: Callable[..., tuple[Tensor, Tensor]]
+    pieces: Sequence[Tensor]
+    number: int
 
 
 class Beams:
@@ -58,7 +50,7 @@ class Beams:
             trie = self.catalogue.trie.to(coordinator.req_to_token_pool.device)
             frontier = Frontier(trie, asked.part, asked.normalisation)
         except Exception as error:
-            return _sentence(error)
+            return sentence(error)
         levels = self.catalogue.trie.levels
         if req.sampling_params.max_new_tokens != levels or not req.sampling_params.ignore_eos:
             return f"gream_ext: direct mode needs max_new_tokens {levels} and ignore_eos"
@@ -84,9 +76,9 @@ class Beams:
         """Around ``_select_group``: the candidates of the trie for a group of ours."""
         frontier: Frontier | None = getattr(group, FRONTIER, None)
         if frontier is None:
-            return original(coordinator, group, *rows.unconstrained(), tick)
+            return original(coordinator, group, *rows.rank(rows.pieces, rows.number), tick)
         try:
-            candidates = frontier.candidates(rows.logits(), rows.count)
+            candidates = frontier.candidates(torch.cat([piece for piece in rows.pieces if len(piece)]), rows.number)
         except Exception as error:
             candidates = _give_up(group, rows, error)
         tokens, parents = original(coordinator, group, *candidates, tick)
@@ -101,17 +93,13 @@ class Beams:
 def _give_up(group: Any, rows: Rows, error: Exception) -> tuple[Tensor, Tensor]:
     """End a group with an error; until SGLang has seen that, beams of which nothing is returned."""
     logger.error("gream_ext: a request of direct mode failed", exc_info=error)
-    group.leader.to_finish = FINISH_ABORT(_sentence(error), HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
+    group.leader.to_finish = FINISH_ABORT(sentence(error), HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError")
     beams = sum(len(piece) for piece in rows.pieces)
     device = rows.pieces[0].device
     return (
-        torch.full((beams, rows.count), IMPOSSIBLE, device=device),
-        torch.zeros((beams, rows.count), dtype=torch.int64, device=device),
+        torch.full((beams, rows.number), IMPOSSIBLE, device=device),
+        torch.zeros((beams, rows.number), dtype=torch.int64, device=device),
     )
-
-
-def _sentence(error: Exception) -> str:
-    return f"gream_ext: {error if isinstance(error, GreamError) else repr(error)}"
 
 
 def hook(catalogue: Catalogue) -> None:

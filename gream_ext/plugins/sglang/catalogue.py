@@ -26,3 +26,8 @@ class Catalogue:
         check_catalogue(asked, self.name)
         if not Restrictions.of(self.trie, [part]).sizes.all():
             raise GreamError("the sub-catalogue of this request holds no item: allow at least one")
+
+
+def sentence(error: Exception) -> str:
+    """What SGLang answers for a request that we refuse."""
+    return f"gream_ext: {error if isinstance(error, GreamError) else repr(error)}"

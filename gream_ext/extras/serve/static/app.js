@@ -163,6 +163,7 @@ at("clear").addEventListener("click", () => {
   history.length = 0;
   for (const id of ["user", "query", "category"]) at(id).value = "";
   at("reasoning").replaceChildren();
+  at("after").replaceChildren();
   at("answer").hidden = true;
   at("reason-empty").hidden = false;
   fail("");
@@ -214,12 +215,16 @@ function receive(event) {
         ? ["Recommended: ", element("b", event.item.title)]
         : [`No recommendation: ${event.status}. Try again, another reasoning is drawn each time.`])
     );
+    at("after").replaceChildren(
+      ...(event.items || []).map((item) => row(item, "+", `Add ${item.title}`, () => add(item)))
+    );
   } else if (event.type === "error") fail(event.error);
 }
 
 async function explain() {
   reading = new AbortController();
   at("reasoning").replaceChildren();
+  at("after").replaceChildren();
   at("reasoning").classList.add("running");
   at("reason-empty").hidden = true;
   at("answer").hidden = true;
@@ -230,7 +235,7 @@ async function explain() {
     const response = await fetch("reason", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(question()),
+      body: JSON.stringify({ ...question(), reasonings: 1 }),
       signal: reading.signal,
     });
     if (!response.ok) throw new Error((await response.json()).error || `HTTP ${response.status}`);
