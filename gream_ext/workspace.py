@@ -5,7 +5,7 @@ is the only place that knows their names and their columns.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,17 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise GreamError(f"{path} is damaged (it holds no JSON object): run `gream {made_by}` again")
     return value
+
+
+def read_lines(path: Path, made_by: str, of: Callable[[Any], Any]) -> Iterator[Any]:
+    """What ``of`` makes of each line of a file of JSON lines; `GreamError` for a line that it fails at."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                made = of(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise GreamError(f"{path}, line {number} is damaged ({error}): run `gream {made_by}` again") from None
+            yield made
 
 
 def write_table(frame: "pl.DataFrame", path: Path, schema: Schema, metadata: Mapping[str, Any] | None = None) -> None:

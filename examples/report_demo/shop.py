@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gream_ext.extras.report import index_report
+from gream_ext.extras.report.index_report import run
+from gream_ext.extras.report.stages import IndexReportSettings
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import INTERACTIONS, ITEMS, Workspace, write_json, write_table
 
@@ -71,7 +72,7 @@ def make_shop(workspace: Workspace, users: int, items: int, chance: random.Rando
         for size, error in zip(index.sizes, (0.61, 0.47, 0.39, 0.33), strict=False)
     ]
     write_json(workspace.path("index_quality.json"), {"items": items, "levels": levels})
-    index_report.run(workspace, index_report.ReportSettings())
+    run(workspace, IndexReportSettings())
 
 
 def make_index(rows: Sequence[dict[str, Any]], chance: random.Random) -> ItemIndex:

@@ -1,15 +1,34 @@
-"""The alignment data of section 4.1, from training interactions alone."""
+"""The stage ``corpus align``: the alignment data of section 4.1, from training interactions alone."""
 
 from collections.abc import Iterator, Mapping
 from random import Random
 
+from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.corpus.draw import interleaved, shuffled
-from gream_ext.corpus.files import Row, row
+from gream_ext.corpus.files import Row, row, write_dataset_info, write_rows
+from gream_ext.corpus.preferences import load_preferences
+from gream_ext.corpus.prompt_settings import write_sidecar
 from gream_ext.corpus.prompts import drawn_wording
+from gream_ext.corpus.source import Source
+from gream_ext.corpus.stages import AlignSettings
 from gream_ext.corpus.tasks import TASKS
-from gream_ext.corpus.tasks.base import Source
-from gream_ext.corpus.words import PRODUCT, Words
+from gream_ext.corpus.words import PRODUCT, Words, words_of
+from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
+from gream_ext.workspace import Workspace
+
+
+def align(workspace: Workspace, settings: AlignSettings) -> None:
+    histories, words = training_histories(workspace), words_of(settings.domain)
+    source = Source(
+        histories, Catalogue.load(workspace), settings.window, settings.crop_share, settings.early_share,
+        settings.text_words, preferences=load_preferences(workspace, histories),
+    )  # fmt: skip
+    counts = task_rows(source, settings.mixture, settings.max_rows)
+    rows = align_rows(source, counts, settings.epochs, settings.canonical_share, settings.seed, words)
+    write_rows(workspace.align, rows, settings.epochs * sum(counts.values()), "corpus align")
+    write_sidecar(workspace.align, settings.window, words)
+    write_dataset_info(workspace)
 
 
 def task_rows(source: Source, mixture: Mapping[str, float], max_rows: int = 0) -> dict[str, int]:

@@ -20,11 +20,9 @@ class AskSettings:
     attempts: int = option(6, least=1, help="how often a request is sent while the endpoint fails, stalls or says 429")
     rejections: int = option(3, least=1, help="rejected answers that one question may cost")
     extra: dict[str, Any] = option(
-        {}, help="further fields of the request, e.g. 'chat_template_kwargs={enable_thinking: false}'"
+        {}, help="further fields of a request: 'chat_template_kwargs={enable_thinking: false}'"
     )
-    tolerate: float = option(
-        0.05, least=0, most=1, help="share of the questions that may stay without an answer; more is an error"
-    )
+    tolerate: float = option(0.05, least=0, most=1, help="share of the questions that may stay without an answer")
     dry_run: bool = option(False, help="only say how many requests and tokens an LLM would take")
 
 

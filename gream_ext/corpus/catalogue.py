@@ -8,7 +8,7 @@ from functools import cached_property
 
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
-from gream_ext.items.text import enriched_descriptions
+from gream_ext.items.text import encoded_text, enriched_descriptions
 from gream_ext.words import split_words
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
@@ -79,24 +79,19 @@ class Catalogue:
         """
         texts = enriched_descriptions(workspace) if texts is None else texts
         index = ItemIndex.load(workspace.item_index)
-        frame = read_table(workspace.items, ITEMS, "prepare")
-        records = frame.to_dicts()
-        traits = item_traits(
-            [record["categories"] or () for record in records],
-            [record["brand"] or "" for record in records],
-            [record["attributes"] or () for record in records],
-        )
+        records = read_table(workspace.items, ITEMS, "prepare").to_dicts()
+        traits = item_traits(*[[one[name] or "" for one in records] for name in ("categories", "brand", "attributes")])
         return cls(
             Item(
-                item_id=record["item_id"],
+                item_id=one["item_id"],
                 row=row,
-                identifier=index.text(record["item_id"]),
-                title=_line(record["title"]),
-                description=_line(record["description"]),
-                text=_text(record, texts.get(record["item_id"])),
+                identifier=index.text(one["item_id"]),
+                title=_line(one["title"]),
+                description=_line(one["description"]),
+                text=_plain(encoded_text(one, "full", texts.get(one["item_id"]))).strip(),
                 traits=traits[row],
             )
-            for row, record in enumerate(records)
+            for row, one in enumerate(records)
         )
 
 
@@ -128,12 +123,6 @@ def _year(attributes: Iterable[str]) -> str:
         if name.strip().lower() in YEAR_NAMES and len(value.strip()) == 4 and value.strip().isdecimal():
             return value.strip()
     return ""
-
-
-def _text(record: Mapping[str, str | None], enriched: str | None) -> str:
-    """The encoded text of section 4.1: the title and the enriched description, without one the composite text."""
-    text = "\n".join(part for part in (record["title"], enriched) if part) if enriched else record["text"] or ""
-    return _plain(text).strip()
 
 
 def _line(text: str | None) -> str:

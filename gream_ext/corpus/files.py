@@ -7,17 +7,11 @@ from typing import Any, Literal
 
 from gream_ext.errors import GreamError
 from gream_ext.progress import progress as progress_bar
-from gream_ext.workspace import Workspace, read_json, whole, write_json
+from gream_ext.workspace import Workspace, read_json, read_lines, whole, write_json
 
 Kind = Literal["align", "reason"]
 Row = dict[str, Any]
-TAGS = {
-    "role_tag": "role",
-    "content_tag": "content",
-    "user_tag": "user",
-    "assistant_tag": "assistant",
-    "system_tag": "system",
-}
+TAGS = {f"{tag}_tag": tag for tag in ("role", "content", "user", "assistant", "system")}
 
 
 def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:
@@ -32,18 +26,14 @@ def write_rows(path: Path, rows: Iterable[Row], total: int, label: str) -> int:
 
 def read_rows(path: Path, made_by: str) -> Iterator[Row]:
     """Stream the rows of a JSON lines file; `GreamError` names a missing file or a damaged line."""
+
+    def checked(row: Any) -> Row:
+        if not (isinstance(row, dict) and {"kind", "task", "messages"} <= row.keys()):
+            raise ValueError("not a training row")
+        return row
+
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    row = json.loads(line)
-                    if not (isinstance(row, dict) and {"kind", "task", "messages"} <= row.keys()):
-                        raise ValueError("not a training row")
-                except (ValueError, RecursionError) as error:
-                    raise GreamError(
-                        f"{path}, line {number} is damaged ({error}): run `gream {made_by}` again"
-                    ) from None
-                yield row
+        yield from read_lines(path, made_by, checked)
     except FileNotFoundError:
         raise GreamError(f"{path} is missing: run `gream {made_by}` first") from None
 

@@ -1,12 +1,11 @@
 """What an LLM wrote of users and items: preference summaries and search queries, in ``preferences.jsonl``."""
 
-import json
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from gream_ext.errors import GreamError
-from gream_ext.workspace import Workspace
+from gream_ext.workspace import Workspace, read_lines
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,16 @@ def load_preferences(workspace: Workspace, histories: Mapping[str, Sized]) -> Pr
     path = preferences_path(workspace)
     summaries: dict[str, list[Summary]] = {}
     queries: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), start=1):
-        try:
-            row = json.loads(line)
-            if row["kind"] == "query":
-                queries[row["item_id"]] = tuple(str(query) for query in row["queries"])
-            else:
-                summary = Summary(int(row["place"]), int(row["shown"]), str(row["text"]))
-                if not 0 < summary.shown <= summary.position <= len(histories[row["user_id"]]):
-                    raise ValueError("its history is another one now")
-                summaries.setdefault(row["user_id"], []).append(summary)
-        except (ValueError, KeyError, TypeError) as error:
-            raise GreamError(
-                f"{path}, line {number} is damaged or of other data ({error!r}): run `gream corpus preferences` again"
-            ) from None
+
+    def keep(row: Any) -> None:
+        if row["kind"] == "query":
+            queries[row["item_id"]] = tuple(str(query) for query in row["queries"])
+            return
+        summary = Summary(int(row["place"]), int(row["shown"]), str(row["text"]))
+        if not 0 < summary.shown <= summary.position <= len(histories[row["user_id"]]):
+            raise ValueError("it is of another history")
+        summaries.setdefault(row["user_id"], []).append(summary)
+
+    for _ in read_lines(path, "corpus preferences", keep) if path.exists() else ():
+        pass
     return Preferences({user: tuple(own) for user, own in summaries.items()}, queries)

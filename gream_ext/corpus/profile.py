@@ -1,7 +1,9 @@
-"""What a history says of its user: frequent traits, recent ones, a trend, and what the next item continues."""
+"""What a history says of its user: frequent traits, recent ones, a trend, noise, and what the next item continues."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from gream_ext.corpus.catalogue import Item
 
@@ -11,8 +13,7 @@ NO_TRAIT = "various"
 """Stands where no item says anything of itself."""
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """Traits, the strongest first. ``trend`` is the trait that recent items carry more than earlier ones."""
 
     often: tuple[str, ...]
@@ -22,11 +23,7 @@ class Profile:
 
 def profile(history: Sequence[Item], frequent: int = 4, recent: int = 3) -> Profile:
     """The profile of a history (oldest first): at most ``frequent`` traits of all of it, ``recent`` of its end."""
-    return Profile(
-        often=leading_traits(history, frequent),
-        lately=leading_traits(history[-RECENT:], recent),
-        trend=trend(history),
-    )
+    return Profile(leading_traits(history, frequent), leading_traits(history[-RECENT:], recent), trend(history))
 
 
 def leading_traits(items: Sequence[Item], limit: int) -> tuple[str, ...]:
@@ -54,12 +51,13 @@ def trend(history: Sequence[Item]) -> str | None:
     earlier, recent = history[:-RECENT], history[-RECENT:]
     if not earlier:
         return None
-    gains = {
-        trait: _share(trait, recent) - _share(trait, earlier)
-        for item in recent
-        for trait in item.traits
-        if sum(trait in other.traits for other in recent) >= 2
-    }
+
+    def share(trait: str, items: Sequence[Item]) -> float:
+        return sum(trait in item.traits for item in items) / len(items)
+
+    traits = dict.fromkeys(trait for item in recent for trait in item.traits)
+    often = [trait for trait in traits if sum(trait in item.traits for item in recent) >= 2]
+    gains = {trait: share(trait, recent) - share(trait, earlier) for trait in often}
     best = max(gains, key=lambda trait: gains[trait], default=None)
     return best if best is not None and gains[best] >= 0.2 else None
 
@@ -94,5 +92,28 @@ def listed(traits: Sequence[str]) -> str:
     return ", ".join(traits) or NO_TRAIT
 
 
-def _share(trait: str, items: Sequence[Item]) -> float:
-    return sum(trait in item.traits for item in items) / len(items)
+def kept_positions(vectors: np.ndarray, most: int) -> list[int]:
+    """Positions of a history that are not noise, in order, at most the last ``most`` of them.
+
+    ``vectors`` is float [items, width], oldest first. An item is noise when its cosine distance to
+    the history's middle (half all items, half the recent ones) is more than a standard deviation
+    above the mean distance. The last item is never noise.
+    """
+    unit = normalised(vectors)
+    middle = normalised((unit.mean(axis=0) + unit[-RECENT:].mean(axis=0))[None])[0]
+    distance = 1 - unit @ middle
+    limit = distance.mean() + distance.std() + 1e-6
+    kept = [position for position in range(len(unit)) if distance[position] <= limit or position == len(unit) - 1]
+    return kept[-most:]
+
+
+def nearest_position(vectors: np.ndarray, target: np.ndarray) -> int:
+    """The position whose vector [items, width] has the highest cosine with ``target`` [width]; ties go to the last."""
+    likeness = normalised(vectors) @ normalised(target[None])[0]
+    return len(likeness) - 1 - int(np.argmax(np.round(likeness[::-1], 6)))
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length one, float64 [rows, width]; a row of zeros stays."""
+    rows = np.asarray(vectors, dtype=np.float64)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))

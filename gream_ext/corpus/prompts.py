@@ -5,7 +5,7 @@ training sees all of them, inference and RL ask with the first. `Words` say what
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from random import Random
@@ -29,35 +29,24 @@ SEPARATOR = ", "
 """Stands between two identifiers, in prompts and in responses that list several."""
 
 
-def history_text(
-    index: "ItemIndex",
-    item_ids: Sequence[str],
-    window: int = WINDOW,
-    titles: Mapping[str, str] | None = None,
-) -> str:
-    """The last ``window`` items as they stand in a prompt, oldest first.
+def history_text(index: "ItemIndex", item_ids: Sequence[str], window: int = WINDOW) -> str:
+    """The last ``window`` items as they stand in a prompt, oldest first: identifiers joined by ``, ``.
 
-    Identifiers joined by ``, ``; with ``titles`` each is followed by its title in brackets.
     `GreamError` for an unknown item.
     """
-    kept = item_ids[-window:]
-    if titles is None:
-        return SEPARATOR.join(index.text(item) for item in kept)
-    return SEPARATOR.join(f"{index.text(item)} ({titles[item]})" for item in kept)
+    return SEPARATOR.join(index.text(item) for item in item_ids[-window:])
 
 
-def direct_messages(history_text: str, template: int = 0, words: Words = PRODUCT) -> list[Message]:
+def direct_messages(history_text: str, words: Words = PRODUCT) -> list[Message]:
     """The prompt of direct mode: one user message, answered by the bare identifier.
 
     >>> direct_messages("<|a_1|><|b_2|>")[0]["content"][:43]
     'The user has interacted with items <|a_1|><'
     """
-    return [_message("user", wording("direct", template, words).format(history=history_text))]
+    return [{"role": "user", "content": wordings("direct", words)[0].format(history=history_text)}]
 
 
-def reason_messages(
-    history_text: str, template: int = 0, system_prompt: SystemPrompt = "full", words: Words = PRODUCT
-) -> list[Message]:
+def reason_messages(history_text: str, system_prompt: SystemPrompt = "full", words: Words = PRODUCT) -> list[Message]:
     """The prompt of reasoning mode: a system message, the appendix's or a short one, and a user message.
 
     A model is asked with the system prompt and the words that it was trained with.
@@ -66,24 +55,14 @@ def reason_messages(
     ['system', 'user']
     """
     return [
-        _message("system", system_text(system_prompt, words)),
-        _message("user", wording("reason", template, words).format(history=history_text)),
+        {"role": "system", "content": system_text(system_prompt, words)},
+        {"role": "user", "content": wordings("reason", words)[0].format(history=history_text)},
     ]
 
 
 def system_text(system_prompt: SystemPrompt, words: Words = PRODUCT) -> str:
     """The system message of reasoning mode."""
-    if system_prompt not in ("full", "short"):
-        raise GreamError(f"system_prompt {system_prompt!r} is not one of full, short")
     return words.put_into(template_text(f"system_{system_prompt}.txt"))
-
-
-def wording(task: str, template: int, words: Words = PRODUCT) -> str:
-    """One template of a task as text with ``{slots}``; `GreamError` when there is no such template."""
-    known = wordings(task, words)
-    if not 0 <= template < len(known):
-        raise GreamError(f"task {task!r} has templates 0…{len(known) - 1}, not {template}")
-    return known[template]
 
 
 @cache
@@ -115,7 +94,3 @@ def template_text(name: str, package: str = "gream_ext.corpus") -> str:
         return files(package).joinpath("templates", name).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise GreamError(f"there is no template file {name}: reinstall gream-ext") from None
-
-
-def _message(role: str, content: str) -> Message:
-    return {"role": role, "content": content}

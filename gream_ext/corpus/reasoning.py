@@ -1,11 +1,17 @@
-"""The five stages of a reasoning answer as text: ``templates/reasoning.txt`` filled in, or read back."""
+"""The five stages of a reasoning answer as text: ``templates/reasoning.txt`` filled in, read back, and checked."""
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
-from gream_ext.corpus.prompts import template_text
+from gream_ext.corpus.prompts import SEPARATOR, template_text
 from gream_ext.corpus.words import PRODUCT, Words
+from gream_ext.identifiers import find_all, parse
+from gream_ext.words import mentions, word_count
+
+MAX_WORDS = 250
+"""Longest thinking, in words: all before the rewritten history."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,8 @@ def read_reasoning(text: str, words: Words = PRODUCT) -> Reasoning:
     if rest:
         raise Malformed(f"{rest[:20]!r} stands after {fixed[-1]!r}")
     stages = Reasoning(*values)
-    for field in fields(stages):
-        if not getattr(stages, field.name):
-            raise Malformed(f"{field.name} is empty")
+    if empty := [name for name, value in vars(stages).items() if not value]:
+        raise Malformed(f"{empty[0]} is empty")
     return stages
 
 
@@ -67,3 +72,54 @@ def fixed_parts(words: Words = PRODUCT) -> tuple[str, ...]:
     """
     parts = re.split(r"\{\w+\}", words.put_into(template_text("reasoning.txt")))
     return tuple(" ".join(part.split()) for part in parts)
+
+
+def validate_reasoning(
+    text: str,
+    history: Sequence[str],
+    target: str,
+    title: str = "",
+    max_words: int = MAX_WORDS,
+    words: Words = PRODUCT,
+) -> str | None:
+    """Why a response may not be trained on, or None.
+
+    ``history`` and ``target`` are identifiers as text, ``title`` the target's. Checked in this
+    order: all stages there, in order, none empty; thinking within ``max_words``; neither title nor
+    identifier of the target before the justification; the rewritten history a sub-sequence of the
+    real one; the answer the true identifier and nothing else. The part before the first ``:`` of a
+    reason is the same for all answers that fail alike.
+    """
+    try:
+        stages = read_reasoning(text, words)
+    except Malformed as error:
+        return f"stages: {error}"
+    thinking = f"{stages.evidence} {stages.preferences} {stages.intent}"
+    length = word_count(thinking)
+    if length > max_words:
+        return f"too long: {length} words of thinking, at most {max_words}"
+    before = f"{thinking} {stages.kept}"
+    if parse(target) in find_all(before):
+        return "leak: the target's identifier stands before the justification"
+    if title and mentions(before, title):
+        return "leak: the target's title stands before the justification"
+    kept = stages.kept.split(SEPARATOR)
+    if any(parse(identifier) is None for identifier in kept):
+        return "rewriting: the rewritten history is not a list of identifiers"
+    if not is_subsequence(kept, history):
+        return "rewriting: the rewritten history is not a sub-sequence of the history"
+    if "<answer>" in stages.justification or text.count("</think>") != 1:
+        return "stages: a marker stands twice"
+    if stages.answer != target:
+        return "answer: it is not the true next item"
+    return None
+
+
+def is_subsequence(part: Iterable[str], whole: Sequence[str]) -> bool:
+    """Whether ``part`` is ``whole`` with some left out.
+
+    >>> is_subsequence("ac", "abc"), is_subsequence("ca", "abc")
+    (True, False)
+    """
+    left = iter(whole)
+    return all(element in left for element in part)

@@ -1,19 +1,23 @@
-"""Prompts with their true answers for Verl: training targets to learn from, validation users to watch progress on."""
+"""The stage ``corpus rl``: prompts with their true answers for Verl.
+
+Training targets to learn from, validation users to watch progress on.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
 from gream_ext import __version__
 from gream_ext.corpus.draw import Numbered, shuffled
-from gream_ext.corpus.prompt_settings import PromptSettings
+from gream_ext.corpus.prompt_settings import PromptSettings, read_prompt_settings
 from gream_ext.corpus.prompts import Message, direct_messages, history_text, reason_messages
-from gream_ext.data.histories import evaluation_cases
+from gream_ext.corpus.stages import RlSettings
+from gream_ext.corpus.words import words_of
+from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, whole
@@ -21,14 +25,36 @@ from gream_ext.workspace import Workspace, whole
 Mode = Literal["direct", "reason"]
 
 
-@dataclass(frozen=True)
-class Prompt:
+class Prompt(NamedTuple):
     """One question to the policy and its answer."""
 
     mode: Mode
     user_id: str
     history: Sequence[str]
     target: str
+
+
+def rl(workspace: Workspace, settings: RlSettings) -> None:
+    """Write both files."""
+    trained = read_prompt_settings(workspace)
+    asked = PromptSettings(
+        settings.window or trained.direct_window,
+        settings.window or trained.reason_window,
+        settings.system_prompt or trained.system_prompt,
+        words_of(settings.domain) if settings.domain else trained.words,
+    )
+    index, share, seed = ItemIndex.load(workspace.item_index), settings.reason_share, settings.seed
+    histories = training_histories(workspace)
+    train = train_prompts(histories, settings.prompts, share, settings.min_history, seed, settings.latest)
+    valid = valid_prompts(workspace, settings.valid_users, share, seed)
+    metadata = {
+        "kind": "rl_prompts", "version": 1, "gream_ext": __version__, "settings": asdict(settings),
+        "prompts": asked.as_json(),
+    }  # fmt: skip
+    for path, prompts in ((workspace.rl_train, train), (workspace.rl_valid, valid)):
+        rows = list(rl_rows(prompts, index, path.stem, asked))
+        with whole(path) as draft:
+            pl.DataFrame(rows).write_parquet(draft, metadata={"gream": json.dumps(metadata)})
 
 
 def train_prompts(
@@ -60,11 +86,8 @@ def train_prompts(
 def valid_prompts(workspace: Workspace, users: int, reason_share: float = 0.5, seed: int = 0) -> Iterator[Prompt]:
     """Validation users, ``users`` of them or with 0 all, each asked once in every mode that training uses."""
     cases = evaluation_cases(workspace, "valid")
-    modes: list[Mode] = []
-    if reason_share < 1:
-        modes.append("direct")
-    if reason_share > 0:
-        modes.append("reason")
+    both: tuple[Mode, ...] = ("direct", "reason")
+    modes = both[:1] if reason_share == 0 else both[1:] if reason_share == 1 else both
     for row in sorted(shuffled(len(cases), min(users or len(cases), len(cases)), f"rl/{seed}/valid")):
         for mode in modes:
             yield Prompt(mode, cases[row].user_id, cases[row].history, cases[row].target)
@@ -88,13 +111,3 @@ def messages_of(prompt: Prompt, index: ItemIndex, asked: PromptSettings) -> list
         return direct_messages(history_text(index, prompt.history, asked.direct_window), words=asked.words)
     history = history_text(index, prompt.history, asked.reason_window)
     return reason_messages(history, system_prompt=asked.system_prompt, words=asked.words)
-
-
-def write_rl(path: Path, rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], asked: PromptSettings) -> None:
-    """Write prompts whole, with what made them in the file."""
-    metadata = {
-        "kind": "rl_prompts", "version": 1, "gream_ext": __version__, "settings": dict(settings),
-        "prompts": asked.as_json(),
-    }  # fmt: skip
-    with whole(path) as draft:
-        pl.DataFrame(list(rows)).write_parquet(draft, metadata={"gream": json.dumps(metadata)})

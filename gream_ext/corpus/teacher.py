@@ -9,14 +9,13 @@ import numpy as np
 import polars as pl
 
 from gream_ext.corpus.catalogue import Item
-from gream_ext.corpus.denoise import kept_positions, nearest_position
-from gream_ext.corpus.profile import listed, profile
+from gream_ext.corpus.profile import kept_positions, listed, nearest_position, profile
 from gream_ext.corpus.prompts import drawn_wording
-from gream_ext.corpus.reasoning import Reasoning
-from gream_ext.corpus.tasks.base import joined
-from gream_ext.corpus.tasks.preference import intent_text
+from gream_ext.corpus.reasoning import MAX_WORDS, Reasoning, validate_reasoning
+from gream_ext.corpus.source import joined
+from gream_ext.corpus.tasks import intent_text
 from gream_ext.corpus.words import PRODUCT, Words, words_of
-from gream_ext.errors import GreamError
+from gream_ext.items.build import read_embeddings
 from gream_ext.workspace import Workspace
 
 
@@ -44,6 +43,12 @@ class Answer:
     teacher: str
     fault: str | None = None
     """Why the teacher's own checks reject it; None: not judged yet."""
+
+
+def answer_fault(text: str, question: Question, max_words: int = MAX_WORDS, words: Words = PRODUCT) -> str | None:
+    """`validate_reasoning` of an answer to ``question``."""
+    history = [item.identifier for item in question.history]
+    return validate_reasoning(text, history, question.target.identifier, question.target.title, max_words, words)
 
 
 class Teacher(Protocol):
@@ -113,23 +118,8 @@ class TemplateTeacher:
 
 def template_teacher(name: str, settings: Any, workspace: Workspace) -> TemplateTeacher:
     """The teacher that ``ReasonSettings`` describe, with the workspace's embeddings."""
-    vectors, words = load_embeddings(workspace), words_of(settings.domain)
+    items = pl.scan_parquet(workspace.items).select(pl.len()).collect().item()
+    vectors, words = read_embeddings(workspace, items), words_of(settings.domain)
     return TemplateTeacher(
         vectors, settings.most_kept, settings.canonical_share, settings.seed, words, wishes=settings.wishes
     )
-
-
-def load_embeddings(workspace: Workspace) -> np.ndarray:
-    """The item embeddings, float32 [items, width], mapped rather than read; as many rows as items.parquet."""
-    path = workspace.embeddings
-    try:
-        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise GreamError(f"{path} is missing: run `gream embed` first") from None
-    except ValueError as error:
-        raise GreamError(f"{path} is damaged ({error}): run `gream embed` again") from None
-    items = pl.scan_parquet(workspace.items).select(pl.len()).collect().item()
-    if embeddings.ndim != 2 or len(embeddings) != items:
-        shape = "x".join(map(str, embeddings.shape))
-        raise GreamError(f"{path} is {shape} and there are {items} items: run `gream embed` again")
-    return np.asarray(embeddings)

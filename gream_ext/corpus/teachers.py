@@ -1,12 +1,12 @@
 """The teachers by name, and how several share the questions."""
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gream_ext.errors import GreamError
+from gream_ext.stage import Later
 from gream_ext.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -14,27 +14,15 @@ if TYPE_CHECKING:
 
 TEMPLATE = "template"
 """The teacher that needs no endpoint."""
-
-Factory = Callable[[str, Any, Workspace], "Teacher"]
-"""Makes the teacher that a corpus calls by this name, from `ReasonSettings` and the workspace."""
-
-TEACHERS: dict[str, Factory | str] = {
-    TEMPLATE: "gream_ext.corpus.teacher:template_teacher",
-    "llm": "gream_ext.extras.ask.teacher_llm:llm_teacher",
+TEACHERS: dict[str, Callable[[str, Any, Workspace], "Teacher"]] = {
+    TEMPLATE: Later("gream_ext.corpus.teacher:template_teacher"),
+    "llm": Later("gream_ext.extras.ask.teacher_llm:llm_teacher"),
 }
-"""How each kind of teacher is made; ``module:function`` is imported when it is asked for. Others may be added."""
+"""What makes each kind of teacher, from the name that a corpus calls it by, `ReasonSettings` and the workspace. Others
+may be added."""
 
 
-def make_teacher(kind: str, name: str, settings: Any, workspace: Workspace) -> "Teacher":
-    factory = TEACHERS[kind]
-    if isinstance(factory, str):
-        module, _, function = factory.partition(":")
-        factory = getattr(importlib.import_module(module), function)
-    return factory(name, settings, workspace)
-
-
-@dataclass(frozen=True)
-class Weighted:
+class Weighted(NamedTuple):
     """A teacher and its share of the questions, before shares are made to add up to one."""
 
     teacher: "Teacher"
@@ -47,12 +35,24 @@ def check_teachers(teachers: Mapping[str, Any], keys: Sequence[str]) -> None:
         if not isinstance(given, Mapping):
             raise GreamError(f"teachers: {name} is {given!r}: give {{base_url: …, model: …, weight: …}}")
         allowed = ("weight",) if name == TEMPLATE else (*keys, "weight")
-        for key in given:
-            if key not in allowed:
-                raise GreamError(f"teachers: {name} has no key {key!r}; it has {', '.join(allowed)}")
+        if wrong := [key for key in given if key not in allowed]:
+            raise GreamError(f"teachers: {name} has no key {wrong[0]!r}; it has {', '.join(allowed)}")
         weight = given.get("weight", 1)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise GreamError(f"teachers: the weight of {name} is {weight!r}: give a number above 0")
+
+
+def teachers_of(settings: Any, workspace: Workspace) -> list[Weighted]:
+    """The teachers that `ReasonSettings` name, each with what it says differently from the options of the stage."""
+    if not settings.teachers:
+        name = settings.model if settings.teacher != TEMPLATE else TEMPLATE
+        return [Weighted(TEACHERS[settings.teacher](name, settings, workspace), 1.0)]
+    made = []
+    for name, given in settings.teachers.items():
+        own = {key: value for key, value in given.items() if key != "weight"}
+        make = TEACHERS[TEMPLATE if name == TEMPLATE else "llm"]
+        made.append(Weighted(make(name, replace(settings, teachers={}, **own), workspace), given.get("weight", 1)))
+    return made
 
 
 def assigned(teachers: Sequence[Weighted], questions: Iterable["Question"], seed: int) -> list[list["Question"]]:

@@ -36,9 +36,9 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
             yield cast(IO[bytes], file)
-    except gzip.BadGzipFile:
-        raise GreamError(f"{path} is named .gz but is not gzip: rename it or compress it") from None
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        if "Not a gzipped file" in str(error):
+            raise GreamError(f"{path} is named .gz but is not gzip: rename it or compress it") from None
         raise GreamError(f"{path} is cut off or damaged ({error}): get it again") from None
 
 

@@ -142,13 +142,13 @@ class AnswerProcessor(_Constraint):
 class GivenAnswers:
     """Rows of one call of our sampler whose answer is given: the tokens stand fixed, what comes before them is free.
 
-    ``answers`` has for each row of the call its tokens, the text's end among them, or None for a row that is free. They
+    ``answers`` has for each row of the call its tokens, the text's end among them; none for a row that is free. They
     stand at the response's beginning or, where the row has ``markers`` (``</think>``, ``<answer>``), after these have
     been written one after the other.
     """
 
-    def __init__(self, answers: Sequence[Sequence[int] | None], markers: Sequence[Sequence[int]]):
-        self._left = [None if answer is None else list(answer) for answer in answers]
+    def __init__(self, answers: Sequence[Sequence[int]], markers: Sequence[Sequence[int]]):
+        self._left = [list(answer) for answer in answers]
         self._markers = [list(before) for before in markers]
         self._begun: set[int] = set()
         self._rows: np.ndarray | None = None

@@ -1,26 +1,26 @@
 """The answers of a model to some users, as rows of an evaluation; runs in this process or in a worker."""
 
 import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import torch
 
 from gream_ext.corpus.prompt_settings import PromptSettings
-from gream_ext.data.histories import Case, Split
+from gream_ext.data.histories import Case
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import ranked_rows
+from gream_ext.evaluation.stages import EvaluateSettings
 from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.inference.device import chosen_device
-from gream_ext.inference.engines.base import Normalisation, Sampling
+from gream_ext.inference.engines.base import Sampling
 from gream_ext.inference.engines.choose import open_engine
-from gream_ext.inference.engines.names import EngineName
 from gream_ext.inference.modes import Modes, Reasoning, Request, votes, written_history
-from gream_ext.inference.prior_options import PriorName
 from gream_ext.inference.questions import Recommendation
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.rewards import compute_score
@@ -30,87 +30,36 @@ NOTHING_LEFT = Reasoning("", None, "nothing_left", False, None, 0)
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """All that an answer depends on beside the model and the user; it is written with the answers."""
-
-    mode: Literal["direct", "reason"]
-    split: Split
-    exclude_seen: bool
-    beams: int
-    normalisation: Normalisation
-    n: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    constrained: bool
-    faithful: bool
-    rank: bool
-    beta: float
-    prompts: PromptSettings
-    seed: int | None
-    dtype: str
-    engine: EngineName
-    prior: PriorName | None
-    prior_weight: float
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What the prompts of the mode depend on, for the summary."""
-        prompts = self.prompts
-        window = prompts.direct_window if self.mode == "direct" else prompts.reason_window
-        return {"window": window, "system_prompt": prompts.system_prompt, "words": asdict(prompts.words)}
-
-    @property
-    def sampling(self) -> Sampling:
-        held = self.constrained and self.faithful
-        return Sampling(self.n, self.temperature, self.top_p, self.max_new_tokens, self.constrained, held)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where the work is done and how it is cut up, which changes no answer."""
-
-    device: str
-    server: str | None
-    processes: int
-    threads: int | None
-    tokens_at_once: int
-    prompts_at_once: int | None
-    rows_at_once: int
-
-
-@dataclass(frozen=True)
 class Task:
     """Everything that a worker needs to begin."""
 
     model: Path
     item_index: Path
-    how: Decoding
-    machine: Machine
-    training: Sequence[Sequence[str]] = ()
-    """Training histories, for the prior."""
+    settings: EvaluateSettings
+    prompts: PromptSettings
+    training: Sequence[Sequence[str]]
+    """Training histories, where there is a prior."""
 
 
 def load(task: Task) -> Modes:
     """The model behind both modes."""
-    machine = task.machine
-    if machine.threads is not None:
-        torch.set_num_threads(machine.threads)
-    index = ItemIndex.load(task.item_index)
+    settings, index = task.settings, ItemIndex.load(task.item_index)
+    if settings.threads is not None or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.processes))
     engine = open_engine(
-        task.how.engine,
+        settings.engine,
         task.model,
         lambda tokenizer: ItemTrie.from_index(index, tokenizer),
-        chosen_device(machine.device),
-        task.how.dtype,
-        machine.server,
-        task.how.normalisation,
-        tokens_at_once=machine.tokens_at_once,
-        prompts_at_once=machine.prompts_at_once,
-        rows_at_once=machine.rows_at_once,
+        chosen_device(settings.device),
+        settings.dtype,
+        settings.server,
+        settings.normalisation,
+        tokens_at_once=settings.tokens_at_once,
+        prompts_at_once=settings.prompts_at_once,
+        rows_at_once=settings.rows_at_once,
     )
-    prior = CoOccurrence.fitted(index, task.training, task.how.prior_weight) if task.how.prior else None
-    return Modes(engine, index, task.how.prompts, prior)
+    prior = CoOccurrence.fitted(index, task.training, settings.prior_weight) if settings.prior else None
+    return Modes(engine, index, task.prompts, prior)
 
 
 def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
@@ -118,7 +67,7 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
 
     Whoever has seen the whole catalogue, where seen items are excluded, is asked nothing and counts as a miss.
     """
-    how = task.how
+    how = task.settings
     asked = [case for case in cases if not (how.exclude_seen and len(set(case.history)) == len(modes.index))]
     requests = [Request(case.history, exclude_seen=how.exclude_seen) for case in asked]
     users = [case.user_id for case in asked]
@@ -129,12 +78,14 @@ def answer(modes: Modes, task: Task, cases: Sequence[Case]) -> pl.DataFrame:
                 raise GreamError(f"user {user!r}: {ranked.error}")
             rankings[user] = [(one.item_id, one.score) for one in ranked.items]
         return ranked_rows(cases, [rankings.get(case.user_id, []) for case in cases])
-    seeds = [user_seed(how.seed or 0, user) for user in users] if modes.engine.capabilities.seeds else None
+    seeds = [user_seed(how.seed, user) for user in users] if modes.engine.capabilities.seeds else None
+    held = how.constrained and how.faithful
+    sampling = Sampling(how.n, how.temperature, how.top_p, how.max_new_tokens, how.constrained, held)
     if how.rank:
-        both = modes.reason_and_rank(requests, how.sampling, seeds, how.beams)
+        both = modes.reason_and_rank(requests, sampling, seeds, how.beams)
         answered = [(samples, list(ranked.items)) for samples, ranked in both]
     else:
-        answered = [(samples, votes(samples)) for samples in modes.reason(requests, how.sampling, seeds)]
+        answered = [(samples, votes(samples)) for samples in modes.reason(requests, sampling, seeds)]
     by_user = dict(zip(users, answered, strict=True))
     nothing: tuple[list[Reasoning], list[Recommendation]] = [NOTHING_LEFT] * how.n, []
     rows = [reasoned_row(modes.index, case, *by_user.get(case.user_id, nothing), how.beta) for case in cases]
@@ -164,6 +115,9 @@ def reasoned_row(
         compute_score("gream", one.text, target, mode="reason", beta=beta, levels=index.length, shortest=shortest)
         for one in samples
     ]
+    statuses = [
+        one.status if one is NOTHING_LEFT else score["status"] for one, score in zip(samples, scored, strict=True)
+    ]
     return {
         "user_id": case.user_id,
         "target": case.target,
@@ -172,9 +126,7 @@ def reasoned_row(
         "item": [one.item_id for one in samples],
         "matched_levels": [one["matched_levels"] for one in scored],
         "reward": [one["score"] for one in scored],
-        "status": [
-            one.status if one is NOTHING_LEFT else score["status"] for one, score in zip(samples, scored, strict=True)
-        ],
+        "status": statuses,
         "well_formed": [one["well_formed"] for one in scored],
         "truncated": [one.finish == "length" for one in samples],
         "tokens": [one.tokens for one in samples],

@@ -1,6 +1,6 @@
-"""What a model is compared with: most popular, first-order Markov, and a model of another workspace.
+"""What a model is compared with: most popular, first-order Markov, co-occurrence, and a model of another workspace.
 
-The first two are fitted on training interactions and nothing else. All leave the files that `evaluate` leaves.
+The first three are fitted on training interactions and nothing else. All leave the files that `evaluate` leaves.
 """
 
 from collections import Counter, defaultdict
@@ -9,12 +9,16 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from gream_ext.data.histories import Case, Split, evaluation_cases, training_histories
+from gream_ext.data.co_occurrence import pair_counts
+from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import files, ranked_rows, read_evaluation, stem, write_evaluation
 from gream_ext.evaluation.protocol import impossible_targets, summarise, summary_line
+from gream_ext.evaluation.stages import BaselinesSettings, BringSettings
+from gream_ext.inference.co_occurrence import CoOccurrence
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, read_json
 
@@ -37,10 +41,7 @@ def popular_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[st
     """Everybody gets the most popular items. The score is the number of interactions."""
     order = popularity(histories, item_ids)
 
-    def rank(history: Sequence[str], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
-        return _first(((item, float(score)) for item, score in order.items()), excluded, count)
-
-    return rank
+    return lambda history, excluded, count: _first(((item, float(n)) for item, n in order.items()), excluded, count)
 
 
 def markov_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> Ranker:
@@ -67,26 +68,46 @@ def markov_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str
     return rank
 
 
+def co_occurrence_ranker(histories: Mapping[str, Sequence[str]], item_ids: Sequence[str]) -> Ranker:
+    """What stood near the history's latest items in training, as `CoOccurrence` counts it; ties by popularity."""
+    order = list(popularity(histories, item_ids))
+    row = {item: number for number, item in enumerate(order)}
+
+    def rows(history: Iterable[str]) -> list[int]:
+        return [row[item] for item in history if item in row]
+
+    counted = CoOccurrence(pair_counts(map(rows, histories.values()), len(row)), weight=1.0)
+
+    def rank(history: Sequence[str], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
+        mass = counted.prior([rows(history)]).masses[0]
+        best = np.argsort(-mass, kind="stable")
+        return _first(((order[number], float(mass[number])) for number in best), excluded, count)
+
+    return rank
+
+
 def _first(scored: Iterable[tuple[str, float]], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
+    excluded = frozenset(excluded)
     return list(islice((one for one in scored if one[0] not in excluded), count))
 
 
-RANKERS = {"popular": popular_ranker, "markov": markov_ranker}
+RANKERS = {"popular": popular_ranker, "markov": markov_ranker, "co-occurrence": co_occurrence_ranker}
 
 
-def measure_simple(workspace: Workspace, split: Split, cutoffs: Sequence[int], count: int) -> None:
-    """Fit, ask and measure most popular and Markov, with seen items allowed and excluded."""
+def measure_simple(workspace: Workspace, settings: BaselinesSettings) -> None:
+    """Fit, ask and measure `RANKERS`, with seen items allowed and excluded."""
     item_ids = ItemIndex.load(workspace.item_index).item_ids
-    histories, cases = training_histories(workspace), evaluation_cases(workspace, split)
+    histories, cases = training_histories(workspace), evaluation_cases(workspace, settings.split)
     popular = popular_items(histories, item_ids)
     for name, make in RANKERS.items():
         rank = make(histories, item_ids)
         for exclude_seen in (False, True):
-            rankings = [rank(case.history, set(case.history) if exclude_seen else (), count) for case in cases]
-            path = stem(workspace, name, "direct", split, exclude_seen)
-            figures = write_baseline(
-                path, ranked_rows(cases, rankings), cases, exclude_seen, cutoffs, item_ids, popular
+            most = settings.recommendations
+            rows = ranked_rows(
+                cases, [rank(case.history, case.history if exclude_seen else (), most) for case in cases]
             )
+            path = stem(workspace, name, "direct", settings.split, exclude_seen)
+            figures = write_baseline(path, rows, cases, exclude_seen, settings.cutoffs, item_ids, popular)
             print(f"baselines: {name}{', excluding seen' if exclude_seen else ''}: {figures}")
 
 
@@ -110,21 +131,19 @@ def write_baseline(
     return summary_line(figures, ["recall"], cutoffs)
 
 
-def sources(source: Workspace, model: str, split: Split) -> dict[bool, Path]:
-    """The direct evaluations of a model that there are, by whether seen items are excluded."""
-    stems = {exclude_seen: stem(source, model, "direct", split, exclude_seen) for exclude_seen in (False, True)}
-    return {exclude_seen: path for exclude_seen, path in stems.items() if files(path)[0].exists()}
-
-
-def bring(workspace: Workspace, name: str, source: Workspace, model: str, split: Split) -> None:
+def bring(workspace: Workspace, settings: BringSettings) -> None:
     """Copy the direct evaluations of another workspace's model as those of a baseline of this one.
 
     `GreamError` unless there is one, and both workspaces have the same users and targets.
     """
-    cases = evaluation_cases(workspace, split)
-    wanted = sorted((case.user_id, case.target) for case in cases)
-    found = sources(source, model, split)
-    for exclude_seen, path in found.items():
+    name, source, model, split = settings.name, Workspace(settings.source), settings.model, settings.split
+    wanted = sorted((case.user_id, case.target) for case in evaluation_cases(workspace, split))
+    brought = []
+    for exclude_seen in (False, True):
+        path = stem(source, model, "direct", split, exclude_seen)
+        if not files(path)[0].exists():
+            continue
+        brought.append("seen items excluded" if exclude_seen else "all items")
         rows, about = read_evaluation(path), read_json(files(path)[1], "evaluate")
         if sorted(rows.select("user_id", "target").rows()) != wanted:
             raise GreamError(f"{files(path)[0]} has other users or targets than this workspace: prepare both alike")
@@ -132,10 +151,9 @@ def bring(workspace: Workspace, name: str, source: Workspace, model: str, split:
         beams = {key: about[key] for key in ("beams",) if key in about}
         here = stem(workspace, name, "direct", split, exclude_seen)
         write_evaluation(here, rows, {**about, **told, "brought_from": model}, {**told, **beams})
-    if not found:
+    if not brought:
         raise GreamError(
             f"{source.root} has no direct evaluation of {model!r} on {split} users: run `gream evaluate --workspace "
             f"{source.root} --model {model} --split {split}` first"
         )
-    brought = ", ".join("seen items excluded" if exclude_seen else "all items" for exclude_seen in found)
-    print(f"baselines bring: {name}: {brought} ({len(wanted)} users)")
+    print(f"baselines bring: {name}: {', '.join(brought)} ({len(wanted)} users)")

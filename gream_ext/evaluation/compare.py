@@ -6,7 +6,16 @@ from pathlib import Path
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import files, model_name, read_evaluation, stem
 from gream_ext.evaluation.protocol import check_figure, compare, figure_of, values
+from gream_ext.evaluation.stages import CompareSettings
 from gream_ext.workspace import Workspace, read_json
+
+
+def compare_models(workspace: Workspace, settings: CompareSettings) -> None:
+    """Print the table; nothing is written."""
+    there = Workspace(settings.other) if settings.other else workspace
+    kind = settings.mode, settings.split, settings.exclude_seen
+    first, second = evaluation(workspace, settings.first, *kind), evaluation(there, settings.second, *kind)
+    print(comparison_table(first, second, (settings.first, settings.second), settings.figures, settings.mode))
 
 
 def comparison_table(first: Path, second: Path, names: tuple[str, str], figures: Sequence[str], mode: str) -> str:

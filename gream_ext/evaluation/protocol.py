@@ -17,18 +17,10 @@ from gream_ext.workspace import read_metadata
 DECODING = {
     "direct": ("mode", "split", "exclude_seen", "beams", "normalisation"),
     "reason": (
-        "mode",
-        "split",
-        "exclude_seen",
-        "n",
-        "temperature",
-        "top_p",
-        "max_new_tokens",
-        "constrained",
-        "faithful",
+        "mode", "split", "exclude_seen", "n", "temperature", "top_p", "max_new_tokens", "constrained", "faithful",
         "rank",
     ),
-}
+}  # fmt: skip
 """By mode the settings that two evaluations must share to be compared."""
 
 MEANS = ("reward", "matched_levels", "well_formed", "truncated", "tokens", "answered")

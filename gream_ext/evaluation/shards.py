@@ -66,7 +66,7 @@ def answer_all(task: Task, pieces: Mapping[int, Sequence[Case]]) -> Iterator[tup
     """Answer each piece, in whatever order they are ready; what comes out does not depend on the processes."""
     if not pieces:
         return
-    processes = min(task.machine.processes, len(pieces))
+    processes = min(task.settings.processes, len(pieces))
     if processes == 1:
         modes = load(task)
         for number, cases in pieces.items():

@@ -16,7 +16,7 @@ from gream_ext.stage import Later, Stage, option
 from gream_ext.workspace import Workspace
 
 BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
-SIMPLE = ("popular", "markov")
+SIMPLE = ("popular", "markov", "co-occurrence")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class EvaluateSettings:
     )
     split: Split = option("test", help="the interaction that is asked for")
     exclude_seen: bool = option(
-        False, help="never recommend what is in the user's history; says which share of targets that rules out"
+        False, help="never recommend what is in the user's history, and say what that rules out"
     )
     cutoffs: tuple[int, ...] = option((1, 5, 10), least=1, help="cutoffs of recall and NDCG, k of Pass@k")
     beams: int = option(20, least=1, help="direct mode: width of the beam, and items a user")
@@ -48,34 +48,28 @@ class EvaluateSettings:
     max_new_tokens: int = option(512, least=1, help="reasoning mode: longest response, in tokens")
     constrained: bool = option(True, help="reasoning mode: after <answer> only real items can be named")
     rank: bool = option(False, help="reasoning mode: a beam search after each reasoning: recall and NDCG beside Pass@k")
-    faithful: bool = option(
-        True, help="reasoning mode: the history that a response writes again keeps to the user's; needs constrained"
-    )
+    faithful: bool = option(True, help="reasoning mode: a rewritten history keeps to the user's; needs constrained")
     prior: PriorName | None = option(None, help=PRIOR_HELP)
     prior_weight: float = option(WEIGHT, least=0, help=WEIGHT_HELP)
     beta: float = option(0.5, above=0, most=1, help="reasoning mode: exponent of the residual reward (eq. 14)")
     window: int | None = option(None, least=1, help="items of a history in a prompt; none: as in training, or 20")
     system_prompt: Literal["auto", "full", "short"] = option("auto", help="of reasoning mode; auto: as in training")
     limit: int | None = option(
-        None, least=1, help="only the first users, for a trial: in files such as direct-test-first3.json; none: all"
+        None, least=1, help="only the first users, for a trial, in files named …-firstN; none: all"
     )
     seed: int = option(0, help="seed of the samples")
     device: str = option("auto", help="cpu, cuda, cuda:1 …; auto: cuda where there is one", machine=True)
     dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="number format; auto: as saved")
     engine: EngineName = option("transformers", help=ENGINE_HELP)
     server: str | None = option(None, help=SERVER_HELP, machine=True)
-    processes: int = option(
-        1, least=1, help="processes that share the users, each with the model in memory", machine=True
-    )
+    processes: int = option(1, least=1, help="that share the users, each with the model in memory", machine=True)
     threads: int | None = option(
-        None, least=1, help="threads of each process; none: the cores shared out, or OMP_NUM_THREADS", machine=True
+        None, least=1, help="of each process; none: the cores shared out, or OMP_NUM_THREADS", machine=True
     )
     tokens_at_once: int = option(
         16_384, least=1, help="direct mode: tokens of prompts and beams computed together", machine=True
     )
-    prompts_at_once: int | None = option(
-        None, least=1, help="direct mode: prompts computed together, at most", machine=True
-    )
+    prompts_at_once: int | None = option(None, least=1, help="direct mode: prompts computed together", machine=True)
     rows_at_once: int = option(512, least=1, help="reasoning mode: samples computed together", machine=True)
 
     def __post_init__(self) -> None:
@@ -114,7 +108,7 @@ def evaluate_label(settings: EvaluateSettings) -> str:
 EVALUATE = Stage(
     name="evaluate",
     settings=EvaluateSettings,
-    run=Later("gream_ext.evaluation.commands:run_evaluate"),
+    run=Later("gream_ext.evaluation.evaluate:evaluate"),
     reads=_evaluate_reads,
     writes=lambda workspace, settings: files(evaluated(workspace, settings)),
     label=evaluate_label,
@@ -142,7 +136,7 @@ def direct_files(workspace: Workspace, names: Sequence[str], split: str) -> list
 BASELINES = Stage(
     name="baselines",
     settings=BaselinesSettings,
-    run=Later("gream_ext.evaluation.commands:run_baselines"),
+    run=Later("gream_ext.evaluation.baselines:measure_simple"),
     reads=lambda workspace, settings: [workspace.interactions, workspace.item_index],
     writes=lambda workspace, settings: direct_files(workspace, SIMPLE, settings.split),
     label=lambda settings: "baselines" if settings.split == "test" else f"baselines {settings.split}",
@@ -172,7 +166,7 @@ def _sources(settings: BringSettings) -> list[Path]:
 BRING = Stage(
     name="baselines bring",
     settings=BringSettings,
-    run=Later("gream_ext.evaluation.commands:run_bring"),
+    run=Later("gream_ext.evaluation.baselines:bring"),
     reads=lambda workspace, settings: [workspace.interactions, *_sources(settings)],
     writes=lambda workspace, settings: [
         workspace.path("evaluation", settings.name, file.name) for file in _sources(settings)
@@ -185,9 +179,7 @@ BRING = Stage(
 class CompareSettings:
     """Which two evaluations of a workspace, and in what."""
 
-    first: str = option(
-        help="a model or baseline that has been evaluated, such as markov, SASRec or sft, or a model's folder"
-    )
+    first: str = option(help="a model or baseline that has been evaluated: markov, SASRec, sft, or a model's folder")
     second: str = option(help="the other; differences are second minus first")
     mode: Literal["direct", "reason"] = option("direct", help="of both")
     split: Split = option("test", help="whose interactions were asked for")
@@ -196,5 +188,5 @@ class CompareSettings:
     other: str | None = option(None, help="workspace of the second, where it is another one")
 
 
-COMPARE = Stage(name="compare", settings=CompareSettings, run=Later("gream_ext.evaluation.commands:run_compare"))
+COMPARE = Stage(name="compare", settings=CompareSettings, run=Later("gream_ext.evaluation.compare:compare_models"))
 """A command: it writes nothing."""

@@ -153,9 +153,9 @@ class ItemIndex:
             if frame["item_id"].null_count():
                 raise GreamError("an item_id in it is empty")
             lengths = frame["codes"].list.len().fill_null(0).to_numpy()
-            wrong = np.flatnonzero((lengths > len(sizes)) | (lengths < max(1, len(sizes) - 1)))
-            if len(wrong):
-                row = int(wrong[0])
+            wrong = (lengths > len(sizes)) | (lengths < max(1, len(sizes) - 1))
+            if wrong.any():
+                row = int(wrong.argmax())
                 raise GreamError(f"item {frame['item_id'][row]!r} has {lengths[row]} codes, not {len(sizes)}")
             flat = frame["codes"].explode()
             if flat.null_count() or (flat < 0).any():
@@ -165,12 +165,10 @@ class ItemIndex:
             return cls(tuple(frame["item_id"].to_list()), codes, sizes)
         except GreamError as error:
             raise GreamError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise GreamError(f"{path} is damaged ({error!r}): run `gream index build` again") from None
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of polars, about a file it cannot make sense of
+        except BaseException as error:  # polars panics at a file that it cannot make sense of
+            if not isinstance(error, KeyError | TypeError | ValueError) and type(error).__name__ != "PanicException":
                 raise
-            raise GreamError(f"{path} is damaged ({error}): run `gream index build` again") from None
+            raise GreamError(f"{path} is damaged ({error!r}): run `gream index build` again") from None
 
 
 def _seal(content: bytes) -> tuple[bytes, bytes]:

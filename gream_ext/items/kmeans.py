@@ -29,17 +29,11 @@ def kmeans(
     few principal components, then in more and more of them: that also keeps all codes of a level in use. With
     ``start`` components it starts from the clusters of many components at once: a lower error, less evenly used codes.
     """
-    look = _ladder if start == "ladder" else _components
-    objective, centroids = lloyd(rows, look(_sample(rows, size, seed), size, iterations, seed), iterations)
+    look, part = _ladder if start == "ladder" else _components, rows
+    if len(rows) > (most := max(WARM_UP_ROWS, WARM_UP_ROWS_PER_CENTROID * size)):
+        part = rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
+    objective, centroids = lloyd(rows, look(part, size, iterations, seed), iterations)
     return objective, centroids, nearest(rows, centroids)
-
-
-def _sample(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """What the start is looked for in: all rows, or where they are many a part of them drawn at random."""
-    most = max(WARM_UP_ROWS, WARM_UP_ROWS_PER_CENTROID * size)
-    if len(rows) <= most:
-        return rows
-    return np.asarray(rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))])
 
 
 def _ladder(rows: np.ndarray, size: int, iterations: int, seed: int) -> np.ndarray:
@@ -97,7 +91,9 @@ def lloyd(rows: np.ndarray, start: np.ndarray, iterations: int) -> tuple[float, 
 
     Empty clusters get half of a large one.
     """
-    wide, begin = (_at_least(one, FUSED) for one in (rows, start))
+    wide, begin = (np.ascontiguousarray(one, dtype=np.float32) for one in (rows, start))
+    if rows.shape[1] < FUSED:
+        wide, begin = (np.pad(one, ((0, 0), (0, FUSED - one.shape[1]))) for one in (wide, begin))
     run: Any = faiss_module().Kmeans(
         wide.shape[1],
         len(start),
@@ -136,11 +132,6 @@ def means(rows: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
     groups = torch.from_numpy(np.asarray(group, dtype=np.int64))
     total.index_add_(0, groups, torch.from_numpy(np.ascontiguousarray(rows)))
     return total.numpy() / np.maximum(np.bincount(group, minlength=size), 1)[:, None].astype(np.float32)
-
-
-def _at_least(rows: np.ndarray, width: int) -> np.ndarray:
-    missing = max(0, width - rows.shape[1])
-    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, missing))) if missing else rows, dtype=np.float32)
 
 
 def faiss_module() -> Any:

@@ -12,26 +12,20 @@ from gream_ext.workspace import Workspace
 @dataclass(frozen=True)
 class EmbedSettings:
     encoder: str = option("minilm", help="minilm, wordllama, or the path of a Hugging Face model.")
-    text: str = option(
-        "full",
-        help="full: title and enriched description, or the composite text where there is none.",
-        choices=("full", "composite", "title"),
+    text: Literal["full", "composite", "title"] = option(
+        "full", help="full: title and enriched description, or the composite text where there is none."
     )
     batch_size: int = option(64, least=1, help="Texts encoded at once.")
     max_tokens: int = option(512, least=1, help="Longest text, in tokens; what exceeds it is cut off.")
     shard_size: int = option(1024, least=1, help="Texts after which the work done is kept.", machine=True)
     device: str = option("auto", help="auto, cpu, cuda, cuda:1 …", machine=True)
-    dtype: str = option("auto", help="auto is bfloat16 on a GPU.", choices=("auto", "float32", "bfloat16"))
-    engine: str = option(
-        "local", help="This process, or Ray Data on many machines.", choices=("local", "ray"), machine=True
-    )
+    dtype: Literal["auto", "float32", "bfloat16"] = option("auto", help="auto is bfloat16 on a GPU.")
+    engine: Literal["local", "ray"] = option("local", help="This process, or Ray Data on many machines.", machine=True)
     ray_address: str | None = option(
-        None,
-        help="With --engine ray: the cluster, e.g. auto or ray://head:10001; left out, one on this machine.",
-        machine=True,
+        None, help="Ray's cluster, e.g. auto or ray://head:10001; none: one on this machine.", machine=True
     )
     workers: int | None = option(
-        None, least=1, help="With --engine ray: encoders at once; left out, one a GPU, else one a CPU.", machine=True
+        None, least=1, help="Ray's encoders at once; none: one a GPU, else one a CPU.", machine=True
     )
 
 
@@ -56,14 +50,10 @@ class BuildSettings:
         None, least=1, help="Centroids of each level; left out, it fits the catalogue (256 from about 7,000 items on)."
     )
     conflict_slot: Literal["always", "colliding", "none"] = option(
-        "always",
-        help="Last level that tells items with equal codes apart: for all items, those that collide, or none.",
-        choices=("always", "colliding", "none"),
+        "always", help="Last level that tells items with equal codes apart: for all items, those that collide, or none."
     )
     balance: float | None = option(
-        None,
-        least=1,
-        help="No centroid of a level gets more than this many times its even share of the items, e.g. 1.5.",
+        None, least=1, help="No centroid of a level gets more than this many times its even share of the items."
     )
     reassign: bool = option(
         False,
@@ -77,9 +67,7 @@ class BuildSettings:
         "ladder", help="Where k-means starts: evenly used codes (ladder), or a lower quantisation error (components)."
     )
     collaborative: float = option(
-        0.0,
-        least=0,
-        help="How much what stands near an item in training histories counts beside its text; 1: as much; 0: nothing.",
+        0.0, least=0, help="How much its neighbours in training histories count beside an item's text; 1: as much."
     )
     seed: int = option(0, help="Same seed, same index.")
     from_file: str | None = option(

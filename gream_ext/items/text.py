@@ -1,12 +1,10 @@
 """The text of an item that an encoder reads."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gream_ext.errors import GreamError
 from gream_ext.words import within
-from gream_ext.workspace import Workspace
+from gream_ext.workspace import Workspace, read_lines
 
 
 def composite_text(item: Mapping[str, Any], characters: int = 2000, reviews: Sequence[str] = ()) -> str:
@@ -37,17 +35,10 @@ def encoded_text(item: Mapping[str, Any], kind: str = "full", enriched: str | No
     """
     if kind == "title":
         return str(item["title"])
-    return f"{item['title']}\n{enriched}" if kind == "full" and enriched else str(item["text"])
+    return f"{item['title']}\n{enriched}" if kind == "full" and enriched else str(item["text"] or "")
 
 
 def enriched_descriptions(workspace: Workspace) -> dict[str, str]:
     """What an LLM wrote of the items, by item id: ``enriched.jsonl``; empty before `gream enrich` was run."""
     path = workspace.enriched
-    descriptions: dict[str, str] = {}
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), start=1):
-        try:
-            row = json.loads(line)
-            descriptions[row["item_id"]] = row["description"]
-        except (ValueError, KeyError, TypeError):
-            raise GreamError(f"{path}, line {number} is damaged: run `gream enrich` again") from None
-    return descriptions
+    return dict(read_lines(path, "enrich", lambda row: (row["item_id"], row["description"]))) if path.exists() else {}

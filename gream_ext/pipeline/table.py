@@ -27,10 +27,10 @@ TABLE = {
     "embed": Entry("gream_ext.items.stages:EMBED", "turn item texts into vectors"),
     "index build": Entry("gream_ext.items.stages:BUILD", "cluster the vectors into item identifiers"),
     "index add": Entry("gream_ext.items.stages:ADD", "give new items identifiers; the old ones keep theirs"),
-    "index report": Entry("gream_ext.extras.report.index_report", "measure how good the item index is"),
+    "index report": Entry("gream_ext.extras.report.stages:INDEX", "measure how good the item index is"),
     "base-model": Entry("gream_ext.base_model.stages", "make the model that knows the identifier tokens"),
     "base-model compare": Entry(
-        "gream_ext.extras.inspect.initialisations", "measure how soon each initialisation of the new tokens learns"
+        "gream_ext.extras.inspect.stages:COMPARE", "measure how soon each initialisation of the new tokens learns"
     ),
     "corpus preferences": Entry(
         "gream_ext.extras.ask.stages:PREFERENCES", "let an LLM tell users' preferences and write search queries"

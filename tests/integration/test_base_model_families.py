@@ -1,6 +1,6 @@
 """Foreign base models: what they are asked with is what LLaMA-Factory trains, or they are refused in one sentence.
 
-The whole table of docs/base_models.md: ``python -m tests.support.family_run``.
+The whole table of docs/base_models_measured.md: ``python -m tests.support.family_run``.
 """
 
 import shutil

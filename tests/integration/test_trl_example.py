@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gream_ext.advantages import srpo_advantages
-from gream_ext.corpus.commands import run_rl
+from gream_ext.corpus.rl import rl
 from gream_ext.corpus.stages import RlSettings
 from gream_ext.identifiers import find_all
 from gream_ext.items.index import ItemIndex
@@ -44,7 +44,7 @@ def example() -> ModuleType:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_model_workspace(tmp_path_factory.mktemp("trl"))
-    run_rl(workspace, RlSettings(prompts=16, reason_share=1.0, valid_users=4, system_prompt="short", window=5))
+    rl(workspace, RlSettings(prompts=16, reason_share=1.0, valid_users=4, system_prompt="short", window=5))
     return workspace
 
 

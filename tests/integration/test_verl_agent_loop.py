@@ -13,8 +13,7 @@ from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 
 from gream_ext.plugins.verl import agent_loop
-from gream_ext.plugins.verl.members import ANCHOR, OPTION, Member
-from gream_ext.plugins.verl.rollout_options import RolloutOptions
+from gream_ext.plugins.verl.rollout_options import ANCHOR, OPTION, Member, RolloutOptions
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +83,7 @@ def test_leaves_other_rewards_to_verl(options):
 def worker_of(custom, made):
     """A worker whose single-turn loop notes what it is asked and gives ``made`` back."""
     worker = object.__new__(agent_loop.ShortAgentLoopWorker)
-    worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": 4, "custom": custom}}})
+    worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"custom": custom}}})
     worker.options = RolloutOptions.of(worker.config.actor_rollout_ref.rollout)
     worker.tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: {TARGET: [1, 2]}[text])
     asked = []
@@ -114,8 +113,8 @@ def test_members_are_told_what_they_are_in_training_alone():
     run_one(worker)
     run_one(worker, mode="direct")
     run_one(worker, validate=True)
-    assert asked[0] == {"temperature": 1.0, OPTION: Member(2, 4, False, (1, 2))}
-    assert asked[1][OPTION] == Member(2, 4, True, (1, 2))
+    assert asked[0] == {"temperature": 1.0, OPTION: Member(2, False, (1, 2))}
+    assert asked[1][OPTION] == Member(2, True, (1, 2))
     assert asked[2] == {"temperature": 1.0}
     worker, asked = worker_of(None, rollout([1, 2, 9]))
     run_one(worker)
@@ -123,7 +122,7 @@ def test_members_are_told_what_they_are_in_training_alone():
     # Without anchors nobody is told the answer.
     worker, asked = worker_of({"distinct": "item_index.parquet"}, rollout([1, 2, 9]))
     run_one(worker, mode="direct")
-    assert asked[0][OPTION] == Member(2, 4, True)
+    assert asked[0][OPTION] == Member(2, True)
 
 
 def test_of_an_anchor_the_answer_alone_is_trained():

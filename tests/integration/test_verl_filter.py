@@ -12,7 +12,7 @@ from verl.trainer.ppo.v1 import replay_buffer
 from gream_ext.errors import GreamError
 from gream_ext.plugins.verl import filter as group_filter
 from gream_ext.plugins.verl import filter_options
-from gream_ext.plugins.verl.members import ANCHOR
+from gream_ext.plugins.verl.rollout_options import ANCHOR
 
 pytestmark = pytest.mark.integration
 

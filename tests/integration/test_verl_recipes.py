@@ -21,7 +21,7 @@ from gream_ext.plugins.verl import internals, machine, recipe
 pytestmark = pytest.mark.integration
 
 KWARGS = "reward.custom_reward_function.reward_kwargs"
-ADDITIONS = {"anchored", "common", "cpu", "constrained", "direct", "distinct", "one_gpu", "reason"}
+ADDITIONS = {"anchored", "common", "cpu", "constrained", "direct", "distinct", "one_gpu", "reason", "steady"}
 RECIPES = sorted({path.stem for path in (recipes_folder() / "gream").glob("*.yaml")} - ADDITIONS)
 
 
@@ -305,12 +305,20 @@ def test_recipes_about_the_members_of_a_group(composed, tmp_path):
     recipe.check(config)
     assert config.actor_rollout_ref.rollout.custom.anchored
     assert config.algorithm.srpo == {"k": 4, "success_threshold": 1.0, "bonus": True, "anchored": True,
-                                     "anchor_weight": None}  # fmt: skip
+                                     "anchor_weight": 1.0}  # fmt: skip
+    steady = composed("srpo", "cpu", "distinct", "anchored", "steady")
+    recipe.check(steady)
+    actor, rollout = steady.actor_rollout_ref.actor, steady.actor_rollout_ref.rollout
+    assert (actor.kl_loss_coef, actor.optim.lr, rollout.n, rollout.temperature) == (0.1, 5e-5, 4, 1.0)
+    assert steady.data.train_batch_size == actor.ppo_mini_batch_size
+    assert steady.trainer.v1.sampler.sampler_kwargs.max_refills == 0
     config.algorithm.srpo.anchored = False
     with pytest.raises(GreamError, match=r"algorithm\.srpo\.anchored must be true, as .*anchored is, not False"):
         recipe.check(config)
     with pytest.raises(GreamError, match=r"needs algorithm\.adv_estimator=srpo, which counts anchors apart"):
         recipe.check(composed("grpo_residual", "cpu", "anchored"))
+    with pytest.raises(GreamError, match=r"rollout\.n must be .* from 3 on \(a group and its anchor\), not 2"):
+        recipe.check(composed("srpo", "cpu", "anchored", **{"actor_rollout_ref.rollout.n": 2}))
     write_prompts(tmp_path / "rl" / "train.parquet", "reason")
     recipe.check(composed("srpo", "cpu", "anchored"))
     with pytest.raises(GreamError, match=r"data\.train_files: no prompt is of the mode direct; `gream corpus rl"):

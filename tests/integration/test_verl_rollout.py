@@ -21,7 +21,7 @@ from gream_ext.identifiers import parse
 from gream_ext.items.index import ItemIndex
 from gream_ext.plugins.verl import rollout_options
 from gream_ext.plugins.verl.cpu.server import Request
-from gream_ext.plugins.verl.members import ANCHOR, OPTION, Member
+from gream_ext.plugins.verl.rollout_options import ANCHOR, OPTION, Member
 from tests.support.tiny_reasoner import make_reasoner_workspace
 
 pytestmark = pytest.mark.integration
@@ -40,14 +40,14 @@ class Case:
     model: Any
     tokenizer: Any
 
-    def rollout(self, *recipes, weights=None):
+    def rollout(self, *recipes, weights=None, size=8):
         """A rollout with the model's weights, or with others."""
         from verl.utils.config import omega_conf_to_dataclass
         from verl.workers.config import HFModelConfig
 
         from gream_ext.plugins.verl.cpu.rollout import TransformersRollout
 
-        config = self.compose(*recipes).actor_rollout_ref
+        config = self.compose(*recipes, **{"actor_rollout_ref.rollout.n": size}).actor_rollout_ref
         rollout = TransformersRollout(
             omega_conf_to_dataclass(config.rollout),
             omega_conf_to_dataclass(config.model, dataclass_type=HFModelConfig),
@@ -165,14 +165,14 @@ def test_incomplete_weights_are_refused(case):
         case.send(rollout, {"other": torch.zeros(1)})
 
 
-def group(case, recipes, prompts, size=4, answer=(), direct=True, **options):
+def group(case, recipes, prompts, size=4, answer=(), **options):
     """The groups of some prompts, as two rollouts of one step make them: one has the even members, one the odd ones."""
     responses = {}
     for part in range(2):
-        rollout = case.rollout(*recipes)
+        rollout = case.rollout(*recipes, size=size)
         asked = [(place, number) for place in range(len(prompts)) for number in range(size) if number % 2 == part]
         requests = [
-            Request(prompts[place], {**OPTIONS, **options, OPTION: Member(number, size, direct, answer)})
+            Request(prompts[place], {**OPTIONS, **options, OPTION: Member(number, True, answer)})
             for place, number in asked
         ]
         responses.update(zip(asked, rollout.generate(requests), strict=True))
@@ -203,7 +203,7 @@ def test_reasoning_under_distinct_and_requests_of_validation_are_free(case):
     free = [response.token_ids for response in case.sample(case.rollout())]
     rollout = case.rollout("distinct", "anchored")
     assert [response.token_ids for response in case.sample(rollout)] == free
-    members = [Request(prompt, {**OPTIONS, OPTION: Member(1, 4, False, (7,))}) for prompt in case.prompts]
+    members = [Request(prompt, {**OPTIONS, OPTION: Member(1, False, (7,))}) for prompt in case.prompts]
     assert [response.token_ids for response in case.rollout("distinct", "anchored").generate(members)] == free
 
 
@@ -237,7 +237,7 @@ def test_an_anchor_of_reasoning_mode_has_a_reasoning_of_its_own(case):
     answer = tuple(case.tokenizer.encode(case.index.text(item), add_special_tokens=False))
     free = case.sample(case.rollout(), max_tokens=40)
     rollout = case.rollout("anchored")
-    asked = [Request(prompt, {**OPTIONS, "max_tokens": 40, OPTION: Member(0, 4, False, answer)})
+    asked = [Request(prompt, {**OPTIONS, "max_tokens": 40, OPTION: Member(0, False, answer)})
              for prompt in case.prompts]  # fmt: skip
     anchors = 0
     for prompt, response, sampled in zip(case.prompts, rollout.generate(asked), free, strict=True):

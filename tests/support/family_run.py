@@ -1,4 +1,4 @@
-"""One family through base-model, a few steps of gream sft and both modes: the table of docs/base_models.md.
+"""One family through base-model, a few steps of gream sft and both modes: the table of docs/base_models_measured.md.
 
     python -m tests.support.family_run [FAMILY …]
 
@@ -25,7 +25,7 @@ from gream_ext.base_model.model_format import read_format
 from gream_ext.base_model.stages import BaseModelSettings
 from gream_ext.corpus.stages import ALIGN, REASON, AlignSettings, ReasonSettings
 from gream_ext.errors import GreamError
-from gream_ext.evaluation.commands import run_evaluate
+from gream_ext.evaluation.evaluate import evaluate
 from gream_ext.evaluation.stages import EvaluateSettings
 from gream_ext.pipeline import sft
 from gream_ext.workspace import Workspace
@@ -79,8 +79,8 @@ def try_family(workspace: Workspace, family: Family) -> Outcome:
     direct = EvaluateSettings(limit=3, device="cpu", cutoffs=(1,), beams=5)
     sampled = EvaluateSettings(limit=3, device="cpu", mode="reason", n=1, cutoffs=(1,), max_new_tokens=12)
     with contextlib.redirect_stdout(told):
-        run_evaluate(workspace, direct)
-        run_evaluate(workspace, sampled)
+        evaluate(workspace, direct)
+        evaluate(workspace, sampled)
     read = [json.loads(workspace.path("evaluation", "sft", f"{mode}-test-first3.json").read_text())
             for mode in ("direct", "reason")]  # fmt: skip
     assert [one["users"] for one in read] == [3, 3]

@@ -10,10 +10,19 @@ import torch
 from gream_ext.base_model.pretrained import load_pretrained
 from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.errors import GreamError
-from gream_ext.extras.inspect import trials as compare
-from gream_ext.extras.inspect.initialisations import RESULT, CompareSettings, run
-from gream_ext.extras.inspect.lessons import IGNORED, Lesson, batch_of, held_out_loss, lessons_of, token_losses
-from gream_ext.extras.inspect.trials import in_bfloat16, table, trial
+from gream_ext.extras.inspect import compare
+from gream_ext.extras.inspect.compare import (
+    IGNORED,
+    Lesson,
+    batch_of,
+    held_out_loss,
+    in_bfloat16,
+    lessons_of,
+    table,
+    token_losses,
+    trial,
+)  # fmt: skip
+from gream_ext.extras.inspect.stages import COMPARISON, CompareSettings
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
 from tests.unit.test_base_model import tiny_pretrained
@@ -117,24 +126,26 @@ def test_goes_on_where_it_stopped(
         return real(*arguments)
 
     monkeypatch.setattr(compare, "trial", counted)
-    path = workspace.path(RESULT)
+    path = workspace.path(COMPARISON)
     with pytest.raises(KeyboardInterrupt):
-        run(workspace, settings)
+        compare.compare(workspace, settings)
     earlier = json.loads(path.read_text())["runs"]
     assert [(one["initialisation"], one["seed"]) for one in earlier] == [("random", 0), ("semantic", 0)]
-    run(workspace, settings)
+    compare.compare(workspace, settings)
     assert calls == [0, 0, 1, 1, 1]
     told = json.loads(path.read_text())
     assert told["runs"][:2] == earlier and len(told["runs"]) == 4 and told["settings"]["base_model"] == "source"
     assert Path(source).parent.as_posix() not in path.read_text()
-    run(workspace, settings)  # everything is there
+    compare.compare(workspace, settings)  # everything is there
     assert len(calls) == 5
     assert capsys.readouterr().out.count("initialisation  tokens") == 2
-    run(workspace, CompareSettings(base_model=source, seeds=(0,), initialisations=("mean",), **{**SMALL, "steps": 1}))
+    compare.compare(
+        workspace, CompareSettings(base_model=source, seeds=(0,), initialisations=("mean",), **{**SMALL, "steps": 1})
+    )
     assert len(calls) == 6 and len(json.loads(path.read_text())["runs"]) == 1  # other settings: nothing is kept
     path.write_text("{")
     with pytest.raises(GreamError, match=r"base_model_compare\.json is damaged .*: run `gream base-model compare`"):
-        run(workspace, settings)
+        compare.compare(workspace, settings)
     path.unlink()
 
 

@@ -1,7 +1,7 @@
-"""Most popular and Markov, by hand and as a stage."""
+"""Most popular, Markov and co-occurrence, by hand and as a stage."""
 
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.baselines import (
+    RANKERS,
+    co_occurrence_ranker,
     markov_ranker,
     popular_items,
     popular_ranker,
@@ -63,7 +65,7 @@ def test_the_stage_equals_a_slow_reference_and_is_deterministic(tmp_path):
     rows = read_evaluation(workspace.path("evaluation", "markov", "direct-test"))
     assert values(rows, "recall@10").mean() > 0.5  # the made-up walk is nearly Markov
     before = {path: path.read_bytes() for path in STAGE.writes(workspace, BaselinesSettings())}
-    assert len(before) == 8
+    assert len(before) == 12
     STAGE.run(workspace, BaselinesSettings())
     assert {path: path.read_bytes() for path in before} == before
 
@@ -107,7 +109,8 @@ def test_cutoffs_beyond_the_list_are_refused():
 )
 def test_every_ranker_ranks_what_is_left_and_scores_fall(histories, history, count):
     items = "abcdefgh"
-    for rank in (popular_ranker(histories, items), markov_ranker(histories, items)):
+    for make in RANKERS.values():
+        rank = make(histories, items)
         everything = rank(history, (), 8)
         assert sorted(item for item, _ in everything) == sorted(items)
         assert [score for _, score in everything] == sorted((score for _, score in everything), reverse=True)
@@ -147,3 +150,22 @@ def test_the_whole_history_is_excluded(tmp_path):
     for case, items in zip(evaluation_cases(workspace, "test"), rows["recommendations"].to_list(), strict=True):
         assert not set(items) & set(case.history)
     assert max(len(case.history) for case in evaluation_cases(workspace, "test")) > 20
+
+
+@given(
+    st.dictionaries(st.sampled_from("uvwxyz"), st.lists(st.sampled_from("abcdefgh"), max_size=14), min_size=1),
+    st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=14),
+)
+def test_co_occurrence_counts_pairs_up_to_five_apart_of_the_ten_latest(histories, history):
+    """Against a slow count: 1 + sum of .8^age times the pairs of the item with each of the ten latest items."""
+    pairs = Counter(
+        pair
+        for items in histories.values()
+        for first, second in product(range(len(items)), repeat=2)
+        if 0 < abs(first - second) <= 5 and items[first] != items[second]
+        for pair in [(items[first], items[second])]
+    )
+    scores = dict(co_occurrence_ranker(histories, "abcdefgh")(history, (), 8))
+    for item in "abcdefgh":
+        latest = enumerate(history[:-11:-1])
+        assert scores[item] == pytest.approx(1 + sum(0.8**age * pairs[one, item] for age, one in latest))

@@ -13,9 +13,9 @@ import pytest
 from gream_ext.corpus.align import align_rows, task_rows
 from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.corpus.profile import wish
+from gream_ext.corpus.source import Source, shortened
 from gream_ext.corpus.stages import ALIGN, AlignSettings
 from gream_ext.corpus.tasks import TASKS
-from gream_ext.corpus.tasks.base import Source, shortened
 from gream_ext.data.histories import training_histories
 from gream_ext.errors import GreamError
 from gream_ext.identifiers import find_all

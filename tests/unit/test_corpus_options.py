@@ -14,12 +14,10 @@ from gream_ext.corpus.catalogue import Catalogue
 from gream_ext.corpus.files import read_rows
 from gream_ext.corpus.preferences import Preferences, Summary, preferences_path
 from gream_ext.corpus.profile import wish
-from gream_ext.corpus.reasoning import read_reasoning
+from gream_ext.corpus.reasoning import is_subsequence, read_reasoning
+from gream_ext.corpus.source import Source
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
-from gream_ext.corpus.tasks import TASKS
-from gream_ext.corpus.tasks.base import Source
-from gream_ext.corpus.tasks.preference import query_of
-from gream_ext.corpus.validate import is_subsequence
+from gream_ext.corpus.tasks import TASKS, query_of
 from gream_ext.data.histories import training_histories
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace
@@ -67,7 +65,7 @@ REASON_OPTIONS = {
 }  # fmt: skip
 RL_OPTIONS = {
     "prompts": 7, "reason_share": 0.1, "valid_users": 3, "system_prompt": "short", "window": 2, "domain": "film",
-    "min_history": 9, "seed": 1,
+    "min_history": 9, "seed": 1, "latest": 1,
 }  # fmt: skip
 
 

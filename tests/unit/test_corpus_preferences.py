@@ -168,5 +168,5 @@ def test_the_limit_and_the_users_mistakes(workspace: Workspace) -> None:
         PREFERENCES.run(workspace, PreferenceSettings())
     row = rows_of(preferences_path(workspace))[0]
     preferences_path(workspace).write_text(json.dumps({**row, "place": 999}) + "\n")
-    with pytest.raises(GreamError, match=r"preferences\.jsonl, line 1 is damaged or of other data"):
+    with pytest.raises(GreamError, match=r"preferences\.jsonl, line 1 is damaged"):
         ALIGN.run(workspace, AlignSettings(epochs=1))

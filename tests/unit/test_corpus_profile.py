@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from gream_ext.corpus.catalogue import Item, item_traits
-from gream_ext.corpus.denoise import kept_positions, nearest_position
-from gream_ext.corpus.profile import leading_traits, likely_wishes, profile, trend, wish
+from gream_ext.corpus.profile import (
+    kept_positions,
+    leading_traits,
+    likely_wishes,
+    nearest_position,
+    profile,
+    trend,
+    wish,
+)
 
 
 def items(*traits: tuple[str, ...]) -> list[Item]:

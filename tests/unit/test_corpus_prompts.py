@@ -7,7 +7,6 @@ from gream_ext.corpus.prompts import (
     drawn_wording,
     history_text,
     reason_messages,
-    system_text,
     wordings,
 )
 from gream_ext.corpus.tasks import TASKS
@@ -20,7 +19,7 @@ def test_history_is_the_last_window_of_identifiers() -> None:
     items = [f"i{number}" for number in range(25)]
     assert history_text(index, items[:2]) == f"{index.text('i0')}, {index.text('i1')}"
     assert history_text(index, items).split(", ") == [index.text(item) for item in items[5:]]
-    assert history_text(index, items, window=1, titles={"i24": "Tea"}) == f"{index.text('i24')} (Tea)"
+    assert history_text(index, items, window=1) == index.text("i24")
     with pytest.raises(GreamError, match="i99"):
         history_text(index, ["i99"])
 
@@ -35,13 +34,6 @@ def test_canonical_prompts_are_the_papers() -> None:
     assert user["content"] == question
     assert system["role"] == "system" and system["content"].startswith("You are an AI recommendation model.")
     assert "\n" not in reason_messages("<|a_1|>", system_prompt="short")[0]["content"]
-
-
-def test_unknown_wordings_are_refused() -> None:
-    with pytest.raises(GreamError, match=r"0…3, not 9"):
-        direct_messages("<|a_1|>", template=9)
-    with pytest.raises(GreamError, match="full, short"):
-        system_text("long")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", [name for name in TASKS if name != "next"])

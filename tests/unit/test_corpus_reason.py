@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.files import rejected_path
-from gream_ext.corpus.reasoning import Malformed, Reasoning, read_reasoning
+from gream_ext.corpus.reasoning import Malformed, Reasoning, is_subsequence, read_reasoning, validate_reasoning
 from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.corpus.teacher import Question, TemplateTeacher
-from gream_ext.corpus.validate import is_subsequence, validate_reasoning
 from gream_ext.errors import GreamError
 from gream_ext.workspace import Workspace
 from tests.support.synthetic import make_workspace
@@ -246,7 +245,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(GreamError, match=r"embeddings\.npy is missing: run `gream embed` first"):
         REASON.run(workspace, ReasonSettings())
     np.save(workspace.embeddings, np.zeros((3, 2), dtype=np.float32))
-    with pytest.raises(GreamError, match="is 3x2 and there are 16 items"):
+    with pytest.raises(GreamError, match=r"has shape \(3, 2\), but there are 16 items"):
         REASON.run(workspace, ReasonSettings())
     np.save(workspace.embeddings, np.ones((16, 2), dtype=np.float32))
     with pytest.raises(GreamError, match="lower min_history"):

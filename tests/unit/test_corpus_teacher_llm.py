@@ -14,12 +14,11 @@ import pytest
 
 from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.corpus.catalogue import Item
-from gream_ext.corpus.commands import teachers_of
 from gream_ext.corpus.files import rejected_path
 from gream_ext.corpus.reasoning import Malformed, read_reasoning
 from gream_ext.corpus.stages import REASON, ReasonSettings
 from gream_ext.corpus.teacher import Question
-from gream_ext.corpus.teachers import assigned
+from gream_ext.corpus.teachers import assigned, teachers_of
 from gream_ext.errors import GreamError
 from gream_ext.extras.ask.answers import read_template
 from gream_ext.extras.ask.teacher_llm import SLOTS, LlmTeacher, read_answer

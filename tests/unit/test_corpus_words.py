@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from gream_ext.corpus.prompt_settings import PromptSettings, read_prompt_settings, sidecar
-from gream_ext.corpus.prompts import direct_messages, drawn_wording, fixed_texts, reason_messages, system_text
+from gream_ext.corpus.prompts import drawn_wording, fixed_texts, reason_messages, system_text, wordings
 from gream_ext.corpus.reasoning import Malformed, Reasoning, fixed_parts, read_reasoning
 from gream_ext.corpus.stages import ALIGN, REASON, RL, AlignSettings, ReasonSettings, RlSettings
 from gream_ext.corpus.words import PRODUCT, Words, shipped_domains, words_of
@@ -52,7 +52,7 @@ def test_the_papers_words_are_the_default() -> None:
     assert reason_messages("x", system_prompt="short", words=film)[0]["content"].startswith(
         "Think about the user's viewing"
     )
-    assert direct_messages("x", 2, film)[0]["content"] == "Viewing history: x. Recommend the next item."
+    assert wordings("direct", film)[2].format(history="x") == "Viewing history: x. Recommend the next item."
 
 
 def test_words_of_ones_own(tmp_path: Path) -> None:

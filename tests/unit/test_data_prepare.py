@@ -258,9 +258,11 @@ def test_bad_bytes(tmp_path):
     packed.write_text(GOOD)
     with pytest.raises(GreamError, match=r"interactions.csv.gz is named .gz but is not gzip"):
         prepare(tmp_path, folder, k=0)
-    packed.write_bytes(gzip.compress(HEAD.encode() + b"".join(b"u,x,%d\n" % time for time in range(5000)))[:-20])
-    with pytest.raises(GreamError, match=r"interactions.csv.gz is cut off or damaged"):
-        prepare(tmp_path, folder, k=0)
+    whole = gzip.compress(HEAD.encode() + b"".join(b"u,x,%d\n" % time for time in range(5000)))
+    for damaged in (whole[:-20], whole[:-8] + bytes(8)):  # cut off, another checksum
+        packed.write_bytes(damaged)
+        with pytest.raises(GreamError, match=r"interactions.csv.gz is cut off or damaged"):
+            prepare(tmp_path, folder, k=0)
     packed.unlink()
     (folder / "interactions.parquet").write_bytes(b"PAR1 not at all")
     with pytest.raises(GreamError, match=r"interactions.parquet is not a readable Parquet file"):

@@ -190,7 +190,7 @@ def test_a_given_answer_has_the_models_log_probs(model):
                "seed": [1, 2, 3]}  # fmt: skip
     free = sample_tokens(model, prompts, **options)
     markers = [free[1].ids[2], free[1].ids[4]]
-    given = GivenAnswers([answer, answer, None], [[], markers, []])
+    given = GivenAnswers([answer, answer, []], [[], markers, []])
     first, second, third = sample_tokens(model, prompts, **options, logits_processors=[given])
     begin = len(second.ids) - len(answer)
     assert first.ids == answer

@@ -418,7 +418,7 @@ def test_who_has_seen_everything_is_a_miss(workspace, tmp_path, changed, capsys)
     STAGE.run(here, settings)
     BASELINES.run(here, BaselinesSettings())
     said = f"{share:.1%} of the targets were seen before, so that excluding seen items makes them impossible"
-    assert capsys.readouterr().out.count(said) == 3
+    assert capsys.readouterr().out.count(said) == 4
     for path in (STAGE.writes(here, settings)[0], here.path("evaluation", "markov", "direct-test-unseen.parquet")):
         rows = read_evaluation(path)
         [row] = rows.filter(pl.col("user_id") == "u0").to_dicts()

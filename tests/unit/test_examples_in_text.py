@@ -1,5 +1,6 @@
 """The examples in docstrings, in README and in docs give what they say; commands there are ones that there are."""
 
+import ast
 import doctest
 import importlib
 import re
@@ -7,6 +8,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+
+from tests.support import house
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ">>> "
@@ -58,6 +61,21 @@ def test_commands_on_pages_are_ones_that_there_are(page: Path) -> None:
         for ours in ("workspace", *(() if "force" in stage.settings.__dataclass_fields__ else ("force",))):
             given.pop(ours, None)
         build(stage.settings, given, line)
+
+
+CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if CODE.search(page.read_text("utf-8"))], ids=lambda page: page.stem
+)
+def test_python_on_pages_imports_what_there_is(page: Path) -> None:
+    for block in CODE.findall(page.read_text(encoding="utf-8")):
+        found = [] if EXAMPLE in block else list(ast.walk(ast.parse(block)))
+        for node in found:
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("gream_ext"):
+                for one in node.names:
+                    assert house.defines(str(node.module), one.name), f"{node.module} has no {one.name}"
 
 
 @pytest.mark.parametrize("pipeline", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.stem)

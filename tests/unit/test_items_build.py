@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from gream_ext.errors import GreamError
-from gream_ext.extras.report import index_report as quality
+from gream_ext.extras.report.stages import INDEX, IndexReportSettings
 from gream_ext.items.build import fitting_codebook_size
 from gream_ext.items.index import NO_CODE, ItemIndex
 from gream_ext.items.measures import code_quality, quantisation_errors, random_codes, shared_levels
@@ -172,12 +172,12 @@ def test_refuses_a_bad_index(workspace, change, message):
 def test_report(workspace, capsys):
     run(workspace)
     capsys.readouterr()
-    quality.STAGE.run(workspace, quality.ReportSettings())
+    INDEX.run(workspace, IndexReportSettings())
     out = capsys.readouterr().out
     assert "random index" in out
-    execute(quality.STAGE, workspace, quality.ReportSettings())
+    execute(INDEX, workspace, IndexReportSettings())
     assert capsys.readouterr().out.startswith(out)
-    execute(quality.STAGE, workspace, quality.ReportSettings())  # up to date: the same table, from the file
+    execute(INDEX, workspace, IndexReportSettings())  # up to date: the same table, from the file
     assert capsys.readouterr().out == f"{out}index report: up to date\n"
     report = json.loads(workspace.path("index_report.json").read_text())
     assert [row["levels"] for row in report["shared_levels"]] == [0, 1, 2, 3]
@@ -195,7 +195,7 @@ def test_report(workspace, capsys):
     # The errors of the index that was built are those that fit its codes; a brought one has them all the same.
     built = [level["quantisation_error"] for level in report["levels"]]
     run(workspace, from_file=bring(workspace, brought_rows(workspace)), codebook_size=None, conflict_slot="none")
-    quality.STAGE.run(workspace, quality.ReportSettings())
+    INDEX.run(workspace, IndexReportSettings())
     brought = json.loads(workspace.path("index_report.json").read_text())
     assert brought["levels"][2]["quantisation_error"] > built[2]
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,14 @@ def test_equal_requests_are_sent_once(tmp_path: Path) -> None:
 
 
 def test_no_more_requests_at_once_than_allowed(tmp_path: Path) -> None:
-    with FakeEndpoint(lambda call: Reply("fine", stall=0.02)) as fake:
-        ask(endpoint(fake, concurrency=3), requests(12), tmp_path / "ledger.jsonl")
+    three = threading.Barrier(3)  # each waits for two others
+
+    def script(call: Call) -> Reply:
+        three.wait(60)
+        return Reply("fine")
+
+    with FakeEndpoint(script) as fake:
+        ask(endpoint(fake, concurrency=3, timeout=60.0), requests(12), tmp_path / "ledger.jsonl")
     assert fake.most_at_once == 3
 
 

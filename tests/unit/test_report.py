@@ -18,9 +18,8 @@ from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import Evaluations, model_hash, read_evaluation, stem, write_evaluation
 from gream_ext.evaluation.protocol import values
 from gream_ext.evaluation.stages import BaselinesSettings
-from gream_ext.extras.report.commands import run
 from gream_ext.extras.report.data import baseline_figures, command_text, gather
-from gream_ext.extras.report.page import page
+from gream_ext.extras.report.page import page, run
 from gream_ext.extras.report.stages import STAGE, ReportSettings
 from gream_ext.extras.report.users import users
 from gream_ext.pipeline.record import run_stage

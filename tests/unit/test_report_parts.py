@@ -25,8 +25,8 @@ from gream_ext.extras.report.charts import (
 from gream_ext.extras.report.curves import RlStep, SftStep, mixture, rl_steps, sft_steps, smooth
 from gream_ext.extras.report.page import page, sft_note, tiles
 from gream_ext.extras.report.plot import TONES, label, picture
-from gream_ext.extras.report.reasoning import Span, parts, spans
 from gream_ext.extras.report.table import Cell, markdown_table, results_table, terminal_table
+from gream_ext.extras.report.users import Span, parts, spans
 from gream_ext.identifiers import Identifier
 from gream_ext.workspace import Workspace
 

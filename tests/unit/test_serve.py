@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gream_ext.errors import GreamError
-from gream_ext.extras.serve.commands import run
-from gream_ext.extras.serve.server import answered_hosts
-from gream_ext.extras.serve.service import Ask, Limits, Shop, create_app, question
+from gream_ext.extras.serve.limits import Limits
+from gream_ext.extras.serve.server import answered_hosts, serve
+from gream_ext.extras.serve.service import Ask, Shop, create_app, question
 from gream_ext.extras.serve.stages import ServeSettings
 from gream_ext.inference.questions import Question
 from gream_ext.workspace import Workspace
@@ -206,9 +206,10 @@ def test_a_client_that_leaves_is_not_computed(fake: FakeRecommender) -> None:
 
 def test_a_model_that_is_stuck_is_not_healthy(fake: FakeRecommender) -> None:
     fake.go.clear()
-    with TestClient(create_app(fake, Shop(TITLES), Limits(direct_seconds=0.01))) as client:
+    with TestClient(create_app(fake, Shop(TITLES), Limits(direct_seconds=1.0))) as client:
         assert client.post("/recommend", json={}).status_code == 504
-        assert client.get("/health").json() == {"status": "the model is stuck"}
+        while client.get("/health").json() != {"status": "the model is stuck"}:
+            time.sleep(0.01)
         fake.go.set()
         while client.get("/health").status_code != 200:
             time.sleep(0.01)
@@ -266,7 +267,7 @@ def test_a_page_of_elsewhere_gets_nothing(
 
 def test_serving_on_a_device_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(GreamError, match="--device zzz: torch finds no such device here, only cpu"):
-        run(Workspace(tmp_path), ServeSettings(device="zzz"))
+        serve(Workspace(tmp_path), ServeSettings(device="zzz"))
 
 
 def test_health_and_metrics(client: TestClient) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gream_ext.corpus.tasks.base import shortened
+from gream_ext.corpus.source import shortened
 from gream_ext.extras.ask.answers import common_fault
 from gream_ext.extras.ask.enrich import description_fault
 from gream_ext.items.text_reviews import fitted

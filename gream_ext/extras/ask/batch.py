@@ -1,7 +1,8 @@
 """A batch of requests: what it would cost, and asking it."""
 
 import asyncio
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,24 @@ def ask(
         raise GreamError(f"two requests have the key {max(keys, key=keys.count)!r}")
     with open_ledger(ledger) as book:
         return asyncio.run(Client(settings, book, validate).run(requests, description))
+
+
+def ask_all(
+    label: str, settings: AskSettings, requests: Sequence[Request], ledger: Path, validate: Validate,
+    write: Callable[[Outcome], str], total: int, things: str, left: str,
+) -> None:  # fmt: skip
+    """Ask, write what was answered, and say what is missing; `GreamError` where that is too much of ``total``."""
+    if settings.dry_run:
+        print(f"{label}: {estimate(settings, requests, ledger, validate)}")
+        return
+    outcome = ask(settings, requests, ledger, validate, label)
+    print(f"{label}: {write(outcome)}; {outcome.cost}")
+    missing = outcome.failures
+    first = "; ".join(f"{key}: {reason}" for key, reason in list(missing.items())[:3])
+    if len(missing) > settings.tolerate * total:
+        raise GreamError(
+            f"{label}: {len(missing)} of {total} {things} have no answer ({first}): run again to ask for them once "
+            f"more, or set --tolerate to the share that may be missing; they then {left}"
+        )
+    if missing:
+        print(f"{label}: {len(missing)} {things} {left} ({first})", file=sys.stderr)

@@ -3,22 +3,43 @@
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gream_ext.extras.ask.answers import Template, common_fault, one_line, read_template, request_of
-from gream_ext.extras.ask.endpoint import Request
+from gream_ext.extras.ask.batch import ask_all
+from gream_ext.extras.ask.endpoint import Outcome, Request
+from gream_ext.extras.ask.stages import EnrichSettings, enrich_ledger
 from gream_ext.words import terms, word_count
 from gream_ext.workspace import ITEMS, Workspace, read_table, whole
 
 SLOTS = ("text", "title", "min_words", "max_words")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     item_id: str
     title: str
     text: str
+
+
+def run(workspace: Workspace, settings: EnrichSettings) -> None:
+    items = read_items(workspace, settings.limit)
+    template, titles = item_template(settings.template), {item.item_id: item.title for item in items}
+    requests = [
+        enrichment_request(item, template, settings.min_words, settings.max_words, settings.max_characters)
+        for item in items
+        if item.text.strip()  # an item without any text has nothing to rewrite
+    ]
+
+    def validate(request: Request, answer: str) -> str | None:
+        return description_fault(answer, titles[request.key], settings.min_words, settings.max_words)
+
+    def write(outcome: Outcome) -> str:
+        write_descriptions(workspace.enriched, items, outcome.answers)
+        return f"{len(outcome.answers)} of {len(items)} items described"
+
+    left = "keep their composite text"
+    ask_all("enrich", settings, requests, enrich_ledger(workspace), validate, write, len(items), "items", left)
 
 
 def read_items(workspace: Workspace, limit: int | None = None) -> list[Item]:

@@ -5,22 +5,45 @@ Optional: without it ``corpus align`` has the template teacher write them.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from gream_ext.corpus.catalogue import Catalogue
-from gream_ext.extras.ask.answers import Template, common_fault, one_line, request_of, without_thinking
-from gream_ext.extras.ask.endpoint import Request
+from gream_ext.corpus.preferences import preferences_path
+from gream_ext.data.histories import training_histories
+from gream_ext.extras.ask.answers import common_fault, one_line, read_template, request_of, without_thinking
+from gream_ext.extras.ask.batch import ask_all
+from gream_ext.extras.ask.endpoint import Outcome, Request
+from gream_ext.extras.ask.stages import PreferenceSettings, preferences_ledger
 from gream_ext.extras.ask.teacher_llm import described, numbered
 from gream_ext.words import word_count
-from gream_ext.workspace import whole
+from gream_ext.workspace import Workspace, whole
 
 SUMMARY_SLOTS = ("history", "min_words", "max_words")
 QUERY_SLOTS = ("item", "count", "max_words")
 Asked = tuple[Request, dict[str, Any]]
 """A question, and the row of ``preferences.jsonl`` that its answer completes."""
+
+
+def run(workspace: Workspace, settings: PreferenceSettings) -> None:
+    catalogue = Catalogue.load(workspace)
+    asked = [*user_requests(workspace, catalogue, settings), *item_requests(catalogue, settings)]
+
+    def validate(request: Request, answer: str) -> str | None:
+        text = without_thinking(answer)
+        if request.key.startswith("query/"):
+            return queries_fault(text, settings.queries, settings.max_query_words)
+        return summary_fault(text, settings.min_words, settings.max_words)
+
+    def write(outcome: Outcome) -> str:
+        write_preferences(preferences_path(workspace), asked, outcome.answers, settings.model)
+        return f"{len(outcome.answers)} of {len(asked)} summaries and lists of queries"
+
+    requests, left = [request for request, _ in asked], "are left to the template teacher"
+    ledger = preferences_ledger(workspace)
+    ask_all("corpus preferences", settings, requests, ledger, validate, write, len(asked), "questions", left)
 
 
 def summary_fault(text: str, min_words: int, max_words: int) -> str | None:
@@ -58,26 +81,25 @@ def queries_fault(text: str, count: int, max_words: int) -> str | None:
     return f"length: a query of {longest} words, more than {max_words}" if longest > max_words else None
 
 
-def user_requests(
-    catalogue: Catalogue, histories: Mapping[str, Sequence[str]], template: Template, each: int, window: int,
-    budget: Mapping[str, str], limit: int | None = None, seed: int = 0,
-) -> Iterator[Asked]:  # fmt: skip
-    """``each`` summaries of a user, of different parts of the training history."""
-    for user in [user for user, history in histories.items() if len(history) > 1][:limit]:
-        history = histories[user]
-        positions = Random(f"preferences/{seed}/{user}").sample(range(1, len(history) + 1), k=len(history))
-        for position in sorted(positions[:each]):
-            items = catalogue.get(history[max(0, position - window) : position])
+def user_requests(workspace: Workspace, catalogue: Catalogue, settings: PreferenceSettings) -> Iterator[Asked]:
+    """Summaries of each user, of different parts of the training history."""
+    template = read_template("summary.txt", settings.summary_template, SUMMARY_SLOTS, ("history",))
+    budget = {"min_words": str(settings.min_words), "max_words": str(settings.max_words)}
+    histories = {user: history for user, history in training_histories(workspace).items() if len(history) > 1}
+    for user, history in list(histories.items())[: settings.limit if settings.summaries else 0]:
+        positions = Random(f"preferences/{settings.seed}/{user}").sample(range(1, len(history) + 1), k=len(history))
+        for position in sorted(positions[: settings.summaries]):
+            items = catalogue.get(history[max(0, position - settings.window) : position])
             row = {"kind": "summary", "user_id": user, "place": position, "shown": len(items)}
             yield request_of(f"summary/{user}/{position}", template, {"history": numbered(items, 16), **budget}), row
 
 
-def item_requests(
-    catalogue: Catalogue, template: Template, words: int, budget: Mapping[str, str], limit: int | None = None
-) -> Iterator[Asked]:
+def item_requests(catalogue: Catalogue, settings: PreferenceSettings) -> Iterator[Asked]:
     """A question for each item that has a title."""
-    for item in catalogue.having("title")[:limit]:
-        slots = {"item": described(item, words), **budget}
+    template = read_template("queries.txt", settings.query_template, QUERY_SLOTS, ("item",))
+    budget = {"count": str(settings.queries), "max_words": str(settings.max_query_words)}
+    for item in catalogue.having("title")[: settings.limit if settings.queries else 0]:
+        slots = {"item": described(item, settings.item_words), **budget}
         yield request_of(f"query/{item.item_id}", template, slots), {"kind": "query", "item_id": item.item_id}
 
 

@@ -46,7 +46,7 @@ class PreferenceSettings(AskSettings):
     max_words: int = option(120, least=1, help="a longer summary is rejected")
     max_query_words: int = option(10, least=1, help="a longer query is rejected")
     item_words: int = option(
-        60, least=1, help="longest text of an item that queries are written for, beside title and traits"
+        60, least=1, help="longest text of an item that queries are written for, besides title and traits"
     )
     summary_template: str | None = option(None, help="a file in place of templates/summary.txt")
     query_template: str | None = option(None, help="a file in place of templates/queries.txt")
@@ -69,14 +69,14 @@ def preferences_ledger(workspace: Workspace) -> Path:
 ENRICH = Stage(
     name="enrich",
     settings=EnrichSettings,
-    run=Later("gream_ext.extras.ask.commands:run_enrich"),
+    run=Later("gream_ext.extras.ask.enrich:run"),
     reads=lambda workspace, settings: [workspace.items, *([Path(settings.template)] if settings.template else [])],
     writes=lambda workspace, settings: [] if settings.dry_run else [workspace.enriched],
 )
 PREFERENCES = Stage(
     name="corpus preferences",
     settings=PreferenceSettings,
-    run=Later("gream_ext.extras.ask.commands:run_preferences"),
+    run=Later("gream_ext.extras.ask.preferences:run"),
     reads=lambda workspace, settings: [
         *corpus_reads(workspace),
         *(Path(path) for path in (settings.summary_template, settings.query_template) if path),

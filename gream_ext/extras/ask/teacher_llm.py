@@ -13,10 +13,9 @@ from typing import Any
 from gream_ext.corpus.ask_settings import AskSettings
 from gream_ext.corpus.catalogue import Item
 from gream_ext.corpus.prompts import SEPARATOR
-from gream_ext.corpus.reasoning import Malformed, Reasoning
-from gream_ext.corpus.tasks.base import shortened
-from gream_ext.corpus.teacher import Answer, Question
-from gream_ext.corpus.validate import MAX_WORDS, answer_fault
+from gream_ext.corpus.reasoning import MAX_WORDS, Malformed, Reasoning
+from gream_ext.corpus.source import shortened
+from gream_ext.corpus.teacher import Answer, Question, answer_fault
 from gream_ext.corpus.words import PRODUCT, Words, words_of
 from gream_ext.extras.ask.answers import Template, common_fault, read_template, request_of, without_thinking
 from gream_ext.extras.ask.batch import Estimate, ask, estimate

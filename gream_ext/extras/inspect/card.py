@@ -2,16 +2,34 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from gream_ext.corpus.files import Row
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from gream_ext.corpus.files import Row, read_rows, rejected_path
+from gream_ext.errors import GreamError
+from gream_ext.extras.inspect.stages import CardSettings, card_path, counted_files
+from gream_ext.progress import progress
+from gream_ext.workspace import Workspace, write_json
 
 BATCH = 256
+
+
+def run(workspace: Workspace, settings: CardSettings) -> None:
+    files, inside = counted_files(workspace), workspace.path(settings.tokenizer)
+    folder = inside if inside.exists() else Path(settings.tokenizer)
+    if not (folder / "tokenizer_config.json").exists():
+        raise GreamError(f"{folder} holds no tokenizer: run `gream base-model` first or give --tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    rows = progress((row for file in files for row in read_rows(*file)), desc="corpus card", unit=" rows")
+    card = make_card(rows, tokenizer, settings.cutoff, settings.sample)
+    rejected = rejected_path(workspace)
+    card["tokenizer"] = {"folder": folder.name, "vocabulary": len(tokenizer)}
+    refused = read_rows(rejected, "corpus reason") if rejected.exists() else ()
+    card["rejected"] = dict(sorted(Counter(row["reason"].partition(":")[0] for row in refused).items()))
+    write_json(card_path(workspace), card)
 
 
 def summary(lengths: Sequence[int] | np.ndarray) -> dict[str, float]:
@@ -37,21 +55,20 @@ def histogram(lengths: Sequence[int] | np.ndarray) -> list[list[int]]:
     return [[2**power, 2 ** (power + 1) - 1, bins[power]] for power in sorted(bins)]
 
 
-def token_lengths(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> list[tuple[int, int]]:
-    """Tokens of prompt and response of each row, with the chat template where the tokenizer has one."""
-    prompts, responses = [], []
-    for row in rows:
-        messages = row["messages"]
-        if tokenizer.chat_template:
-            asked = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-            whole = tokenizer.apply_chat_template(messages, tokenize=False)
-        else:
-            asked = "\n".join(message["content"] for message in messages[:-1]) + "\n"
-            whole = asked + messages[-1]["content"]
-        prompts.append(str(asked))
-        responses.append(str(whole).removeprefix(str(asked)))
-    ids = tokenizer([*prompts, *responses], add_special_tokens=False)["input_ids"]
-    return [(len(ids[row]), len(ids[len(rows) + row])) for row in range(len(rows))]
+def prompt_and_response(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """A row as text, with the chat template where the tokenizer has one."""
+    *asked, answer = messages
+    if tokenizer.chat_template:
+        prompt = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+        return prompt, str(tokenizer.apply_chat_template(messages, tokenize=False)).removeprefix(prompt)
+    return "\n".join(message["content"] for message in asked) + "\n", answer["content"]
+
+
+def token_lengths(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, int]]:
+    """Tokens of prompt and response of each row."""
+    texts = [text for row in rows for text in prompt_and_response(row["messages"], tokenizer)]
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    return list(zip(lengths[::2], lengths[1::2], strict=True))
 
 
 def task_card(kind: str, epochs: Counter[str], lengths: Sequence[tuple[int, int]], cutoff: int) -> dict[str, Any]:
@@ -74,7 +91,7 @@ def task_card(kind: str, epochs: Counter[str], lengths: Sequence[tuple[int, int]
 
 
 def make_card(
-    rows: Iterable[Row], tokenizer: "PreTrainedTokenizerBase | None", cutoff: int, sample: int = 0
+    rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase | None, cutoff: int, sample: int = 0
 ) -> dict[str, Any]:
     """The card of all rows; tokens of the first ``sample`` of each task (0: all), without a tokenizer of none."""
     kinds: dict[str, str] = {}
@@ -97,8 +114,3 @@ def make_card(
         totals[card["kind"]] += card["rows"]
     over = sum(card["over_cutoff"] for card in tasks.values())
     return {"rows": dict(sorted(totals.items())), "cutoff": cutoff, "over_cutoff": over, "tasks": tasks}
-
-
-def fault_counts(rejected: Iterable[Row]) -> dict[str, int]:
-    """Rejected answers by reason."""
-    return dict(sorted(Counter(row["reason"].partition(":")[0] for row in rejected).items()))

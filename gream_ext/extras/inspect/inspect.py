@@ -6,16 +6,41 @@ from itertools import islice
 
 import polars as pl
 
-from gream_ext.corpus.files import Row
+from gream_ext.corpus.files import Row, read_rows
 from gream_ext.errors import GreamError
-from gream_ext.identifiers import parse
+from gream_ext.extras.inspect.stages import InspectSettings, training_files
+from gream_ext.identifiers import IDENTIFIER_TOKENS, parse
 from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
-IDENTIFIER = re.compile(r"(?:<\|[a-z]_\d+\|>)+")
 RULE = "─" * 80
 SCAN = 50_000
 """Rows of a file that samples are taken from: tasks stand in random order, so its beginning shows them all."""
+
+
+def run(workspace: Workspace, settings: InspectSettings) -> None:
+    files = training_files(workspace)
+    named = title_writer(workspace) if settings.titles else str
+    seen: dict[str, int] = {}
+    shown = 0
+    for data in (*files, "rl") if settings.data == "all" else (settings.data,):
+        if settings.data == "all" and data in files and not files[data][0].exists():
+            continue
+        rows: Iterator[Row] = rl_rows(workspace) if data == "rl" else read_rows(*files[data])
+        for row in samples(rows, settings.task, settings.count, settings.skip, seen):
+            print(show(row, named))
+            shown += 1
+    if not shown:
+        raise GreamError(_why_nothing(workspace, settings, seen))
+
+
+def _why_nothing(workspace: Workspace, settings: InspectSettings, seen: dict[str, int]) -> str:
+    if not seen:
+        return f"{workspace.root} has no such training data: run `gream corpus align` first"
+    if settings.task not in ("", *seen):
+        return f"--task {settings.task!r} is not in this data: it has {', '.join(seen)}"
+    most = seen[settings.task] if settings.task else max(seen.values())
+    return f"--skip {settings.skip} passes over all samples: there are {most} of a task at most"
 
 
 def samples(rows: Iterator[Row], task: str, count: int, skip: int, seen: dict[str, int]) -> Iterator[Row]:
@@ -62,4 +87,4 @@ def title_writer(workspace: Workspace) -> Callable[[str], str]:
         item = index.item(parse(match.group()) or ())
         return match.group() if item is None else f"{match.group()} «{titles.get(item) or item}»"
 
-    return lambda text: IDENTIFIER.sub(named, text)
+    return lambda text: IDENTIFIER_TOKENS.sub(named, text)

@@ -1,4 +1,4 @@
-"""The stages ``corpus card`` and ``corpus inspect``: what is in the training data."""
+"""The stages ``corpus card``, ``corpus inspect`` and ``base-model compare``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,25 @@ class InspectSettings:
     titles: bool = option(True, help="write each item's title behind its identifier")
 
 
+@dataclass(frozen=True)
+class CompareSettings:
+    base_model: str = option("smollm2", help="folder of a Hugging Face causal LM, a .gguf file, or smollm2")
+    initialisations: tuple[str, ...] = option(
+        ("random", "mean", "semantic"), help="what to compare", choices=("random", "mean", "semantic")
+    )
+    seeds: tuple[int, ...] = option((0, 1, 2), help="each draws the new rows and the order of the training rows")
+    equal_length: bool = option(True, help="scale every new row to the median length of the old ones; no: as they come")
+    steps: int = option(100, least=1, help="optimizer steps")
+    batch_size: int = option(4, least=1, help="rows of a step")
+    held_out: int = option(64, least=1, help="rows that the loss is measured on and that are never trained on")
+    longest: int = option(96, least=1, help="rows of more tokens are passed over")
+    learning_rate: float = option(1e-4, above=0, help="of AdamW, constant")
+    dtype: str = option("auto", help="of the arithmetic; weights stay float32", choices=("auto", "float32", "bfloat16"))
+
+
+COMPARISON = "base_model_compare.json"
+
+
 def card_path(workspace: Workspace) -> Path:
     return workspace.corpus / "card.json"
 
@@ -55,10 +74,15 @@ def counted_files(workspace: Workspace) -> list[tuple[Path, str]]:
 CARD = Stage(
     name="corpus card",
     settings=CardSettings,
-    run=Later("gream_ext.extras.inspect.commands:run_card"),
+    run=Later("gream_ext.extras.inspect.card:run"),
     reads=lambda workspace, settings: [path for path, _ in counted_files(workspace)],
     writes=lambda workspace, settings: [card_path(workspace)],
 )
-INSPECT = Stage(
-    name="corpus inspect", settings=InspectSettings, run=Later("gream_ext.extras.inspect.commands:run_inspect")
+INSPECT = Stage(name="corpus inspect", settings=InspectSettings, run=Later("gream_ext.extras.inspect.inspect:run"))
+COMPARE = Stage(
+    name="base-model compare",
+    settings=CompareSettings,
+    run=Later("gream_ext.extras.inspect.compare:compare"),
+    reads=lambda workspace, settings: [workspace.align, workspace.items, workspace.item_index],
+    writes=lambda workspace, settings: [workspace.path(COMPARISON)],
 )

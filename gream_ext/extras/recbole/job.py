@@ -121,10 +121,7 @@ def read_result(
 
 
 def _questions(
-    users: Mapping[str, int],
-    items: Mapping[str, int],
-    rows: Iterable[tuple[str, Sequence[str], str]],
-    window: int,
+    users: Mapping[str, int], items: Mapping[str, int], rows: Iterable[tuple[str, Sequence[str], str]], window: int
 ) -> Iterator[list[str]]:
     yield ["user_id:token", "item_id_list:token_seq", "item_id:token"]
     for user, history, target in rows:

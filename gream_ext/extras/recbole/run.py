@@ -12,12 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from gream_ext.data.histories import Case, Split, evaluation_cases, training_histories
+from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.baselines import popular_items, write_baseline
 from gream_ext.evaluation.files import files, stem
 from gream_ext.evaluation.shards import identity
-from gream_ext.extras.recbole.job import Job, read_result, write_job
+from gream_ext.extras.recbole.job import Job, make_job, read_result, write_job
+from gream_ext.extras.recbole.stages import RecBoleSettings
 from gream_ext.items.index import ItemIndex
 from gream_ext.pipeline.launch import Progress, launch
 from gream_ext.workspace import ITEMS, Workspace, read_json, read_table
@@ -25,27 +26,34 @@ from gream_ext.workspace import ITEMS, Workspace, read_json, read_table
 EPOCH = re.compile(r"^(?P<name>\S+ \d+/\d+) (?:epoch|pretraining) (?P<done>\d+)/(?P<total>\d+)(?P<note>.*)")
 
 
-def measure(workspace: Workspace, python: Path, jobs: Sequence[Job], split: Split, cutoffs: Sequence[int]) -> None:
-    """Do each job that an earlier, interrupted run has not done, and write its evaluations."""
+def run(workspace: Workspace, settings: RecBoleSettings) -> None:
+    """Train each model that an earlier, interrupted run has not trained, and write its evaluations."""
+    python = Path(settings.python).absolute()  # not resolved: the link is what makes it that environment's
+    if not python.exists():
+        raise GreamError(f"--python {settings.python} is not there: scripts/setup_recbole_env.sh makes it")
     item_ids = ItemIndex.load(workspace.item_index).item_ids
     training = training_histories(workspace)
-    cases = {"valid": evaluation_cases(workspace, "valid"), "test": evaluation_cases(workspace, split)}
+    cases = {"valid": evaluation_cases(workspace, "valid"), "test": evaluation_cases(workspace, settings.split)}
     own = dict(read_table(workspace.items, ITEMS, "prepare").select("item_id", "categories").rows())
     categories = {item: own.get(item) or [] for item in item_ids}
     popular = popular_items(training, item_ids)
-    for job in jobs:
-        paths = [stem(workspace, job.model, "direct", split, exclude_seen) for exclude_seen in (False, True)]
-        about = {**asdict(job), "cutoffs": list(cutoffs)}
-        key = identity(about, [workspace.interactions, workspace.items, workspace.item_index])
-        if all(finished(path, key) for path in paths):
-            print(f"baselines recbole: {job.model} is there")
+    for model in settings.models:
+        job = make_job(
+            model, settings.overrides, settings.trials, window=settings.window,
+            recommendations=settings.recommendations, seed=settings.seed, gpu=settings.gpu,
+        )  # fmt: skip
+        stems = [stem(workspace, model, "direct", settings.split, exclude_seen) for exclude_seen in (False, True)]
+        what = {**asdict(job), "cutoffs": list(settings.cutoffs)}
+        key = identity(what, [workspace.interactions, workspace.items, workspace.item_index])
+        if all(finished(path, key) for path in stems):
+            print(f"baselines recbole: {model} is there")
             continue
         tables, result = train(workspace, python, job, training, cases, categories)
-        for path, rows, seen in zip(paths, tables, (False, True), strict=True):
+        for path, rows, seen in zip(stems, tables, (False, True), strict=True):
             figures = write_baseline(
-                path, rows, cases["test"], seen, cutoffs, item_ids, popular, training=result, key=key
+                path, rows, cases["test"], seen, settings.cutoffs, item_ids, popular, training=result, key=key
             )
-            print(f"baselines recbole: {job.model}{', excluding seen' if seen else ''}: {figures}")
+            print(f"baselines recbole: {model}{', excluding seen' if seen else ''}: {figures}")
 
 
 def train(
@@ -61,7 +69,7 @@ def train(
     with tempfile.TemporaryDirectory(prefix="gream-recbole-") as made:
         folder = Path(made)
         write_job(folder, job, training, cases, categories)
-        words = [str(python), "-m", "gream_ext.extras.recbole", str(folder)]
+        words = [str(python), "-m", "gream_ext.extras.recbole.training", str(folder)]
         launch(words, name=f"recbole-{job.model}", workspace=workspace, environment=quiet, progress=read_progress)
         return read_result(folder, cases["test"], list(categories))
 
@@ -76,10 +84,11 @@ def finished(path: Path, key: str) -> bool:
 
 
 def read_progress(line: str) -> Progress | None:
-    """An epoch, as `gream_ext.extras.recbole` prints it.
+    """An epoch, as `gream_ext.extras.recbole.training` prints it.
 
-    >>> read_progress("SASRec 1/2 epoch 3/40 ndcg@10 0.0512")
-    Progress(done=3, total=40, note='SASRec 1/2 ndcg@10 0.0512', phase=None)
+    >>> found = read_progress("SASRec 1/2 epoch 3/40 ndcg@10 0.0512")
+    >>> found.done, found.total, found.note
+    (3, 40, 'SASRec 1/2 ndcg@10 0.0512')
     """
     found = EPOCH.match(line)
     return Progress(int(found["done"]), int(found["total"]), found["name"] + found["note"]) if found else None

@@ -46,7 +46,7 @@ def _label(settings: RecBoleSettings) -> str:
 STAGE = Stage(
     name="baselines recbole",
     settings=RecBoleSettings,
-    run=Later("gream_ext.extras.recbole.commands:run"),
+    run=Later("gream_ext.extras.recbole.run:run"),
     reads=lambda workspace, settings: [workspace.interactions, workspace.items, workspace.item_index],
     writes=lambda workspace, settings: direct_files(workspace, settings.models, settings.split),
     label=_label,

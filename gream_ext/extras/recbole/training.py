@@ -1,7 +1,16 @@
-"""One training of one RecBole model on our splits: its own data set, model and trainer; our choice of the epoch."""
+"""A model of RecBole on our splits, in every stated setting: its own data set, model and trainer; our choice of epoch.
+
+    python -m gream_ext.extras.recbole.training JOB
+
+A program for RecBole's environment: it imports RecBole, torch and numpy, and of ours only the metrics. ``JOB`` is a
+folder that `gream_ext.extras.recbole.job` wrote; ``items.npy``, ``scores.npy`` and ``result.json`` come out beside it.
+"""
 
 import copy
+import json
 import os
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -47,13 +56,25 @@ class Trained:
     told: dict[str, Any]
     config: dict[str, Any]
 
-    def recommend(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Our item numbers and the scores, int32 and float32 [2, users, count]: seen items allowed, then excluded.
 
-        -1 where fewer items are left.
-        """
-        found = [top(self.model, self.test, count, exclude) for exclude in (False, True)]
-        return np.stack([items for items, _ in found]), np.stack([scores for _, scores in found])
+def main(folder: Path) -> None:
+    """Train in every setting of ``job.json``, and recommend with the best of them by validation."""
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    trials: list[dict[str, Any]] = []
+    best: Any = None
+    for number, keys in enumerate(job["trials"]):
+        begin = time.monotonic()
+        trained = train(folder, job, keys, f"{job['model']} {number + 1}/{len(job['trials'])}")
+        trials.append({"keys": keys, **trained.told, "seconds": round(time.monotonic() - begin, 1)})
+        print(f"tried {json.dumps(trials[-1])}", flush=True)
+        if best is None or trained.score > best.score:
+            best, chosen = trained, number
+    both = [top(best.model, best.test, job["recommendations"], exclude_seen) for exclude_seen in (False, True)]
+    for name, parts in zip(("items", "scores"), zip(*both, strict=True), strict=True):
+        np.save(folder / f"{name}.npy", np.stack(parts))  # [2, users, recommendations], -1 where fewer are left
+    versions = {name: version(name) for name in ("recbole", "torch", "numpy", "pandas", "scipy")}
+    result = {"chosen": chosen, "trials": trials, "config": best.config, "versions": versions}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def train(folder: Path, job: Mapping[str, Any], keys: Mapping[str, Any], name: str) -> Trained:
@@ -79,12 +100,12 @@ def train(folder: Path, job: Mapping[str, Any], keys: Mapping[str, Any], name: s
     model.load_state_dict(trainer.best)
     model.eval()
     items, _ = top(model, valid, 10, exclude_seen=False)
-    places = places_of(items, valid)
+    ranks = ranks_of(items, valid)
     told = {
         "epoch": trainer.best_epoch,
         "epochs": len(trainer.train_loss_dict),
-        "ndcg@10": float(ndcg_at(places, 10).mean()),
-        "recall@10": float(recall_at(places, 10).mean()),
+        "ndcg@10": float(ndcg_at(ranks, 10).mean()),
+        "recall@10": float(recall_at(ranks, 10).mean()),
         "parameters": sum(one.numel() for one in model.parameters()),
     }
     own = config.parameters.get("Model", [])
@@ -124,7 +145,7 @@ def chosen_by(trainer: type, valid: Questions, name: str) -> type:
         def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
             self.model.eval()
             items, _ = top(self.model, valid, 10, exclude_seen=False)
-            score = float(ndcg_at(places_of(items, valid), 10).mean())
+            score = float(ndcg_at(ranks_of(items, valid), 10).mean())
             self.tried += 1
             print(f"{name} epoch {self.tried}/{self.epochs} ndcg@10 {score:.4f}", flush=True)
             return score, {"ndcg@10": score}
@@ -170,15 +191,15 @@ def top(model: Any, asked: Questions, count: int, exclude_seen: bool) -> tuple[n
         if exclude_seen:
             for row, seen in enumerate(asked.seen[begin : begin + AT_ONCE]):
                 scores[row, torch.from_numpy(seen)] = -torch.inf
-        best, places = scores.topk(min(count, scores.shape[1]), dim=1)
-        some = np.where(best.isfinite().numpy(), asked.ours[places.numpy()], -1)
+        best, columns = scores.topk(min(count, scores.shape[1]), dim=1)
+        some = np.where(best.isfinite().numpy(), asked.ours[columns.numpy()], -1)
         items[begin : begin + len(rows), : some.shape[1]] = some
         values[begin : begin + len(rows), : some.shape[1]] = best.numpy()
     return items, values
 
 
-def places_of(items: np.ndarray, asked: Questions) -> np.ndarray:
-    """The place of each user's target, as `gream_ext.evaluation.metrics.ranks` counts it."""
+def ranks_of(items: np.ndarray, asked: Questions) -> np.ndarray:
+    """The rank of each user's target, as `gream_ext.evaluation.metrics.ranks` counts it."""
     found = items == asked.ours[asked.targets][:, None]
     return np.where(found.any(1), found.argmax(1), MISSED)
 
@@ -187,5 +208,5 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
 
 
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("recbole", "torch", "numpy", "pandas", "scipy")}
+if __name__ == "__main__":
+    main(Path(sys.argv.pop(1)).resolve())  # RecBole reads what is left of the command line

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -23,25 +22,22 @@ MOST_POINTS = 400
 Numbers = Sequence[float] | np.ndarray
 
 
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend; ``style`` is a class of the style sheet beside ``tone``."""
+class Key(NamedTuple):
+    """One entry of a legend; ``tone`` and ``style`` are classes of the style sheet."""
 
     name: str
     tone: str
     style: str = ""
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     title: str
     caption: str
     picture: Markup
-    keys: list[Key] = field(default_factory=list)
+    keys: Sequence[Key] = ()
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One series of a chart; with a ``span`` it is shown as points and the moving average through them."""
 
     name: str
@@ -211,9 +207,9 @@ def level_tone(level: int, count: int) -> str:
 
 def comparison_charts(comparisons: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """One chart of paired differences for each mode."""
-    titles = {"direct": "Direct mode", "reason": "Reasoning mode"}
-    by_mode = {title: [one for one in comparisons if one["mode"] == mode] for mode, title in titles.items()}
-    return [differences_chart(title, own) for title, own in by_mode.items() if own]
+    by_mode = [("Direct mode", "direct"), ("Reasoning mode", "reason")]
+    rows = [(title, [one for one in comparisons if one["mode"] == mode]) for title, mode in by_mode]
+    return [differences_chart(title, own) for title, own in rows if own]
 
 
 def differences_chart(title: str, rows: Sequence[Mapping[str, Any]]) -> Chart:

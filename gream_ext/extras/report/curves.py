@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,8 +92,7 @@ def smooth(values: Sequence[float] | np.ndarray, span: int) -> np.ndarray:
         return np.asarray((sums[end] - sums[start]) / (counts[end] - counts[start]))
 
 
-@dataclass(frozen=True)
-class Mixture:
+class Mixture(NamedTuple):
     """Planned and real share of reasoning over the steps, both NaN outside their phase: float64 [points]."""
 
     steps: np.ndarray
@@ -144,13 +143,13 @@ def rl_steps(workspace: Workspace) -> list[RlStep]:
 def _rl_step(step: int, data: dict[str, Any]) -> RlStep:
     levels = {int(found.group(1)): float(data[key]) for key in data if (found := LEVEL_SHARE.search(key))}
     return RlStep(
-        step=step,
-        reward=_first(data, "gream/rollouts/reward", "critic/score/mean", "critic/rewards/mean"),
-        matched_levels=tuple(levels.get(level, 0.0) for level in range(max(levels) + 1)) if levels else (),
-        response_length=_first(data, "response_length/mean"),
-        kept_groups=_first(data, "gream/groups/kept_rate"),
-        well_formed=_first(data, "gream/rollouts/well_formed"),
-        validation_reward=_first(data, *(key for key in data if key.startswith("val-") and "/reward/mean@" in key)),
+        step,
+        _first(data, "gream/rollouts/reward", "critic/score/mean", "critic/rewards/mean"),
+        tuple(levels.get(level, 0.0) for level in range(max(levels, default=-1) + 1)),
+        _first(data, "response_length/mean"),
+        _first(data, "gream/groups/kept_rate"),
+        _first(data, "gream/rollouts/well_formed"),
+        _first(data, *(key for key in data if key.startswith("val-") and "/reward/mean@" in key)),
     )
 
 

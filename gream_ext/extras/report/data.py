@@ -1,8 +1,7 @@
 """What report.json holds: every figure of a workspace, gathered from the files that its stages wrote."""
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,15 @@ from gream_ext.evaluation.files import OWN_MODELS, Evaluations, read_evaluation
 from gream_ext.evaluation.metrics import paired
 from gream_ext.evaluation.protocol import compare, values
 from gream_ext.extras.report.curves import rl_steps
-from gream_ext.extras.report.index import index_quality
+from gream_ext.extras.report.stages import TRIAL
+from gream_ext.items.index import ItemIndex
 from gream_ext.workspace import Workspace, read_json
 
-BASELINES = ("popular", "markov", "GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA", "TIGER", "LC-Rec")
+BASELINES = (
+    "popular", "markov", "co-occurrence",
+    "GRU4Rec", "Caser", "HGN", "BERT4Rec", "SASRec", "S3Rec", "FDSA",
+    "P5-CID", "TIGER", "LC-Rec",
+)  # fmt: skip
 """Baselines in the order of the paper's Table 2, simple ones first; others that were brought come after them."""
 MODELS = ("sft", "srpo")
 
@@ -48,31 +52,28 @@ def gather(workspace: Workspace, other_runs: Sequence[Workspace] = (), title: st
     runs = [Evaluations(run) for run in (workspace, *other_runs)]
     seeds = [seed_of(run.workspace) for run in runs]
     records = stage_records(workspace)
+
+    def figures(exclude_seen: bool) -> dict[str, Any]:
+        own = {name: runs[0].by_mode(name, exclude_seen) for name in MODELS}
+        return {"baselines": baseline_figures(runs[0], exclude_seen), **own}
+
     report = {
         "title": title or "Generative reasoning recommendation",
         "dataset": read_json(workspace.statistics, "prepare") if workspace.statistics.exists() else None,
         "stages": {record["label"]: record["seconds"] + record.get("interrupted_seconds", 0.0) for record in records},
-        **measured(runs[0]),
+        **figures(False),
+        "excluding_seen": figures(True),
         "rl": rl_figures(runs[0], notes),
         "seeds": [seed for seed in seeds if seed is not None],
         "runs": [
             {"seed": seed, **{name: run.by_mode(name) for name in MODELS}}
             for seed, run in zip(seeds, runs, strict=True)
         ],
-        "comparisons": [*paired_comparisons(runs[0], notes), *pooled_comparisons(runs, notes)],
+        "comparisons": comparisons(runs, notes),
         "index": index_quality(workspace),
         "provenance": provenance(records),
     }
     return {**report, "notes": [*dict.fromkeys(line for run in runs for line in run.stale), *notes]}
-
-
-def measured(found: Evaluations) -> dict[str, Any]:
-    """Figures on test users of baselines and models, which is what the results table shows; seen items allowed, too."""
-    plain, unseen = (
-        {"baselines": baseline_figures(found, seen), **{name: found.by_mode(name, seen) for name in MODELS}}
-        for seen in (False, True)
-    )
-    return {**plain, "excluding_seen": unseen}
 
 
 def baseline_figures(found: Evaluations, exclude_seen: bool) -> dict[str, Any] | None:
@@ -91,41 +92,36 @@ def brought(workspace: Workspace) -> list[str]:
     ]
 
 
-def paired_comparisons(found: Evaluations, notes: list[str]) -> list[dict[str, Any]]:
-    """Differences over the same test users; what cannot be paired is told in ``notes``."""
-    compared = []
-    for name, first, second, mode, metric, unseen in PAIRS:
-        paths = [found.find(model, mode, "test", unseen) for model in (first, second)]
-        if paths[0] and paths[1]:
-            try:
-                result = compare(paths[0], paths[1], metric)
-                compared.append({"name": name, "mode": mode, "metric": metric, **vars(result)})
-            except GreamError as error:
-                notes.append(f"{name} in {metric} cannot be compared: {error}")
-    return compared
+def comparisons(runs: Sequence[Evaluations], notes: list[str]) -> list[dict[str, Any]]:
+    """Differences over the same test users; with several runs also those of each user's mean over the runs.
 
+    What cannot be paired is told in ``notes``.
+    """
 
-def pooled_comparisons(runs: Sequence[Evaluations], notes: list[str]) -> list[dict[str, Any]]:
-    """With several runs: each user's Recall@10 as the mean over the runs, minus a baseline's."""
-    compared = []
+    def files(model: str, mode: str, exclude_seen: bool, some: Sequence[Evaluations] = runs[:1]) -> list[Path | None]:
+        return [run.find(model, mode, "test", exclude_seen) for run in some]
+
+    wanted = [
+        (name, mode, metric, [*files(first, mode, unseen), *files(second, mode, unseen)])
+        for name, first, second, mode, metric, unseen in PAIRS
+    ]
     for (title, model, baseline), unseen in product(POOLED if len(runs) > 1 else (), (False, True)):
-        paths = [
-            runs[0].find(baseline, "direct", "test", unseen),
-            *(run.find(model, "direct", "test", unseen) for run in runs),
-        ]
+        name = f"{title}, {len(runs)} seeds{', seen excluded' if unseen else ''}"
+        paths = [*files(baseline, "direct", unseen), *files(model, "direct", unseen, runs)]
+        wanted.append((name, "direct", "recall@10", paths))
+    compared = []
+    for name, mode, metric, paths in wanted:
         there = [path for path in paths if path]
         if len(there) < len(paths):
             continue
-        name = f"{title}, {len(runs)} seeds{', seen excluded' if unseen else ''}"
         try:
-            rows = [read_evaluation(path).sort("user_id") for path in there]
-            if any(not one.select("user_id", "target").equals(rows[0].select("user_id", "target")) for one in rows):
-                raise GreamError("the runs have different test users")
-            first, *others = (values(one, "recall@10") for one in rows)
-            result = paired(first, np.mean(others, axis=0))
-            compared.append({"name": name, "mode": "direct", "metric": "recall@10", **vars(result)})
+            result, *_ = [compare(there[0], other, metric) for other in there[1:]]  # each with the same users
+            if len(there) > 2:
+                first, *others = (values(read_evaluation(path).sort("user_id"), metric) for path in there)
+                result = paired(first, np.mean(others, axis=0))
+            compared.append({"name": name, "mode": mode, "metric": metric, **vars(result)})
         except GreamError as error:
-            notes.append(f"{name} cannot be compared: {error}")
+            notes.append(f"{name} in {metric} cannot be compared: {error}")
     return compared
 
 
@@ -151,6 +147,18 @@ def rl_figures(found: Evaluations, notes: list[str]) -> dict[str, Any] | None:
     return {**rl, "steps": max((step.step for step in steps), default=None)}
 
 
+def index_quality(workspace: Workspace) -> dict[str, Any] | None:
+    """The figures of both stages and the shape of the index; None before there is one."""
+    if not workspace.item_index.exists():
+        return None
+    index = ItemIndex.load(workspace.item_index)
+    quality: dict[str, Any] = {}
+    for name, made_by in (("index_quality.json", "index build"), ("index_report.json", "index report")):
+        if workspace.path(name).exists():
+            quality |= read_json(workspace.path(name), made_by)
+    return {**quality, "length": index.length, "sizes": list(index.sizes)}
+
+
 def seed_of(workspace: Workspace) -> int | None:
     """The seed that a run was made with, from the records of its stages."""
     for name in SEEDED:
@@ -164,13 +172,10 @@ def seed_of(workspace: Workspace) -> int | None:
 
 def stage_records(workspace: Workspace) -> list[dict[str, Any]]:
     """What each finished stage recorded of itself, in the order in which they finished."""
-    records = []
-    for path in sorted(workspace.path("stages").glob("*.json")):
-        record = read_json(path, "run")
-        trial = re.search(r"-first\d+$", path.stem)  # a trial on the first users is no part of the run
-        if {"label", "seconds"} <= record.keys() and not trial:
-            records.append(record)
-    return sorted(records, key=lambda record: str(record.get("finished", "")))
+    paths = [path for path in workspace.path("stages").glob("*.json") if not TRIAL.search(path.stem)]
+    records = [read_json(path, "run") for path in sorted(paths)]
+    finished = [record for record in records if {"label", "seconds"} <= record.keys()]
+    return sorted(finished, key=lambda record: str(record.get("finished", "")))
 
 
 def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -185,23 +190,18 @@ def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def command_text(record: Mapping[str, Any]) -> str:
     """The stage as a command line, one option a line."""
-    lines = [f"gream {record.get('stage', record['label'])}", *_options(record.get("settings") or {})]
-    return " \\\n    ".join(lines)
-
-
-def _options(settings: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in settings.items():
+    lines = [f"gream {record.get('stage', record['label'])}"]
+    for name, value in (record.get("settings") or {}).items():
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
-            yield flag if value else flag.replace("--", "--no-", 1)
-        elif isinstance(value, Mapping | list | tuple):
-            words = (
-                [f"{key}={inner}" for key, inner in value.items()] if isinstance(value, Mapping) else map(str, value)
-            )
-            if value:
-                yield " ".join([flag, *words])
+            lines.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, Mapping):
+            lines += [" ".join([flag, *(f"{key}={inner}" for key, inner in value.items())])] if value else []
+        elif isinstance(value, list | tuple):
+            lines += [" ".join([flag, *map(str, value)])] if value else []
         elif value is not None:
-            yield f"{flag} {value}"
+            lines.append(f"{flag} {value}")
+    return " \\\n    ".join(lines)
 
 
 def other_workspaces(workspace: Workspace, paths: Sequence[str]) -> list[Workspace]:

@@ -1,4 +1,4 @@
-"""The page report.html: one file without a single outside resource."""
+"""What ``report`` does, and its page: one file without a single outside resource."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -9,15 +9,37 @@ from markupsafe import Markup
 
 from gream_ext import __version__
 from gream_ext.extras.report.charts import comparison_charts, planned, rl_charts, sft_charts, verdict
-from gream_ext.extras.report.curves import RlStep, SftStep
-from gream_ext.extras.report.index import bars, index_bars, index_facts
-from gream_ext.extras.report.table import results_table
+from gream_ext.extras.report.curves import RlStep, SftStep, rl_steps, sft_steps
+from gream_ext.extras.report.data import gather, other_workspaces
+from gream_ext.extras.report.stages import ReportSettings
+from gream_ext.extras.report.table import markdown_table, results_table, terminal_text
+from gream_ext.extras.report.users import users as some_users
+from gream_ext.workspace import Workspace, read_json, whole, write_json
 
 MISSING = {
     "baselines": "No baselines yet: `gream baselines` measures most popular and Markov.",
     "sft": "The model after supervised training is not evaluated yet: `gream evaluate --model sft`.",
     "srpo": "No figures after reinforcement learning yet: `gream rl`, then `gream evaluate --model srpo`.",
 }
+
+
+def run(workspace: Workspace, settings: ReportSettings) -> None:
+    report = gather(workspace, other_workspaces(workspace, settings.other_runs), settings.title)
+    shown = some_users(workspace, settings.users, settings.seed)
+    texts = {"report.html": page(report, sft_steps(workspace), rl_steps(workspace), shown, settings.banner or "")}
+    if table := results_table(report):
+        texts["evaluation/results.md"] = markdown_table(table)
+    write_json(workspace.path("report.json"), report)
+    for name, text in texts.items():
+        with whole(workspace.path(name)) as draft:
+            draft.write_text(text, encoding="utf-8")
+    print(terminal_text(report))
+    print(f"report: {workspace.path('report.html')}")
+
+
+def show(workspace: Workspace, settings: ReportSettings) -> None:
+    """The table of a report that was not written anew."""
+    print(terminal_text(read_json(workspace.path("report.json"), "report")))
 
 
 def page(
@@ -41,16 +63,15 @@ def page(
         "sft_note": sft_note(sft),
         "rl_charts": rl_charts(rl, index.get("length")),
         "rl_note": rl_note(report, rl),
-        "index_facts": index_facts(index),
-        "index_bars": index_bars(index),
+        "index": index,
         "users": users,
-        "stages": bars([(name, value, duration(value)) for name, value in (report.get("stages") or {}).items()]),
-        "in_all": duration(sum((report.get("stages") or {}).values())),
+        "stages": report.get("stages") or {},
         "facts": facts(report),
         "commands": (report.get("provenance") or {}).get("commands") or [],
         "version": __version__,
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"duration": duration, "three_digits": "{:.3f}".format}
     return environment.from_string(_template("report.html")).render(context)
 
 

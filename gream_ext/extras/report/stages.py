@@ -1,4 +1,4 @@
-"""Stage ``report``: report.json, report.html and results.md from whatever a workspace holds so far."""
+"""The stages ``report``, from whatever a workspace holds so far, and ``index report``."""
 
 import re
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ TRIAL = re.compile(r"-first\d+$")
 """The files of `evaluate --limit`, which are no result."""
 READ = ("interactions.parquet", "items.parquet", "item_index.parquet", "index_quality.json", "index_report.json",
         "rl/metrics.jsonl", "sft/curriculum_log.jsonl", "sft/trainer_log.jsonl")  # fmt: skip
+INDEX_REPORT, INDEX_PAGE = "index_report.json", "index_report.html"
 READ_OF_ALL = ("statistics.json", "evaluation/**/*-*.json", "evaluation/**/*-*.parquet", "stages/*.json")
 """Patterns of what is read of other runs, too."""
 
@@ -22,6 +23,11 @@ class ReportSettings:
     seed: int = option(0, help="seed by which these users are drawn")
     other_runs: list[str] = option([], help="workspaces of the same flow with other seeds, to compare over seeds")
     banner: str | None = option(None, help="a line at the top of the page, e.g. that the data are made up")
+
+
+@dataclass(frozen=True)
+class IndexReportSettings:
+    seed: int = option(0, help="Draws the random index and the pairs of items that are compared.")
 
 
 def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
@@ -36,11 +42,24 @@ def _reads(workspace: Workspace, settings: ReportSettings) -> list[Path]:
     return [path for path in (*map(workspace.path, READ), *sorted(found)) if path.exists()]
 
 
+def _index_reads(workspace: Workspace, settings: IndexReportSettings) -> list[Path]:
+    files = [workspace.item_index, workspace.items, workspace.interactions]
+    return [*files, *(path for path in [workspace.embeddings, workspace.path("index_quality.json")] if path.exists())]
+
+
 STAGE = Stage(
     name="report",
     settings=ReportSettings,
-    run=Later("gream_ext.extras.report.commands:run", extra="report"),
+    run=Later("gream_ext.extras.report.page:run", extra="report"),
     reads=_reads,
     writes=lambda workspace, settings: [workspace.path("report.json"), workspace.path("report.html")],
-    show=Later("gream_ext.extras.report.commands:show", extra="report"),
+    show=Later("gream_ext.extras.report.page:show", extra="report"),
+)
+INDEX = Stage(
+    name="index report",
+    settings=IndexReportSettings,
+    run=Later("gream_ext.extras.report.index_report:run", extra="report"),
+    reads=_index_reads,
+    writes=lambda workspace, settings: [workspace.path(INDEX_REPORT), workspace.path(INDEX_PAGE)],
+    show=Later("gream_ext.extras.report.index_report:show", extra="report"),
 )

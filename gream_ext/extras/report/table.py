@@ -10,14 +10,14 @@ REASON = ("pass@1", "pass@5", "pass@10", "well_formed", "faithful")
 SHARES = ("well_formed", "faithful")
 """Shown in per cent, and not compared."""
 NAMES = {"recall": "Recall", "ndcg": "NDCG", "pass": "Pass", "well_formed": "Well-formed", "faithful": "Faithful"}
-BASELINE_NAMES = {"popular": "Most popular", "markov": "Markov", "S3Rec": "S³-Rec"}
+BASELINE_NAMES = {"popular": "Most popular", "markov": "Markov", "co-occurrence": "Co-occurrence", "S3Rec": "S³-Rec"}
 FAMILIES = {
-    "Traditional": ("GRU4Rec", "Caser", "HGN"),
-    "Transformer-based": ("BERT4Rec", "SASRec", "S3Rec", "FDSA"),
-    "Generative": ("TIGER",),
-    "LLM-based": ("LC-Rec",),
-}
+    "GRU4Rec": "Traditional", "Caser": "Traditional", "HGN": "Traditional", "BERT4Rec": "Transformer-based",
+    "SASRec": "Transformer-based", "S3Rec": "Transformer-based", "FDSA": "Transformer-based", "TIGER": "Generative",
+    "LC-Rec": "LLM-based",
+}  # fmt: skip
 """The columns of the paper's Table 2; what stands in none of them is a simple baseline, or one of the user's."""
+OURS = "GREAM"
 MODELS = (("sft", "SFT (Align)"), ("srpo", "SRPO (RL)"))
 
 
@@ -36,23 +36,26 @@ class Row(NamedTuple):
 
 class Column(NamedTuple):
     name: str
-    ours: bool
+    group: str
 
-
-class Group(NamedTuple):
-    name: str
-    span: int
+    @property
+    def ours(self) -> bool:
+        return self.group == OURS
 
 
 @dataclass(frozen=True)
 class Table:
-    groups: list[Group]
     columns: list[Column]
     rows: list[Row]
     note: str = (
         "Full catalogue, every test user. The best figure of a row is bold, the second underlined. Pass@k is the "
         "unbiased estimator."
     )
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """The heads above the columns, each with the number of its columns."""
+        return [(name, len(list(some))) for name, some in groupby(self.columns, lambda column: column.group)]
 
 
 def metric_name(metric: str) -> str:
@@ -69,10 +72,8 @@ def results_table(report: Mapping[str, Any]) -> Table | None:
     seen: Mapping[str, Any] = report.get("excluding_seen") or {}
     names = list({**(report.get("baselines") or {}), **(seen.get("baselines") or {})})
     models = [(key, name) for key, name in MODELS if report.get(key) or seen.get(key)]
-    columns = [
-        *(Column(BASELINE_NAMES.get(name, name), False) for name in names),
-        *(Column(name, True) for _, name in models),
-    ]
+    columns = [Column(BASELINE_NAMES.get(name, name), FAMILIES.get(name, "Baselines")) for name in names]
+    columns += [Column(name, OURS) for _, name in models]
     if not columns:
         return None
     rows: list[Row] = []
@@ -89,17 +90,7 @@ def results_table(report: Mapping[str, Any]) -> Table | None:
         if impossible and block:
             title += f"; {impossible:.1%} of the targets were seen before and cannot be found"
         rows.extend([Row(section=title), *block] if block else [])
-    return Table([*baseline_groups(names), *([Group("GREAM", len(models))] if models else [])], columns, rows)
-
-
-def baseline_groups(names: Sequence[str]) -> list[Group]:
-    """The heads above the baselines' columns.
-
-    >>> [(group.name, group.span) for group in baseline_groups(["popular", "GRU4Rec", "HGN", "SASRec"])]
-    [('Baselines', 1), ('Traditional', 2), ('Transformer-based', 1)]
-    """
-    families = {name: family for family, members in FAMILIES.items() for name in members}
-    return [Group(head, len(list(some))) for head, some in groupby(names, lambda name: families.get(name, "Baselines"))]
+    return Table(columns, rows)
 
 
 def _of(source: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -116,17 +107,16 @@ def _row(metric: str, figures: Sequence[Mapping[str, Any]], baselines: int) -> R
         return None
     marks = dict(zip(known, ("best", "second"), strict=False)) if len(known) > 1 and metric not in SHARES else {}
     cells = []
-    for place, value in enumerate(values):
-        tones = ["ours"] if place >= baselines else []
-        tones.append("none" if value is None else marks.get(round(value, 4), ""))
+    for column, value in enumerate(values):
+        tone = "none" if value is None else marks.get(round(value, 4), "")
         text = "–" if value is None else f"{value:.1%}" if metric in SHARES else f"{value:.4f}"
-        cells.append(Cell(text, " ".join(filter(None, tones))))
+        cells.append(Cell(text, f"{'ours ' if column >= baselines else ''}{tone}".strip()))
     return Row(metric_name(metric), cells)
 
 
 def markdown_table(table: Table) -> str:
     """The same in Markdown: the best figure of a row bold, the second underlined, as in the paper."""
-    heads = [f"*{group.name}*" for group in table.groups for _ in range(group.span)]
+    heads = [f"*{column.group}*" for column in table.columns]
     lines = [_line(["Metric", *(column.name for column in table.columns)]), "|" + "---|" * (len(table.columns) + 1)]
     lines.append(_line(["", *heads]))
     marks = {"best": "**{}**", "second": "<u>{}</u>"}

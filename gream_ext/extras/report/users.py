@@ -1,20 +1,24 @@
 """A handful of test users for the page: history, reasoning and recommendations, by title."""
 
 import random
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from gream_ext.data.histories import evaluation_cases
 from gream_ext.evaluation.files import Evaluations, read_evaluation
 from gream_ext.evaluation.metrics import MISSED, ranks
-from gream_ext.extras.report.reasoning import TitleOf, parts
-from gream_ext.identifiers import Identifier
+from gream_ext.identifiers import IDENTIFIER_TOKENS, Identifier, find_all
 from gream_ext.items.index import ItemIndex
 from gream_ext.rewards import STATUSES
 from gream_ext.workspace import ITEMS, Workspace, read_table
 
+TitleOf = Callable[[Identifier], str | None]
+"""The title of the item that an identifier names, or None."""
+HEADING = re.compile(r"^(Step \d+: [^:]{1,80}:)\s*(.*)$", re.S)
+MARKERS = re.compile(r"</?(?:think|answer)>")
 SHOWN = 10
 """Items of a history, and of the recommendations."""
 
@@ -98,3 +102,55 @@ def ordinal(rank: int) -> str:
     ['1st', '2nd', '3rd', '10th']
     """
     return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"
+
+
+class Span(NamedTuple):
+    text: str
+    item: bool = False
+
+
+class Part(NamedTuple):
+    """One paragraph; ``answer`` is the one that recommends."""
+
+    heading: str
+    spans: list[Span]
+    answer: bool = False
+
+
+def spans(text: str, title_of: TitleOf) -> list[Span]:
+    """Text with its identifiers replaced by titles; what names no item is left as it stands.
+
+    >>> spans("bought <|a_1|><|b_2|>.", lambda identifier: "Velta")
+    [Span(text='bought ', item=False), Span(text='Velta', item=True), Span(text='.', item=False)]
+    """
+    found: list[Span] = []
+    end = 0
+    for match in IDENTIFIER_TOKENS.finditer(text):
+        if match.start() > end:
+            found.append(Span(text[end : match.start()]))
+        named = find_all(match.group())
+        whole = bool(named) and "".join(token for identifier in named for token in identifier) == match.group()
+        titles = [title_of(identifier) for identifier in named] if whole else []
+        if titles and all(title is not None for title in titles):
+            for place, title in enumerate(titles):
+                found.extend([Span(" ")] if place else [])
+                found.append(Span(str(title), item=True))
+        else:
+            found.append(Span(match.group()))
+        end = match.end()
+    if end < len(text):
+        found.append(Span(text[end:]))
+    return found
+
+
+def parts(response: str, title_of: TitleOf) -> list[Part]:
+    """The paragraphs of a response, without its markers; works on malformed ones too."""
+    found = []
+    for line in response.splitlines():
+        text = MARKERS.sub("", line).strip()
+        if not text:
+            continue
+        heading = HEADING.match(text)
+        head, rest = heading.groups() if heading else ("", text)
+        found.append(Part(head, spans(rest, title_of), answer="<answer>" in line))
+    return found

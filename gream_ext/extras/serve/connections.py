@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import resource
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -18,8 +19,7 @@ class BoundedConnection(H11Protocol):
     def __init__(self, *arguments: Any, seconds: float, most: int, **named: Any):
         super().__init__(*arguments, **named)
         self._seconds, self._most = seconds, most
-        self._timer: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -27,39 +27,38 @@ class BoundedConnection(H11Protocol):
             transport.abort()
         else:
             transport.set_write_buffer_limits(high=0)  # `pause_writing` as soon as the client does not read
-            self._watch()
+            self._watch_headers()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self.loop.call_later(self._seconds, self.transport.abort)
+        self._begin("answer", self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+        self._end("answer")
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._watch_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
-        if self._unread is not None:
-            self._unread.cancel()
+        self._end("headers")
+        self._end("answer")
         super().connection_lost(exc)
 
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:  # the headers are there: the rest is the guard's
-            self._unwatch()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(self._seconds, self.transport.close)
+    def _watch_headers(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self._begin("headers", self.transport.close)
+        else:  # the headers are there: the rest is the guard's
+            self._end("headers")
 
-    def _unwatch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _begin(self, what: str, at_the_end: Callable[[], None]) -> None:
+        if what not in self._timers:
+            self._timers[what] = self.loop.call_later(self._seconds, at_the_end)
+
+    def _end(self, what: str) -> None:
+        if timer := self._timers.pop(what, None):
+            timer.cancel()
 
 
 def bounded_connections(seconds: float, most: int) -> Any:

@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import json
-import logging
 import time
-from dataclasses import dataclass
-from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,13 +20,12 @@ KNOWN_PATHS = ("/recommend", "/reason", "/items", "/users", "/about", "/health",
 LINGER_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What a request is answered with in place of what it asked for; ``unread``: more of its body may come."""
+class Refused(Exception):
+    """A request is answered with this status and message; ``unread``: more of its body may come."""
 
-    status: int
-    message: str
-    unread: bool = True
+    def __init__(self, status: int, message: str, unread: bool = True):
+        super().__init__(message)
+        self.status, self.unread = status, unread
 
 
 class Guard:
@@ -56,11 +53,12 @@ class Guard:
             await send(message)
 
         try:
-            body = await self._body(scope, receive)
-            if isinstance(body, Refusal):
-                await _refuse(counted, receive, body)
-            elif body is not None:
+            self._check_headers(scope["headers"])
+            body = await self._body(receive)
+            if body is not None:
                 await self.app(scope, _replay(body, receive), counted)
+        except Refused as refused:
+            await _refuse(counted, receive, refused)
         except Exception:
             status = 500
             raise
@@ -70,81 +68,70 @@ class Guard:
             self.measures.requests.labels(path, str(status)).inc()
             self.measures.seconds.labels(path).observe(time.monotonic() - start)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | Refusal | None:
-        """The body; None when the client has gone."""
-        for host in [host_name(value) for name, value in scope["headers"] if name == b"host"]:
+    def _check_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        for host in [host_name(value) for name, value in headers if name == b"host"]:
             if self.hosts is not None and host not in self.hosts:
                 name = host[:100]
-                return Refusal(421, f"this service does not answer to {name!r}: start it with --allowed-hosts {name}")
-        names = [name for name, _ in scope["headers"]]
-        if b"content-length" in names and b"transfer-encoding" in names:  # a proxy before us may read the other one
-            return Refusal(400, "a request has either Content-Length or Transfer-Encoding")
-        too_large = f"the request is larger than {self.max_body} bytes"
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+                raise Refused(421, f"this service does not answer to {name!r}: start it with --allowed-hosts {name}")
+        known = dict(headers)
+        if b"content-length" in known and b"transfer-encoding" in known:  # a proxy before us may read the other one
+            raise Refused(400, "a request has either Content-Length or Transfer-Encoding")
+        length = known.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_body:
-            return Refusal(413, too_large)
-        content = bytearray()
+            raise Refused(413, f"the request is larger than {self.max_body} bytes")
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The body; None when the client has gone."""
+        content, unread = bytearray(), True
         try:
             async with asyncio.timeout(self.seconds):
-                while True:
+                while unread:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     content += message.get("body", b"")
                     unread = message.get("more_body", False)
                     if len(content) > self.max_body:
-                        return Refusal(413, too_large, unread)
-                    if not unread:
-                        return bytes(content)
+                        raise Refused(413, f"the request is larger than {self.max_body} bytes", unread)
         except TimeoutError:
-            return Refusal(408, f"the request did not arrive within {self.seconds:g} s")
+            raise Refused(408, f"the request did not arrive within {self.seconds:g} s") from None
+        return bytes(content)
 
 
 def host_name(header: bytes) -> str:
-    """The name in a Host header, in small letters and without its port.
+    """The name in a Host header, in small letters and without its port; "" for what is none.
 
-    >>> [host_name(header) for header in (b"LocalHost:8000", b"shop.example", b"[::1]:8000")]
-    ['localhost', 'shop.example', '::1']
+    >>> [host_name(header) for header in (b"LocalHost:8000", b"shop.example.", b"[::1]:8000", b"[")]
+    ['localhost', 'shop.example', '::1', '']
     """
-    host = header.decode("latin-1").strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".")
+    try:
+        return (urlsplit("//" + header.decode("latin-1").strip()).hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return first.pop() if first else await receive()
 
     return again
 
 
-async def _refuse(send: Send, receive: Receive, refusal: Refusal) -> None:
+async def _refuse(send: Send, receive: Receive, refused: Refused) -> None:
     """Answers at once, then reads what still comes and forgets it, for at most ``LINGER_SECONDS``.
 
     A socket closed with something unread in it is reset, and the reset may overtake the answer.
     """
-    body = json.dumps({"error": refusal.message}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send(
-        {"type": "http.response.start", "status": refusal.status, "headers": [*headers, (b"connection", b"close")]}
-    )
+    body = json.dumps({"error": str(refused)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
+               (b"connection", b"close")]  # fmt: skip
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    unread = refusal.unread
+    unread = refused.unread
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while unread:
                 unread = (await receive()).get("more_body", False)
     await send({"type": "http.response.body", "body": b""})
-
-
-def log_without_noise() -> dict[str, Any]:
-    """uvicorn's logging: one line for a start, a warning or an error, none for every request."""
-    logging.getLogger("uvicorn.access").disabled = True
-    return {"log_level": "info", "access_log": False, "server_header": False, "date_header": False}

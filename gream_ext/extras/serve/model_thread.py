@@ -141,29 +141,28 @@ class ModelThread:
                     stream.close()
 
     def _answer(self, batch: list[Direct]) -> None:
-        """Compute a batch. Who has left or waited too long costs nothing; one bad question spoils only itself."""
+        """Compute a batch. Who has left or waited too long costs nothing."""
         there = [direct for direct in batch if direct.future.set_running_or_notify_cancel()]
-        batch = [direct for direct in there if direct.deadline >= time.monotonic()]
+        now = time.monotonic()
         for direct in there:
-            if direct not in batch:
+            if direct.deadline < now:
                 direct.future.set_exception(TimeoutError("no answer in time"))
-        if not batch:
-            return
-        self.measures.batches.observe(len(batch))
+        if batch := [direct for direct in there if direct.deadline >= now]:
+            self.measures.batches.observe(len(batch))
+            self._compute(batch)
+
+    def _compute(self, batch: list[Direct]) -> None:
+        """One bad question spoils only itself: after an error each is asked alone."""
         try:
             answers = self.recommender.direct([direct.question for direct in batch])
             self.away = False
         except Exception as error:
-            self.away = isinstance(error, Unavailable)
-            if self.away or len(batch) == 1:
-                for direct in batch:
-                    direct.future.set_exception(error)
-                return
+            self.away = away = isinstance(error, Unavailable)
             for direct in batch:
-                try:
-                    direct.future.set_result(self.recommender.direct([direct.question])[0])
-                except Exception as own:
-                    direct.future.set_exception(own)
+                if away or len(batch) == 1:
+                    direct.future.set_exception(error)
+                else:
+                    self._compute([direct])
         else:
             for direct, answer in zip(batch, answers, strict=True):
                 direct.future.set_result(answer)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,36 +18,27 @@ from gream_ext.inference.titles import Titles
 
 AWAY = "the model's engine does not answer"
 """What callers are told; where the engine is stands in the log alone."""
-
-
-def as_line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+INTERNAL = "internal error, see the service's log"
 
 
 def item_json(titles: Titles, item_id: str) -> dict[str, Any]:
-    return {
-        "item_id": item_id,
-        "title": titles.title(item_id),
-        "categories": list(titles.categories.get(item_id, ())),
-    }
+    categories = list(titles.categories.get(item_id, ()))
+    return {"item_id": item_id, "title": titles.title(item_id), "categories": categories}
 
 
-def event_json(piece: Piece | Exception, titles: Titles) -> dict[str, Any]:
+def event(piece: Piece | Exception, titles: Titles) -> str:
+    """A piece of a reasoning as a server-sent event."""
     if isinstance(piece, Answer):
-        return {
-            "type": "answer",
-            "item": item_json(titles, piece.item.item_id) if piece.item else None,
-            "status": piece.status,
-            "tokens": piece.tokens,
-        }
-    if isinstance(piece, Unavailable):
-        return {"type": "error", "error": AWAY}
-    if isinstance(piece, Exception):
-        plain = isinstance(piece, GreamError | TimeoutError | Busy)
-        return {"type": "error", "error": str(piece) if plain else "internal error, see the service's log"}
-    if isinstance(piece, Item):
-        return {"type": "item", "item_id": piece.item_id, "title": piece.title}
-    return {"type": "text", "text": piece.text}
+        item = item_json(titles, piece.item.item_id) if piece.item else None
+        said = {"type": "answer", "item": item, "status": piece.status, "tokens": piece.tokens}
+    elif isinstance(piece, Exception):
+        plain = str(piece) if isinstance(piece, GreamError | TimeoutError | Busy) else INTERNAL
+        said = {"type": "error", "error": AWAY if isinstance(piece, Unavailable) else plain}
+    elif isinstance(piece, Item):
+        said = {"type": "item", "item_id": piece.item_id, "title": piece.title}
+    else:
+        said = {"type": "text", "text": piece.text}
+    return f"data: {json.dumps(said, ensure_ascii=False)}\n\n"
 
 
 def add_errors(app: FastAPI) -> None:
@@ -55,33 +47,25 @@ def add_errors(app: FastAPI) -> None:
     def say(status: int, message: str, **headers: str) -> JSONResponse:
         return JSONResponse({"error": message}, status, headers=headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    def invalid(error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"][1:]))
         return say(422, f"{place}: {first['msg']}" if place else str(first["msg"]))
 
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return say(error.status_code, str(error.detail), **(error.headers or {}))
-
-    @app.exception_handler(GreamError)
-    async def mistake(request: Request, error: GreamError) -> JSONResponse:
-        return say(422, str(error))
-
-    @app.exception_handler(Unavailable)
-    async def away(request: Request, error: Unavailable) -> JSONResponse:
+    def away(error: Unavailable) -> JSONResponse:
         logging.getLogger("uvicorn.error").warning("%s", error)
         return say(503, AWAY, **{"Retry-After": "5"})
 
-    @app.exception_handler(Busy)
-    async def busy(request: Request, error: Busy) -> JSONResponse:
-        return say(503, str(error), **{"Retry-After": "1"})
+    def handle(kind: type[Exception], reply: Callable[[Any], JSONResponse]) -> None:
+        async def handler(request: Request, error: Exception) -> JSONResponse:
+            return reply(error)
 
-    @app.exception_handler(TimeoutError)
-    async def late(request: Request, error: TimeoutError) -> JSONResponse:
-        return say(504, "no answer in time")
+        app.add_exception_handler(kind, handler)
 
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> JSONResponse:
-        return say(500, "internal error, see the service's log")
+    handle(RequestValidationError, invalid)
+    handle(HTTPException, lambda error: say(error.status_code, str(error.detail), **(error.headers or {})))
+    handle(GreamError, lambda error: say(422, str(error)))
+    handle(Unavailable, away)
+    handle(Busy, lambda error: say(503, str(error), **{"Retry-After": "1"}))
+    handle(TimeoutError, lambda error: say(504, "no answer in time"))
+    handle(Exception, lambda error: say(500, INTERNAL))

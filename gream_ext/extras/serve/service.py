@@ -16,30 +16,15 @@ from starlette.types import Receive, Scope, Send
 
 from gream_ext import __version__
 from gream_ext.extras.serve.guard import Guard
+from gream_ext.extras.serve.limits import Limits
 from gream_ext.extras.serve.measures import Measures
 from gream_ext.extras.serve.model_thread import ModelThread, Stream
-from gream_ext.extras.serve.replies import AWAY, add_errors, as_line, event_json, item_json
+from gream_ext.extras.serve.replies import AWAY, add_errors, event, item_json
 from gream_ext.inference.questions import Answer, Piece, Question, Recommender
 from gream_ext.inference.titles import Titles
 
 Histories = Callable[[str], Sequence[str] | None]
 """A user's items, oldest first; None when nobody knows the user."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a request may cost."""
-
-    max_history: int = 200
-    max_n: int = 100
-    max_body: int = 65_536
-    """Bytes of a request."""
-    body_seconds: float = 10.0
-    direct_seconds: float = 30.0
-    reason_seconds: float = 120.0
-    max_batch: int = 32
-    max_streams: int = 8
-    max_waiting: int = 256
 
 
 class Ask(BaseModel):
@@ -50,8 +35,7 @@ class Ask(BaseModel):
     user_id: str | None = Field(None, description="a user of the workspace, in place of a history")
     n: int | None = Field(None, ge=1, description="how many items (direct mode); 10 where nothing is said")
     exclude_history: bool | None = Field(
-        None,
-        description="leave out what is in the history; the default if nobody in the data has an item twice",
+        None, description="leave out what is in the history; the default if nobody in the data has an item twice"
     )
     exclude: list[str] = Field(default_factory=list, description="items that may not be recommended")
     categories: list[str] | None = Field(None, description="only items of one of these categories")
@@ -95,9 +79,7 @@ def question(ask: Ask, shop: Shop, limits: Limits) -> Question:
         among = within if among is None else among & within
     leave_out = not shop.repeats if ask.exclude_history is None else ask.exclude_history
     exclude = frozenset(ask.exclude) | (frozenset(seen) if leave_out else frozenset())
-    if among is not None and not among - exclude:
-        raise HTTPException(422, "no item is left that may be recommended")
-    if among is None and len(exclude) >= len(shop.titles):
+    if not among - exclude if among is not None else len(exclude) >= len(shop.titles):
         raise HTTPException(422, "no item is left that may be recommended")
     return Question(tuple(history), n, exclude, among, ask.seed)
 
@@ -122,9 +104,7 @@ async def disconnected(request: Request) -> None:
         pass
 
 
-def create_app(
-    recommender: Recommender, shop: Shop, limits: Limits = Limits(), hosts: frozenset[str] | None = None
-) -> FastAPI:
+def create_app(recommender: Recommender, shop: Shop, limits: Limits, hosts: frozenset[str] | None = None) -> FastAPI:
     """The application; its lifespan starts and stops the thread that uses the model.
 
     ``hosts`` are the names that requests may call it by, in small letters; None: any.
@@ -167,10 +147,8 @@ def create_app(
         finally:
             gone.cancel()
             answer.cancel()
-        return {
-            "mode": "direct",
-            "items": [{**item_json(shop.titles, one.item_id), "score": round(one.score, 6)} for one in found],
-        }
+        items = [{**item_json(shop.titles, one.item_id), "score": round(one.score, 6)} for one in found]
+        return {"mode": "direct", "items": items}
 
     @app.post("/reason", summary="Reasoning mode: server-sent events, each a JSON object with a type")
     async def reason(ask: Ask) -> StreamingResponse:
@@ -186,7 +164,7 @@ def create_app(
         async def events() -> AsyncIterator[str]:
             while True:
                 piece = await pieces.get()
-                yield f"data: {as_line(event_json(piece, shop.titles))}\n\n"
+                yield event(piece, shop.titles)
                 if isinstance(piece, Answer | Exception):
                     return
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gream_ext.extras.serve.limits import Limits
 from gream_ext.inference.engines.names import (
     ENGINE_HELP,
     NORMALISATION_HELP,
@@ -15,7 +16,7 @@ from gream_ext.stage import Later, Stage, option
 
 
 @dataclass(frozen=True)
-class ServeSettings:
+class ServeSettings(Limits):
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0 lets every machine in")
     allowed_hosts: list[str] = option(
         [],
@@ -31,23 +32,11 @@ class ServeSettings:
     server: str | None = option(None, help=SERVER_HELP)
     normalisation: Normalisation = option("catalogue", help=NORMALISATION_HELP)
     users: bool = option(True, help="let callers read the histories of the workspace's users")
-    max_history: int = option(200, least=1, help="longest history of a request, in items")
-    max_n: int = option(100, least=1, help="most items that a request may ask for")
     max_tokens: int = option(1024, least=1, help="longest reasoning, in tokens")
-    max_batch: int = option(32, least=1, help="direct requests computed together")
-    max_streams: int = option(8, least=1, help="reasonings under way at once; others wait")
-    max_waiting: int = option(256, least=1, help="requests that may wait; more get 503")
     max_connections: int = option(512, least=1, help="connections at once; further ones are closed")
-    direct_seconds: float = option(30.0, above=0, help="seconds for a direct request")
-    reason_seconds: float = option(120.0, above=0, help="seconds for a reasoning")
-    body_seconds: float = option(
-        10.0,
-        above=0,
-        help="seconds for the headers of a request, for its body, and for the client to read the answer",
-    )
 
     def __post_init__(self) -> None:
         check_engine(self.engine, self.server)
 
 
-STAGE = Stage(name="serve", settings=ServeSettings, run=Later("gream_ext.extras.serve.commands:run", extra="serve"))
+STAGE = Stage(name="serve", settings=ServeSettings, run=Later("gream_ext.extras.serve.server:serve", extra="serve"))

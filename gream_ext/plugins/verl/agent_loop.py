@@ -17,8 +17,7 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from gream_ext.plugins.verl import internals
-from gream_ext.plugins.verl.members import ANCHOR, OPTION, Member, anchor_mask
-from gream_ext.plugins.verl.rollout_options import RolloutOptions
+from gream_ext.plugins.verl.rollout_options import ANCHOR, OPTION, Member, RolloutOptions, anchor_mask
 
 SINGLE_TURN = "single_turn_agent"
 
@@ -55,7 +54,7 @@ class ShortAgentLoopWorker(AgentLoopWorkerTQ.__ray_actor_class__):  # type: igno
         if self.options.anchored:
             answer = self.tokenizer.encode(row["reward_model"]["ground_truth"], add_special_tokens=False)
         direct = (row.get("extra_info") or {}).get("mode") == "direct"
-        return Member(row["session_id"], self.config.actor_rollout_ref.rollout.n, direct, tuple(answer))
+        return Member(row["session_id"], direct, tuple(answer))
 
     def _single_turn_loop(self) -> Any:
         # verl 0.9.1 chooses by it how messages become tokens; 0.9.0 does not ask.

@@ -22,7 +22,7 @@ from gream_ext.plugins.demand import is_finite
 from gream_ext.plugins.verl import internals
 from gream_ext.plugins.verl.filter_options import read_options
 from gream_ext.plugins.verl.groups import KEPT, Group, StepRecord, judge
-from gream_ext.plugins.verl.members import ANCHOR
+from gream_ext.plugins.verl.rollout_options import ANCHOR
 
 TRAIN = "train"
 

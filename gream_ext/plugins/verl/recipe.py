@@ -72,7 +72,11 @@ def check(config: DictConfig) -> None:
     binary = _check_reward(config)
     filters = _check_filter(config, binary)
     n = config.actor_rollout_ref.rollout.n
-    if filters or config.algorithm.adv_estimator == "srpo":
+    if options.anchored:
+        demand(
+            "actor_rollout_ref.rollout.n", n, is_whole(n) and n > 2, "a whole number from 3 on (a group and its anchor)"
+        )
+    elif filters or config.algorithm.adv_estimator == "srpo":
         demand("actor_rollout_ref.rollout.n", n, is_whole(n) and n > 1, "a whole number from 2 on (a group)")
     _check_files(config)
     if options.distinct is not None:

@@ -20,6 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from gream_ext.errors import GreamError
 from gream_ext.plugins.demand import demand
 
+OPTION = "gream_member"
+"""A sampling parameter of ours beside verl's: a `Member`."""
+ANCHOR = "gream_anchor"
+"""In the extra fields of a rollout that was given the true answer: how many tokens of its own stand before the answer,
+and the answer's log-probability."""
 KEY = "actor_rollout_ref.rollout.custom"
 WORKS_WITH = "transformers"
 MANAGER = "gream_ext.plugins.verl.agent_loop.ShortAgentLoopManager"
@@ -56,6 +61,27 @@ class RolloutOptions:
     def about_members(self) -> bool:
         """Whether a rollout must know which member of its group it is."""
         return self.distinct is not None or self.anchored
+
+
+@dataclass(frozen=True)
+class Member:
+    """Which rollout of its prompt's group one is, and what it may be given."""
+
+    number: int
+    """Counted from 0."""
+    direct: bool
+    """Whether the response is the bare identifier."""
+    answer: tuple[int, ...] = ()
+    """The token ids of the true item; none where no member is given it."""
+
+
+def anchor_mask(before: int, tokens: int) -> list[int]:
+    """Which tokens of an anchor are trained: the answer given, and neither what stands before it nor the last token.
+
+    What stands before is the policy's own and has no part in the answer's being right. The last is the end of the
+    text; that it is left out is how the estimator knows an anchor.
+    """
+    return [0] * before + [1] * (tokens - before - 1) + [0]
 
 
 def check(config: DictConfig) -> RolloutOptions:

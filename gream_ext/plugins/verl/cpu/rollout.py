@@ -17,15 +17,14 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
 from gream_ext.decoding.language_model import LanguageModel
-from gream_ext.decoding.processors import AnswerProcessor
+from gream_ext.decoding.processors import AnswerProcessor, GivenAnswers
 from gream_ext.decoding.sampler import TokenSample, sample_tokens
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.errors import GreamError
 from gream_ext.items.index import ItemIndex
-from gream_ext.plugins.verl.cpu.given import Given, GroupAnswers, number_of, processor
+from gream_ext.plugins.verl.cpu.given import Given, GroupAnswers, number_of
 from gream_ext.plugins.verl.cpu.server import Request, RolloutServer, Tokens
-from gream_ext.plugins.verl.members import ANCHOR, OPTION
-from gream_ext.plugins.verl.rollout_options import RolloutOptions
+from gream_ext.plugins.verl.rollout_options import ANCHOR, OPTION, RolloutOptions
 
 OPTIONS = {"temperature", "top_p", "max_tokens", "max_new_tokens", "logprobs"}
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {"top_k": (-1, 0, None), "repetition_penalty": (1.0, None)}
@@ -45,7 +44,7 @@ class TransformersRollout(BaseRollout):
         if options.answers is not None:
             trie = ItemTrie.from_index(ItemIndex.load(options.answers), tokenizer)
             self.constraints = [AnswerProcessor.for_tokenizer(trie, tokenizer)]
-        self.group_answers = GroupAnswers(options.distinct, tokenizer) if options.about_members else None
+        self.group_answers = GroupAnswers(options, tokenizer, self.config.n) if options.about_members else None
         self.global_steps: int | None = None
         self.seen: Counter[tuple[int, ...]] = Counter()
         self.rank = int(os.environ.get("RANK", 0))
@@ -109,7 +108,7 @@ class TransformersRollout(BaseRollout):
             self.decoder = LanguageModel(self.model)
         tokenizer, temperature = self.model_config.tokenizer, float(options["temperature"])
         given = self._given(requests, temperature)
-        answers = [processor(given)] if any(one.tokens for one in given) else []
+        answers = GivenAnswers([one.tokens for one in given], [one.markers for one in given])
         samples = sample_tokens(
             self.decoder,
             [request.prompt_ids for request in requests],
@@ -119,7 +118,7 @@ class TransformersRollout(BaseRollout):
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             seed=[self._seed(request) for request in requests],
-            logits_processors=[*self.constraints, *answers],
+            logits_processors=[*self.constraints, *([answers] if any(one.tokens for one in given) else [])],
         )
         return [
             Tokens(

@@ -1,10 +1,9 @@
-"""What an alignment task is: a population of units and a rule that turns one into a prompt and a response."""
+"""What every task draws from: training histories, the catalogue and how histories are cut."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
-from typing import Literal
 
 from gream_ext.corpus.catalogue import Catalogue, Item
 from gream_ext.corpus.draw import Numbered
@@ -12,15 +11,9 @@ from gream_ext.corpus.preferences import Preferences
 from gream_ext.corpus.prompts import SEPARATOR, WINDOW
 from gream_ext.words import beginning
 
-Family = Literal["sequential", "semantic", "preference"]
-Exchange = tuple[Mapping[str, str], str]
-"""The slots of a prompt template and the response."""
-
 
 @dataclass(frozen=True)
 class Source:
-    """What every task draws from: training histories, the catalogue and how histories are cut."""
-
     histories: Mapping[str, Sequence[str]]
     catalogue: Catalogue
     window: int = WINDOW
@@ -73,18 +66,6 @@ class Source:
         if self.crop_share and rng.random() < self.crop_share:
             shown = rng.randint(min(self.least, shown), shown)
         return self.catalogue.get(self.histories[user][position - shown : position])
-
-
-@dataclass(frozen=True)
-class Task:
-    """One alignment task. ``write(source, unit, rng)`` turns unit ``0 <= unit < population(source)`` into a row."""
-
-    name: str
-    family: Family
-    share: float
-    """Rows an epoch by default, as a multiple of the population."""
-    population: Callable[[Source], int]
-    write: Callable[[Source, int, Random], Exchange]
 
 
 def joined(history: Sequence[Item]) -> str:
