@@ -43,13 +43,16 @@ def test_defaults_are_the_papers(keys: dict[str, Any]) -> None:
     told = {name: value for name, value in vars(ours).items() if name.startswith("gream_")}
     assert told == {"gream_curriculum": True, "gream_curriculum_epochs": 2, "gream_gamma": 1.5,
                     "gream_batch_unit": "step", "gream_uniform_unit": "batch", "gream_align_share": 1.0,
-                    "gream_general_share": 0.0, "gream_sort_rows": True, "gream_seed": None}  # fmt: skip
+                    "gream_general_share": 0.0, "gream_sort_rows": True, "gream_seed": None, "gream_validate_users": 0,
+                    "gream_validate_steps": None, "gream_validate_patience": 0}  # fmt: skip
     assert told == vars(CurriculumKeys(gream_curriculum=True)), "the arguments have the keys that are declared"
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ({"gream_validate_users": 5}, "gream_validate_users: dataset_dir is not the corpus of a workspace: no "),
+        ({"gream_validate_steps": -1}, "gream_validate_steps must be a whole number, 0 or more, not -1"),
         ({"gream_gamma": "fast"}, "gream_gamma must be a number, 0 or more, not 'fast'"),
         ({"gream_gamma": -1}, "gream_gamma must be a number, 0 or more, not -1"),
         ({"gream_gamma": float("nan")}, "gream_gamma must be a number, 0 or more, not nan"),

@@ -112,12 +112,3 @@ def test_processes_share_the_users_and_find_the_same(workspace: Workspace) -> No
     assert found.keys() == {1, 2}
     assert "validation, step 2 of 2: recall@10 " in said and "30 users" in said
     assert max(found.values())[0] == pytest.approx(recall(workspace, workspace.path("two")))
-
-
-def test_what_cannot_be_measured_is_refused_before_anything_is_loaded(workspace: Workspace) -> None:
-    for wrong, said in (
-        ({"dataset_dir": str(workspace.corpus / "inner")}, "dataset_dir is not the corpus of a workspace"),
-        ({"gream_validate_steps": -1}, "gream_validate_steps must be a whole number"),
-    ):
-        output = train(keys(workspace, "refused", **{**MEASURING, **wrong}), check=False)
-        assert said in output and "Loading" not in output

@@ -58,7 +58,7 @@ def remove_unfinished_checkpoints(output_dir: Path) -> None:
 
     The trainer writes its state last. Renaming is atomic, so every process of this run sees them gone.
     """
-    for checkpoint in output_dir.glob("checkpoint-*"):
+    for checkpoint in output_dir.glob("checkpoint-[0-9]*"):
         try:
             json.loads((checkpoint / "trainer_state.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError):
