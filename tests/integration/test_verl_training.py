@@ -99,7 +99,7 @@ def test_groups_of_different_items_with_the_true_one_among_them(workspace, tmp_p
     options = {
         "trainer.total_training_steps": 2,
         "trainer.n_gpus_per_node": 2,
-        "actor_rollout_ref.rollout.n": 5,
+        "actor_rollout_ref.rollout.n": 3,
         "trainer.save_freq": -1,
     }
     with running(tmp_path, recipes="srpo,cpu,distinct,anchored", **options) as process:
@@ -110,10 +110,10 @@ def test_groups_of_different_items_with_the_true_one_among_them(workspace, tmp_p
         assert line["gream/groups/kept"] == 4
         assert line["gream/groups/refills"] == 0
         assert line["gream/rollouts/well_formed"] == 1
-        # Five of the eight items: three groups in eight lack the true one, and nobody but its anchor is right there.
-        anchors, right = line.get("gream/anchors/all", 0), line["gream/levels/3"] * line["gream/rollouts/all"]
+        # Three of the eight items: about five groups in eight lack the true one, and are given it.
+        anchors, right = line.get("gream/anchors/all", 0), line.get("gream/levels/3", 0) * line["gream/rollouts/all"]
         assert anchors + round(right) == 4
-        assert line["gream/rollouts/all"] == 20 - anchors
+        assert line["gream/rollouts/all"] == 12 - anchors
         assert line["gream/srpo/rho"] <= (4 - anchors) / 4
         assert line["training/rollout_probs_diff_max"] < 1e-3
         assert line["actor/grad_norm"] > 0
