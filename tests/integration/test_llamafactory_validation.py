@@ -15,7 +15,8 @@ from gream_ext.data.histories import evaluation_cases, training_histories
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.inference.engines.transformers import TransformersEngine
 from gream_ext.inference.loading import load_model
-from gream_ext.inference.modes import Modes, Request
+from gream_ext.inference.modes import Modes
+from gream_ext.inference.questions import Question
 from gream_ext.items.index import ItemIndex
 from gream_ext.plugins.llamafactory.log import BEST, MEASURED
 from gream_ext.workspace import Workspace
@@ -69,10 +70,10 @@ def recall(workspace: Workspace, model: Path) -> float:
     index = ItemIndex.load(workspace.item_index)
     modes = Modes(TransformersEngine(loaded, tokenizer, ItemTrie.from_index(index, tokenizer)), index)
     cases = evaluation_cases(workspace, "valid")
-    found = modes.direct([Request(case.history) for case in cases])
-    return sum(
-        case.target in [one.item_id for one in own.items[:10]] for case, own in zip(cases, found, strict=True)
-    ) / len(cases)
+    found = modes.direct([Question(case.history) for case in cases])
+    return sum(case.target in [one.item_id for one in own[:10]] for case, own in zip(cases, found, strict=True)) / len(
+        cases
+    )
 
 
 def test_training_is_byte_for_byte_what_it_is_without(trained: tuple[Path, Path]) -> None:
