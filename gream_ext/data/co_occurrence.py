@@ -1,6 +1,6 @@
 """Which items stand near each other in users' histories."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -30,3 +30,10 @@ def pair_counts(histories: Iterable[Sequence[int]], items: int, span: int = SPAN
     first, second = np.concatenate(earlier), np.concatenate(later)
     ahead = csr_array(coo_array((np.ones(len(first)), (first, second)), shape=(items, items)))
     return csr_array(ahead + ahead.T)
+
+
+def item_pair_counts(histories: Iterable[Sequence[str]], position: Mapping[str, int]) -> csr_array:
+    """`pair_counts` of item ids by their rows in ``position``; items without one are left out."""
+    return pair_counts(
+        [[position[item] for item in history if item in position] for history in histories], len(position)
+    )

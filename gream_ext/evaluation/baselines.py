@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gream_ext.data.co_occurrence import pair_counts
+from gream_ext.data.co_occurrence import item_pair_counts
 from gream_ext.data.histories import Case, evaluation_cases, training_histories
 from gream_ext.errors import GreamError
 from gream_ext.evaluation.files import files, ranked_rows, read_evaluation, stem, write_evaluation
@@ -73,13 +73,10 @@ def co_occurrence_ranker(histories: Mapping[str, Sequence[str]], item_ids: Seque
     order = list(popularity(histories, item_ids))
     row = {item: number for number, item in enumerate(order)}
 
-    def rows(history: Iterable[str]) -> list[int]:
-        return [row[item] for item in history if item in row]
-
-    counted = CoOccurrence(pair_counts(map(rows, histories.values()), len(row)), weight=1.0)
+    counted = CoOccurrence(item_pair_counts(histories.values(), row), weight=1.0)
 
     def rank(history: Sequence[str], excluded: Collection[str], count: int) -> list[tuple[str, float]]:
-        mass = counted.prior([rows(history)]).masses[0]
+        mass = counted.prior([[row[item] for item in history if item in row]]).masses[0]
         best = np.argsort(-mass, kind="stable")
         return _first(((order[number], float(mass[number])) for number in best), excluded, count)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from gream_ext.data.co_occurrence import pair_counts
+from gream_ext.data.co_occurrence import item_pair_counts
 from gream_ext.decoding.prior import Prior
 from gream_ext.items.index import ItemIndex
 
@@ -29,8 +29,7 @@ class CoOccurrence:
     @classmethod
     def fitted(cls, index: ItemIndex, histories: Iterable[Sequence[str]], weight: float) -> "CoOccurrence":
         """On training histories (item ids, oldest first) and nothing else. Items that the index lacks are left out."""
-        rows = [[index.position[item] for item in history if item in index.position] for history in histories]
-        return cls(pair_counts(rows, len(index)), weight)
+        return cls(item_pair_counts(histories, index.position), weight)
 
     def prior(self, histories: Sequence[Sequence[int]]) -> Prior:
         """The mass of item i after a history h (rows, oldest first): 1 + Σ .8^a · counts[h[-1-a], i] over a = 0…9."""

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
-from gream_ext.data.co_occurrence import pair_counts
+from gream_ext.data.co_occurrence import item_pair_counts
 
 DIMENSIONS = 64
 
@@ -18,8 +18,7 @@ def collaborative_vectors(histories: Iterable[Sequence[str]], item_ids: Sequence
     for the same ``seed``.
     """
     row = {item: number for number, item in enumerate(item_ids)}
-    counts = pair_counts([[row[item] for item in history if item in row] for history in histories], len(row))
-    matrix, dimensions = ppmi(counts), min(DIMENSIONS, len(row) - 1)
+    matrix, dimensions = ppmi(item_pair_counts(histories, row)), min(DIMENSIONS, len(row) - 1)
     if dimensions < 1 or not matrix.nnz:
         return np.zeros((len(row), 1), dtype=np.float32)
     start = np.random.default_rng(seed).standard_normal(len(row))
