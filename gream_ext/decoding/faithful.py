@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from gream_ext.decoding.processors import RowProcessor
 from gream_ext.decoding.trie import ItemTrie
 from gream_ext.identifiers import IDENTIFIER_TOKENS
 
@@ -105,23 +105,16 @@ class FaithfulHistory:
         return sorted({item[length] for item in self.history[used + 1 :] if item[:length] == written != item})
 
 
-class HistoryProcessor:
+class HistoryProcessor(RowProcessor):
     """`FaithfulHistory` for the rows of one call of our sampler, which says what each row has drawn, token by token."""
 
     def __init__(self, histories: Sequence[FaithfulHistory | None]):
         self._histories = histories
         self._states: dict[int, State] = {}
-        self._rows: np.ndarray | None = None
-
-    def at_rows(self, rows: np.ndarray) -> "HistoryProcessor":
-        """The same for these rows of the call, in this order."""
-        self._rows = rows
-        return self
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        rows = range(len(scores)) if self._rows is None else self._rows.tolist()
         limited = scores
-        for place, (row, token) in enumerate(zip(rows, input_ids[:, -1].tolist(), strict=True)):
+        for place, row, token in self.last_tokens(input_ids):
             grammar = self._histories[row]
             if grammar is None:
                 continue

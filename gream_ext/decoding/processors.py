@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Self
 
 import numpy as np
 import torch
@@ -136,7 +137,23 @@ class AnswerProcessor(_Constraint):
         return scores.index_copy(0, in_answer, self._only(scores[in_answer], nodes, rows))
 
 
-class GivenAnswers:
+class RowProcessor:
+    """What treats the rows of one call of our sampler differently, by their numbers in the call."""
+
+    _rows: np.ndarray | None = None
+
+    def at_rows(self, rows: np.ndarray) -> Self:
+        """The same for these rows of the call, in this order."""
+        self._rows = rows
+        return self
+
+    def last_tokens(self, input_ids: Tensor) -> list[tuple[int, int, int]]:
+        """Of each row of ``input_ids``: its place there, its number in the call, and its last token."""
+        rows = range(len(input_ids)) if self._rows is None else self._rows.tolist()
+        return list(zip(range(len(rows)), rows, input_ids[:, -1].tolist(), strict=True))
+
+
+class GivenAnswers(RowProcessor):
     """Rows of one call of our sampler whose answer is given: the tokens stand fixed, what comes before them is free.
 
     ``answers`` has for each row of the call its tokens, the text's end among them; none for a row that is free. They
@@ -148,17 +165,10 @@ class GivenAnswers:
         self._left = [list(answer) for answer in answers]
         self._markers = [list(before) for before in markers]
         self._begun: set[int] = set()
-        self._rows: np.ndarray | None = None
-
-    def at_rows(self, rows: np.ndarray) -> "GivenAnswers":
-        """The same for these rows of the call, in this order."""
-        self._rows = rows
-        return self
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        rows = range(len(scores)) if self._rows is None else self._rows.tolist()
         given: list[tuple[int, int]] = []
-        for place, (row, token) in enumerate(zip(rows, input_ids[:, -1].tolist(), strict=True)):
+        for place, row, token in self.last_tokens(input_ids):
             left, markers = self._left[row], self._markers[row]
             if not left:
                 continue
